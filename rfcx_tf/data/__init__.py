@@ -1,0 +1,1 @@
+"""Sound and labels in, batches out."""

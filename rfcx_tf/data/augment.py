@@ -1,0 +1,160 @@
+"""Augmentation of training crops: example -> example, each with the rule for its labels.
+
+An example is a dict of tensors: spectrogram [frames, mels] float32, target [classes] and
+known [classes] float32, box_frames [2] float32 (begin and end, in frames of the spectrogram,
+of the box that the crop was cut for). A class is *present* where known and target are 1,
+*absent* where known is 1 and target 0, *unknown* where known is 0.
+
+Every function is pure: what is random comes in as an argument (a number drawn by the caller)
+or as a stateless seed (int32 [2]), so the same call gives the same example, inside a tf.data
+graph or outside. The operations are those of the write-up: shift, flip in time, mixup,
+cut-and-paste; and gain and masks beside them.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def label_crop(
+    box_frames, box_classes, box_present, crop_frames: int, classes: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the boxes say about one crop.
+
+    A box counts when at least half of it lies in the crop, or when it fills at least half of
+    the crop (long calls). Present wins over absent: a call heard is heard, whatever another
+    template did not find.
+
+    Args:
+        box_frames: float32 [boxes, 2], begin and end relative to the crop's first frame.
+        box_classes: int64 [boxes], class index.
+        box_present: int64 [boxes], 1 for TP, 0 for FP.
+        crop_frames: length of the crop.
+        classes: number of classes.
+
+    Returns:
+        target, known: float32 [classes].
+    """
+    inside = tf.clip_by_value(box_frames, 0.0, float(crop_frames))
+    overlap = inside[:, 1] - inside[:, 0]
+    length = tf.minimum(box_frames[:, 1] - box_frames[:, 0], float(crop_frames))
+    counts = overlap >= 0.5 * length
+    present = _any_of_class(box_classes, counts & (box_present == 1), classes)
+    absent = _any_of_class(box_classes, counts & (box_present == 0), classes)
+    return present, tf.maximum(present, absent)
+
+
+def _any_of_class(box_classes, chosen, classes: int) -> tf.Tensor:
+    one_hot = tf.one_hot(box_classes, classes) * tf.cast(chosen, tf.float32)[:, None]
+    return tf.reduce_max(tf.concat([one_hot, tf.zeros([1, classes])], axis=0), axis=0)
+
+
+def crop_start(box_frames, shift, crop_frames: int, stored_frames) -> tf.Tensor:
+    """Where a crop begins that is centred on a box and then shifted.
+
+    The box's centre stays inside the crop, so at least half of the box (or half a crop of
+    it) does too and the row that the crop was drawn for keeps its label.
+
+    Args:
+        box_frames: float32 [2], begin and end of the box in frames of the stored piece.
+        shift: frames, either sign.
+        crop_frames: length of the crop.
+        stored_frames: length of the stored piece; the crop stays inside it.
+
+    Returns:
+        int32 scalar.
+    """
+    centre = (box_frames[0] + box_frames[1]) / 2.0
+    half = crop_frames / 2.0
+    begin = centre - half + tf.clip_by_value(shift, -half, half)
+    last = tf.cast(stored_frames - crop_frames, tf.float32)
+    return tf.cast(tf.round(tf.clip_by_value(begin, 0.0, last)), tf.int32)
+
+
+def flip_time(example: dict) -> dict:
+    """Reverses a crop in time. Labels stay."""
+    frames = tf.cast(tf.shape(example["spectrogram"])[0], tf.float32)
+    return example | {
+        "spectrogram": tf.reverse(example["spectrogram"], [0]),
+        "box_frames": frames - tf.reverse(example["box_frames"], [0]),
+    }
+
+
+def cut_and_paste(example: dict, shift) -> dict:
+    """Pastes a copy of the box's frames, shifted by `shift` frames, over the crop.
+
+    The louder of the two sounds is kept in every cell, as in a mixture of both, so nothing
+    that was present disappears; and nothing is pasted that was not in the crop. Labels stay.
+    """
+    spectrogram = example["spectrogram"]
+    frames = tf.shape(spectrogram)[0]
+    target = tf.range(frames)
+    source = target - shift
+    begin = tf.cast(tf.floor(example["box_frames"][0]), tf.int32)
+    end = tf.cast(tf.math.ceil(example["box_frames"][1]), tf.int32)
+    from_box = (source >= tf.maximum(begin, 0)) & (source < tf.minimum(end, frames))
+    copy = tf.gather(spectrogram, tf.clip_by_value(source, 0, frames - 1))
+    pasted = tf.where(from_box[:, None], tf.maximum(spectrogram, copy), spectrogram)
+    return example | {"spectrogram": pasted}
+
+
+def mixup(example: dict, partner: dict, weight, labels: str = "union") -> dict:
+    """Weighted sum of two crops (Zhang et al. 2018) with three-valued labels.
+
+    A class is present if it is in either crop, absent only where both crops are known not to
+    hold it, otherwise unknown.
+
+    Args:
+        example, partner: two examples of the same shapes.
+        weight: of `example`, in [0, 1]; `partner` has the rest.
+        labels: `union`: present targets are those of the crops, whatever the weight.
+            `weighted`: they are the weighted sum of both (an unknown one counts as 0).
+
+    Returns:
+        The mix; box_frames is that of `example`.
+    """
+    sound = weight * example["spectrogram"] + (1.0 - weight) * partner["spectrogram"]
+    united = tf.maximum(example["target"], partner["target"])
+    target = united
+    if labels == "weighted":
+        target = weight * example["target"] + (1.0 - weight) * partner["target"]
+    present = tf.cast(united > 0, tf.float32)
+    known = tf.maximum(present, example["known"] * partner["known"])
+    return example | {"spectrogram": sound, "target": target, "known": known}
+
+
+def change_gain(example: dict, log_gain) -> dict:
+    """Multiplies a crop by exp(log_gain). Labels stay."""
+    return example | {"spectrogram": example["spectrogram"] * tf.exp(log_gain)}
+
+
+def mask_stripe(example: dict, axis: int, widest: int, seed) -> dict:
+    """Sets one random stripe of frames (axis 0) or mel bands (axis 1) to the crop's mean.
+
+    Labels stay (SpecAugment, Park et al. 2019).
+
+    Args:
+        example: the example.
+        axis: 0 for a stripe in time, 1 for one in frequency.
+        widest: largest width of the stripe, in frames or bands; the width is uniform.
+        seed: int32 [2].
+    """
+    spectrogram = example["spectrogram"]
+    size = tf.shape(spectrogram)[axis]
+    seeds = tf.random.split(seed, 2)
+    width = tf.random.stateless_uniform([], seeds[0], 0, widest + 1, tf.int32)
+    begin = tf.random.stateless_uniform([], seeds[1], 0, size, tf.int32)
+    position = tf.range(size)
+    stripe = (position >= begin) & (position < begin + width)
+    stripe = stripe[:, None] if axis == 0 else stripe[None, :]
+    masked = tf.where(stripe, tf.reduce_mean(spectrogram), spectrogram)
+    return example | {"spectrogram": masked}
+
+
+def beta_weight(alpha: float, seed) -> tf.Tensor:
+    """A mixing weight of at least one half: the larger of x and 1 - x, x ~ Beta(alpha, alpha)."""
+    seeds = tf.random.split(seed, 2)
+    # Two gamma variates; the floor keeps the ratio defined when both underflow.
+    gammas = [tf.random.stateless_gamma([], s, alpha) + 1e-30 for s in tf.unstack(seeds)]
+    weight = gammas[0] / (gammas[0] + gammas[1])
+    return tf.maximum(weight, 1.0 - weight)

@@ -1,0 +1,183 @@
+"""Shards to batches: drawn evenly, cropped, labelled, augmented, by tf.data.
+
+A batch is a dict: spectrogram [batch, frames, mels], target [batch, classes] and known
+[batch, classes], all float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from rfcx_tf.config import AugmentConfig, Config
+from rfcx_tf.data import augment
+from rfcx_tf.data.records import ShardReader, parse_crop
+from rfcx_tf.data.sampler import BalancedSampler
+
+_LABELS = ("spectrogram", "target", "known")
+
+
+def training_dataset(
+    reader: ShardReader, config: Config, folds: list[int], first_draw: int = 0
+) -> tf.data.Dataset:
+    """Endless augmented training batches from the given folds.
+
+    Example number n depends on the seed and n alone: not on the number of threads, and not
+    on whether the run was interrupted.
+
+    Args:
+        reader: the shards.
+        config: the recipe.
+        folds: folds to draw from.
+        first_draw: number of the first example, for resuming.
+    """
+    sampler = _sampler(reader, config, folds)
+    seed = config.seed
+
+    def read(number):
+        def draw(n):
+            row, partner = sampler.draw(int(n))
+            return reader[row], reader[partner]
+
+        serialized, partner = tf.numpy_function(draw, [number], [tf.string, tf.string])
+        serialized.set_shape([])
+        partner.set_shape([])
+        return number, serialized, partner
+
+    def make(number, serialized, partner):
+        # A draw number can pass 2**31, a seed is two int32.
+        low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
+        high = tf.cast(tf.bitwise.right_shift(number, 31), tf.int32)
+        key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
+        return _training_example(serialized, partner, key, config, len(reader.manifest.classes))
+
+    numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64)
+    dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batch = config.training.batch_size
+    return dataset.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def validation_dataset(
+    reader: ShardReader, config: Config, rows: np.ndarray, batch_size: int | None = None
+) -> tf.data.Dataset:
+    """The crops of the given rows once, in order, centred on their boxes, not augmented."""
+    classes = len(reader.manifest.classes)
+
+    def read(row):
+        serialized = tf.numpy_function(lambda r: reader[r], [row], tf.string)
+        serialized.set_shape([])
+        return serialized
+
+    def make(serialized):
+        example = _cut(parse_crop(serialized), 0.0, config, classes)
+        return {name: example[name] for name in _LABELS}
+
+    dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
+    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(batch_size or config.training.batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _sampler(reader: ShardReader, config: Config, folds: list[int]) -> BalancedSampler:
+    species = reader.index["species_id"].to_numpy()
+    tp_rows, fp_rows = reader.rows(folds, "tp"), reader.rows(folds, "fp")
+    return BalancedSampler(
+        tp_rows,
+        species[tp_rows],
+        fp_rows,
+        species[fp_rows],
+        tp_fraction=config.dataset.tp_fraction,
+        balance_classes=config.dataset.balance_classes,
+        seed=config.seed,
+    )
+
+
+def _cut(stored: dict, shift_frames, config: Config, classes: int) -> dict:
+    """Cuts a training crop out of a stored piece and labels it by all boxes in it."""
+    frame_s = config.frontend.frame_s
+    length = config.crop_frames
+    origin = tf.cast(stored["start_frame"], tf.float32)
+    own_box = stored["box"][:2] / frame_s - origin
+    stored_frames = tf.shape(stored["spectrogram"])[0]
+    start = augment.crop_start(own_box, shift_frames, length, stored_frames)
+    first = tf.cast(start, tf.float32)
+    spectrogram = stored["spectrogram"][start : start + length]
+    spectrogram.set_shape([length, config.frontend.n_mels])
+    target, known = augment.label_crop(
+        stored["box_times_s"] / frame_s - origin - first,
+        stored["box_classes"],
+        stored["box_present"],
+        length,
+        classes,
+    )
+    return {
+        "spectrogram": spectrogram,
+        "target": target,
+        "known": known,
+        "box_frames": own_box - first,
+    }
+
+
+def _training_example(serialized, partner, seed, config: Config, classes: int) -> dict:
+    options = config.augment
+    example, is_tp = _shifted_crop(serialized, _stream(seed, 0), config, classes)
+    example = _augment_fp(example, is_tp, options, _stream(seed, 1))
+    probability = tf.where(is_tp, options.tp_mixup, options.fp_mixup)
+    if options.tp_mixup > 0 or options.fp_mixup > 0:
+
+        def mixed():
+            other, _ = _shifted_crop(partner, _stream(seed, 3), config, classes)
+            other = _augment_fp(other, is_tp, options, _stream(seed, 4))
+            weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
+            return augment.mixup(example, other, weight, options.mixup_labels)
+
+        example = tf.cond(_chance(_stream(seed, 2)) < probability, mixed, lambda: example)
+    if options.gain_sd > 0:
+        normal = tf.random.stateless_normal([], _stream(seed, 6))
+        example = augment.change_gain(example, options.gain_sd * normal)
+    for mask in range(options.frequency_masks):
+        stripe_seed = _stream(seed, 100 + mask)
+        example = augment.mask_stripe(example, 1, options.frequency_mask_bands, stripe_seed)
+    for mask in range(options.time_masks):
+        frames = config.frontend.frames(options.time_mask_s)
+        example = augment.mask_stripe(example, 0, frames, _stream(seed, 200 + mask))
+    return {name: example[name] for name in _LABELS}
+
+
+def _shifted_crop(serialized, seed, config: Config, classes: int) -> tuple[dict, tf.Tensor]:
+    """A crop at a random shift: in seconds for TP, in widths of the box for FP."""
+    stored = parse_crop(serialized)
+    is_tp = stored["kind"] == "tp"
+    options, frame_s = config.augment, config.frontend.frame_s
+    box_frames = (stored["box"][1] - stored["box"][0]) / frame_s
+    # A call longer than the crop is learned from all of its parts.
+    beyond_crop = tf.maximum(box_frames - config.crop_frames, 0.0) / 2.0
+    tp_reach = options.tp_shift_s / frame_s + beyond_crop
+    fp_reach = options.fp_shift_boxes * box_frames
+    reach = tf.where(is_tp, tp_reach, fp_reach)
+    shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
+    return _cut(stored, shift, config, classes), is_tp
+
+
+def _augment_fp(example: dict, is_tp, options: AugmentConfig, seed) -> dict:
+    if options.fp_flip > 0:
+        flip = ~is_tp & (_chance(_stream(seed, 0)) < options.fp_flip)
+        example = tf.cond(flip, lambda: augment.flip_time(example), lambda: example)
+    if options.fp_cut_paste > 0:
+        width = example["box_frames"][1] - example["box_frames"][0]
+        uniform = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
+        # At least half a box away, or the copy would mostly cover its original.
+        shift = tf.cast(tf.round((uniform + 0.5 * tf.sign(uniform)) * width), tf.int32)
+        paste = ~is_tp & (_chance(_stream(seed, 2)) < options.fp_cut_paste)
+        before = example
+        example = tf.cond(paste, lambda: augment.cut_and_paste(before, shift), lambda: before)
+    return example
+
+
+def _stream(seed, number: int):
+    return tf.random.fold_in(seed, number)
+
+
+def _chance(seed):
+    return tf.random.stateless_uniform([], seed)

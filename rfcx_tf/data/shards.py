@@ -1,0 +1,302 @@
+"""Annotated recordings -> a folder of TFRecord shards, its index and its manifest.
+
+Every recording is decoded and transformed once, whole, so that no crop begins with the
+start-up of the PCEN smoother; then the crops of its rows are cut out. A shard holds all crops
+of a few recordings of one fold. A finished shard has a small JSON file beside it until all
+are done, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import rfcx_tf
+from rfcx_tf.config import Config
+from rfcx_tf.data.ahead import map_ahead
+from rfcx_tf.data.annotations import Annotations, mean_box_s
+from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
+from rfcx_tf.data.folds import assign_folds
+from rfcx_tf.data.records import (
+    KINDS,
+    Crop,
+    Manifest,
+    read_manifest,
+    write_manifest,
+    write_shard,
+)
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text
+
+# Annotation tools round; a box may end this much behind the last sample.
+_END_TOLERANCE_S = 0.1
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One shard to be made: its name and its recordings, all of one fold."""
+
+    name: str
+    recording_ids: list[str]
+
+
+def make_shards(
+    annotations: Annotations,
+    config: Config,
+    data_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Writes the shards of all recordings that are there, and manifest.json when all is done.
+
+    Args:
+        annotations: rows, classes and recordings.
+        config: front end, crops, `training.folds` and `seed` decide what is written.
+        data_dir: where the recordings are; paths in the manifest are relative to it.
+        out_dir: folder for the shards. One with finished shards of the same data and recipe is
+            completed, or left as it is when complete.
+        workers: recordings that are worked on at once; None: one a core.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The manifest. Its `skipped` names recordings that could not be read and boxes that lie
+        outside their recording; everything else has been written.
+
+    Raises:
+        InputError: if out_dir holds shards of something else, cannot be written, or no crop at
+            all could be made.
+    """
+    out_dir, data_dir = Path(out_dir), Path(data_dir)
+    recordings = annotations.recordings
+    rows = annotations.used_rows
+    class_index = {c.species_id: i for i, c in enumerate(annotations.classes)}
+    fold_of = assign_folds(rows, list(recordings), config.training.folds, config.seed)
+    plans = _plan(rows, fold_of, config)
+    plan_id = _plan_id(annotations, plans, config)
+    finished = _finished_manifest(out_dir, plan_id)
+    if finished is not None:
+        return finished
+    rows_of = {str(name): group for name, group in rows.groupby("recording_id", sort=False)}
+    transform = _recording_transform(config)
+
+    def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
+        return _cut_recording(
+            recording_id,
+            recordings[recording_id],
+            rows_of.get(recording_id, rows.iloc[:0]),
+            fold_of[recording_id],
+            class_index,
+            transform,
+            config,
+        )
+
+    todo = [plan for plan in plans if not _receipt_path(out_dir, plan).exists()]
+    total = sum(len(plan.recording_ids) for plan in plans)
+    bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
+    bar.update(total - sum(len(plan.recording_ids) for plan in todo))
+    with bar:
+        for plan in todo:
+            crops, skipped = [], []
+            for own_crops, own_skipped in map_ahead(
+                cut, plan.recording_ids, workers or os.cpu_count()
+            ):
+                crops += own_crops
+                skipped += own_skipped
+                bar.update()
+            index = write_shard(out_dir / plan.name, crops)
+            receipt = {"skipped": skipped, "rows": index.to_dict("records")}
+            atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
+    return _finish(annotations, config, data_dir, out_dir, plans, fold_of, plan_id)
+
+
+def _plan(rows: pd.DataFrame, fold_of: dict[str, int], config: Config) -> list[_Plan]:
+    wanted = set(rows["recording_id"])
+    if config.crops.unlabelled_per_recording:
+        wanted = set(fold_of)
+    plans = []
+    for fold in range(config.training.folds):
+        ids = iter(sorted(r for r in wanted if fold_of[r] == fold))
+        number = 0
+        while chunk := list(islice(ids, config.crops.recordings_per_shard)):
+            plans.append(_Plan(f"fold{fold}-{number:04d}.tfrecord", chunk))
+            number += 1
+    return plans
+
+
+def _plan_id(annotations: Annotations, plans: list[_Plan], config: Config) -> str:
+    """Identifies what is to be written, so that two recipes never share a folder."""
+    parts = [
+        config.frontend.fingerprint,
+        config.crops.model_dump_json(),
+        str([(plan.name, plan.recording_ids) for plan in plans]),
+        annotations.rows.drop(columns="source").to_csv(index=False),
+        str(annotations.classes),
+        str(config.seed),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _finished_manifest(out_dir: Path, plan_id: str) -> Manifest | None:
+    """The manifest if the folder is complete; checks that the folder may be written otherwise."""
+    path = out_dir / "plan.txt"
+    if path.exists():
+        if path.read_text(encoding="utf-8").strip() != plan_id:
+            raise InputError(
+                f"A folder holds the shards of one data set and recipe. {out_dir} holds those of "
+                "another. Name another --out or delete the folder."
+            )
+        return read_manifest(out_dir) if (out_dir / "manifest.json").exists() else None
+    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+        raise InputError(
+            f"Shards go into a new or empty folder. {out_dir} holds something else. "
+            "Name another --out."
+        )
+    atomic_write_text(path, plan_id)
+    return None
+
+
+def _receipt_path(out_dir: Path, plan: _Plan) -> Path:
+    return (out_dir / plan.name).with_suffix(".json")
+
+
+def _recording_transform(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+    """A traced function from a waveform [samples] to a spectrogram [frames, mels]."""
+    import tensorflow as tf
+
+    from rfcx_tf.model.frontend import FrontEnd
+
+    front_end = FrontEnd(config.frontend)
+    traced = tf.function(front_end, input_signature=[tf.TensorSpec([None, None], tf.float32)])
+    return lambda waveform: traced(waveform[None])[0].numpy()
+
+
+def _cut_recording(
+    recording_id: str,
+    source: AudioSource,
+    rows: pd.DataFrame,
+    fold: int,
+    class_index: dict[int, int],
+    transform: Callable[[np.ndarray], np.ndarray],
+    config: Config,
+) -> tuple[list[Crop], list[str]]:
+    """All crops of one recording, and what had to be left out, in words."""
+    try:
+        waveform = read_audio(source, config.frontend.sample_rate_hz)
+    except AudioError as error:
+        return [], [str(error)]
+    duration_s = len(waveform) / config.frontend.sample_rate_hz
+    outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
+    skipped = [
+        f"{row.source}: a box must lie in its recording, which is {duration_s:.2f} s long. "
+        f"Received: t_min={row.t_min:g}, t_max={row.t_max:g}."
+        for row in rows[outside].itertuples()
+    ]
+    rows = rows[~outside]
+    stored_frames = config.crop_frames + 2 * config.margin_frames
+    # Short recordings get silence behind them, as they do at prediction.
+    missing = stored_frames * config.frontend.hop_length - len(waveform)
+    spectrogram = transform(np.pad(waveform, (0, max(0, missing)))).astype(np.float16)
+
+    def stored_crop(kind: str, centre_s: float, row=None) -> Crop:
+        begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
+        begin = min(max(begin, 0), len(spectrogram) - stored_frames)
+        begin_s = begin * config.frontend.frame_s
+        end_s = (begin + stored_frames) * config.frontend.frame_s
+        touching = rows[(rows["t_max"] > begin_s) & (rows["t_min"] < end_s)]
+        crop_s = config.crops.crop_s
+        box = (centre_s - crop_s / 2, centre_s + crop_s / 2, 0.0, 0.0)
+        return Crop(
+            spectrogram=spectrogram[begin : begin + stored_frames],
+            recording_id=recording_id,
+            fold=fold,
+            kind=kind,
+            species_id=-1 if row is None else row.species_id,
+            songtype_id=-1 if row is None else row.songtype_id,
+            box=box if row is None else (row.t_min, row.t_max, row.f_min, row.f_max),
+            start_frame=begin,
+            box_times_s=touching[["t_min", "t_max"]].to_numpy(np.float32),
+            box_classes=touching["species_id"].map(class_index).to_numpy(np.int64),
+            box_present=touching["present"].to_numpy(np.int64),
+        )
+
+    crops = [
+        stored_crop("tp" if row.present else "fp", (row.t_min + row.t_max) / 2, row)
+        for row in rows.itertuples()
+    ]
+    centres_s = _unlabelled_centres_s(recording_id, rows, duration_s, config)
+    return crops + [stored_crop("unlabelled", centre_s) for centre_s in centres_s], skipped
+
+
+def _unlabelled_centres_s(
+    recording_id: str, rows: pd.DataFrame, duration_s: float, config: Config
+) -> np.ndarray:
+    """Centres of crops that touch no row, evenly spread from a random offset; maybe fewer."""
+    wanted, crop_s = config.crops.unlabelled_per_recording, config.crops.crop_s
+    if wanted == 0 or duration_s < crop_s:
+        return np.empty(0)
+    name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
+    generator = np.random.default_rng([config.seed, name_seed])
+    step_s = crop_s / 2
+    centres_s = np.arange(crop_s / 2, duration_s - crop_s / 2 + 1e-9, step_s)
+    touches = (rows["t_min"].to_numpy()[None] < centres_s[:, None] + crop_s / 2) & (
+        rows["t_max"].to_numpy()[None] > centres_s[:, None] - crop_s / 2
+    )
+    free = centres_s[~touches.any(axis=1)]
+    return np.sort(generator.permutation(free)[:wanted])
+
+
+def _finish(
+    annotations: Annotations,
+    config: Config,
+    data_dir: Path,
+    out_dir: Path,
+    plans: list[_Plan],
+    fold_of: dict[str, int],
+    plan_id: str,
+) -> Manifest:
+    receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]
+    index = pd.DataFrame([row for receipt in receipts for row in receipt["rows"]])
+    skipped = [text for receipt in receipts for text in receipt["skipped"]]
+    if index.empty:
+        reason = f" The first problem: {skipped[0]}" if skipped else ""
+        raise InputError(f"No crop could be made from the recordings in {data_dir}.{reason}")
+    with atomic_file(out_dir / "index.csv") as temporary:
+        index.to_csv(temporary, index=False)
+    manifest = Manifest(
+        classes=annotations.classes,
+        mean_box_s=mean_box_s(annotations.rows, annotations.classes),
+        frontend=config.frontend.model_dump(mode="json"),
+        frontend_fingerprint=config.frontend.fingerprint,
+        crop_frames=config.crop_frames,
+        margin_frames=config.margin_frames,
+        folds=config.training.folds,
+        shards={plan.name: (out_dir / plan.name).stat().st_size for plan in plans},
+        counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
+        data_dir=str(data_dir.resolve()),
+        recordings={
+            name: {
+                "path": os.path.relpath(source.path, data_dir),
+                "offset": source.offset,
+                "length": source.length,
+                "fold": fold_of[name],
+            }
+            for name, source in annotations.recordings.items()
+        },
+        skipped=skipped,
+        code_version=rfcx_tf.__version__,
+    )
+    write_manifest(manifest, out_dir)
+    for plan in plans:
+        _receipt_path(out_dir, plan).unlink()
+    return manifest

@@ -1,0 +1,1 @@
+"""Recordings and trained models in, scores and their evaluation out."""

@@ -1,0 +1,87 @@
+"""Recordings and runs in, one row of scores for every recording out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from tqdm import tqdm
+
+from rfcx_tf.data.ahead import map_ahead
+from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
+from rfcx_tf.inference.recording_model import RecordingModel
+
+# Enough to keep the model busy: decoding costs a fraction of what the network does.
+_DECODING_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Scores of a batch of recordings.
+
+    Attributes:
+        scores: DataFrame recording_id, s<species_id>..., a row a recording, in [0, 1].
+        failed: one line for every recording that could not be read.
+    """
+
+    scores: pd.DataFrame
+    failed: list[str]
+
+
+class RecordingScorer:
+    """Runs recording models over waveforms, traced once for every length."""
+
+    def __init__(self, models: list[RecordingModel]):
+        """Takes models of one class list; their scores are averaged."""
+        self._models = models
+        self.classes = models[0].classes
+        self.sample_rate_hz = models[0].config.frontend.sample_rate_hz
+        signature = [tf.TensorSpec([1, None], tf.float32)]
+        self._functions = [tf.function(m.score_waveform, signature) for m in models]
+
+    def scores(self, waveform: np.ndarray) -> np.ndarray:
+        """Scores [classes] of one waveform [samples]."""
+        outputs = [function(waveform[None])["scores"][0] for function in self._functions]
+        return np.mean([output.numpy() for output in outputs], axis=0)
+
+
+def predict_recordings(
+    models: list[RecordingModel],
+    recordings: dict[str, AudioSource | Path],
+    *,
+    progress: bool = True,
+) -> Predictions:
+    """Scores whole recordings, each in one pass; goes on past files that cannot be read.
+
+    Args:
+        models: runs, or folds of runs; of one class list and sample rate.
+        recordings: audio by recording id.
+        progress: whether to show a progress bar.
+    """
+    scorer = RecordingScorer(models)
+    columns = [f"s{c.species_id}" for c in scorer.classes]
+    rows, names, failed = [], [], []
+
+    def decode(name: str) -> tuple[str, np.ndarray | AudioError]:
+        try:
+            return name, read_audio(recordings[name], scorer.sample_rate_hz)
+        except AudioError as error:
+            return name, error
+
+    waveforms = map_ahead(decode, recordings, _DECODING_THREADS)
+    bar = tqdm(
+        waveforms, total=len(recordings), unit="recording", disable=not progress, desc="predict"
+    )
+    for name, waveform in bar:
+        if isinstance(waveform, AudioError):
+            failed.append(str(waveform))
+            continue
+        names.append(name)
+        rows.append(scorer.scores(waveform))
+    values = np.stack(rows) if rows else np.empty((0, len(columns)))
+    table = pd.DataFrame(values, columns=columns)
+    table.insert(0, "recording_id", pd.Series(names, dtype=str))
+    return Predictions(table, failed)

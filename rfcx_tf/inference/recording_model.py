@@ -1,0 +1,106 @@
+"""Waveform in, scores out: front end and trained detectors as one TensorFlow function.
+
+Prediction and export use the same function, so a served model gives what predict.py gives.
+"""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from rfcx_tf.config import Config
+from rfcx_tf.errors import InputError
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.training.run_folder import RunFolder
+
+
+class RecordingModel(tf.Module):
+    """Scores of whole recordings, averaged over the detectors of several folds.
+
+    Attributes:
+        classes: the species, in the order of the scores.
+        config: the recipe.
+    """
+
+    def __init__(self, config: Config, classes, detectors: list[keras.Model]):
+        super().__init__(name="recording_model")
+        self.config = config
+        self.classes = classes
+        self._front_end = FrontEnd(config.frontend)
+        self._detectors = detectors
+
+    def spectrogram(self, waveform):
+        """[batch, samples] -> [batch, frames, mels], for waveforms of any length.
+
+        A waveform shorter than one window gets silence behind it.
+        """
+        config = self.config
+        stride = config.model.backbone.stride[0]
+        frames = (config.window_cells - 1) * stride + 1
+        # With centred frames, n - 1 hops of sound give n frames.
+        shortest = (frames - 1) * config.frontend.hop_length
+        missing = tf.maximum(0, shortest - tf.shape(waveform)[1])
+        return self._front_end(tf.pad(waveform, [[0, 0], [0, missing]]))
+
+    def scores(self, spectrogram) -> dict[str, tf.Tensor]:
+        """Scores of spectrograms [batch, frames, mels].
+
+        Returns:
+            scores [batch, classes]: the maximum over time of the window scores (after the
+            running mean, if the recipe has one), averaged over folds; window_scores
+            [batch, windows, classes], averaged over folds; window_start_s [windows], seconds
+            from the beginning of the sound. All float32.
+        """
+        window_scores = [tf.sigmoid(detector(spectrogram)) for detector in self._detectors]
+        cells = round(self.config.prediction.running_mean_s / self.config.cell_s)
+        smoothed = window_scores
+        if cells > 1:
+            # `same` pooling divides by the windows that are there, also at the ends.
+            smoothed = [tf.nn.avg_pool1d(s, cells, 1, "SAME") for s in window_scores]
+        recording_scores = [tf.reduce_max(s, axis=1) for s in smoothed]
+        windows = tf.shape(window_scores[0])[1]
+        return {
+            "scores": tf.reduce_mean(tf.stack(recording_scores), axis=0),
+            "window_scores": tf.reduce_mean(tf.stack(window_scores), axis=0),
+            "window_start_s": tf.range(windows, dtype=tf.float32) * self.config.cell_s,
+        }
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """`scores` of waveforms [batch, samples] at the recipe's sample rate."""
+        return self.scores(self.spectrogram(waveform))
+
+
+def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> RecordingModel:
+    """The trained detectors of a run, in float32.
+
+    Args:
+        run: the run.
+        folds: which; None: all finished ones.
+
+    Raises:
+        InputError: if there is none, or weights are missing or do not fit.
+    """
+    folds = run.finished_folds if folds is None else folds
+    if not folds:
+        raise InputError(
+            f"A run needs at least one finished fold. {run.path} has none. Run train.py to its end."
+        )
+    detectors = []
+    # Whatever precision the run was trained in, scores are float32.
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    try:
+        for fold in folds:
+            detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+            try:
+                detector.load_weights(run.detector_weights(fold))
+            except (OSError, ValueError, KeyError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(
+                    f"The weights {run.detector_weights(fold)} cannot be loaded: {reason:.200}"
+                ) from None
+            detectors.append(detector)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    return RecordingModel(run.config, run.info.classes, detectors)

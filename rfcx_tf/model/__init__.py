@@ -1,0 +1,1 @@
+"""Waveform to spectrogram to window logits."""

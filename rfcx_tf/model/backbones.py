@@ -1,0 +1,105 @@
+"""Residual networks with open strides: [batch, frames, mels, channels] -> [batch, cells, bands, D].
+
+With the stem's max-pooling left out the total stride is 16 instead of 32 in both directions
+(the write-up's change): 938 frames x 128 mels become 59 x 8 cells.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+from rfcx_tf.config import BackboneConfig, as_pair
+from rfcx_tf.model.normalization import BatchNormalization
+
+_STAGE_BLOCKS = {
+    "resnet10": (1, 1, 1, 1),
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+}
+_BOTTLENECK_EXPANSION = 4
+
+
+def build_backbone(
+    config: BackboneConfig, mels: int, channels: int, *, synchronized: bool = False
+) -> keras.Model:
+    """A residual network without its classifier (He et al. 2016, torchvision's variant).
+
+    Strided convolutions pad symmetrically instead of with Keras's `same`, whose padding
+    depends on whether the input length is odd or even. So the features of a recording do not
+    depend on where a crop of it begins (by whole strides), and published PyTorch weights fit.
+
+    Args:
+        config: depth, width and strides.
+        mels: mel bands of the input.
+        channels: input channels.
+        synchronized: batch statistics over all replicas (for several devices).
+
+    Returns:
+        A model [batch, frames, mels, channels] -> [batch, cells, bands, features].
+    """
+
+    def convolution(x, filters, kernel, stride, name):
+        pair = as_pair(stride)
+        padding = "same"
+        if pair != (1, 1) and kernel > 1:
+            x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+            padding = "valid"
+        return layers.Conv2D(
+            filters,
+            kernel,
+            pair,
+            padding=padding,
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=f"{name}_conv",
+        )(x)
+
+    def normalize(x, name, gamma="ones"):
+        return BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            gamma_initializer=gamma,
+            synchronized=synchronized,
+            name=f"{name}_bn",
+        )(x)
+
+    def relu(x, name):
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    def shortcut(x, filters, stride, name):
+        if as_pair(stride) == (1, 1) and x.shape[-1] == filters:
+            return x
+        return normalize(convolution(x, filters, 1, stride, f"{name}_down"), f"{name}_down")
+
+    def basic_block(x, filters, stride, name):
+        y = convolution(x, filters, 3, stride, f"{name}_1")
+        y = relu(normalize(y, f"{name}_1"), f"{name}_1")
+        y = convolution(y, filters, 3, 1, f"{name}_2")
+        # Blocks begin as the identity, which steadies the first epochs (Goyal et al. 2017).
+        y = normalize(y, f"{name}_2", gamma="zeros")
+        return relu(layers.Add(name=f"{name}_add")([shortcut(x, filters, stride, name), y]), name)
+
+    def bottleneck_block(x, filters, stride, name):
+        wide = filters * _BOTTLENECK_EXPANSION
+        y = relu(normalize(convolution(x, filters, 1, 1, f"{name}_1"), f"{name}_1"), f"{name}_1")
+        y = convolution(y, filters, 3, stride, f"{name}_2")
+        y = relu(normalize(y, f"{name}_2"), f"{name}_2")
+        y = normalize(convolution(y, wide, 1, 1, f"{name}_3"), f"{name}_3", gamma="zeros")
+        return relu(layers.Add(name=f"{name}_add")([shortcut(x, wide, stride, name), y]), name)
+
+    block = bottleneck_block if config.name == "resnet50" else basic_block
+    inputs = keras.Input((None, mels, channels), name="image")
+    x = convolution(inputs, config.width, config.stem_kernel, config.stem_stride, "stem")
+    x = relu(normalize(x, "stem"), "stem")
+    if config.stem_pooling:
+        # Features are not negative here, so padding with zeros is padding with -infinity.
+        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    stages = zip(_STAGE_BLOCKS[config.name], config.stage_strides, strict=True)
+    for stage, (blocks, stage_stride) in enumerate(stages):
+        for index in range(blocks):
+            stride = stage_stride if index == 0 else 1
+            x = block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{index + 1}")
+    return keras.Model(inputs, x, name=config.name)

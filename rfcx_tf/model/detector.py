@@ -1,0 +1,99 @@
+"""The detector: spectrogram [batch, frames, mels] -> window logits [batch, windows, classes]."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import layers
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.model.backbones import build_backbone
+from rfcx_tf.model.head import (
+    FrequencyCoordinate,
+    FrequencyPooling,
+    PerClassWindowPooling,
+    WindowPooling,
+)
+from rfcx_tf.model.normalization import BatchNormalization
+
+
+def class_window_cells(
+    config: Config, classes: list[SpeciesClass], mean_box_s: dict[int, float]
+) -> list[int]:
+    """Backbone cells that every class pools over in a `per_class` head.
+
+    The class's mean TP box, rounded up to whole cells, at most a whole window; a whole window
+    for classes without a TP box.
+    """
+
+    def cells(species: SpeciesClass) -> int:
+        mean_s = mean_box_s.get(species.species_id)
+        if mean_s is None:
+            return config.window_cells
+        return min(config.window_cells, max(1, math.ceil(mean_s / config.cell_s)))
+
+    return [cells(species) for species in classes]
+
+
+def build_detector(
+    config: Config,
+    classes: list[SpeciesClass],
+    mean_box_s: dict[int, float],
+    *,
+    synchronized: bool = False,
+) -> keras.Model:
+    """Backbone and sliding-window head.
+
+    It is fully convolutional in time: the windows of a whole recording are those of its crops,
+    as far as the zero padding at a crop's borders is out of sight.
+
+    Args:
+        config: front end (mel bands), crops and model sections are used.
+        classes: the species, in the order of the outputs.
+        mean_box_s: mean TP box length by species id, for the `per_class` head.
+        synchronized: batch statistics over all replicas.
+
+    Returns:
+        A model [batch, frames, mels] -> float32 logits [batch, windows, classes] with
+        windows = ceil(frames / stride) - window_cells + 1. Window i begins i * cell_s seconds
+        into the sound. The layer `cells` gives the features [batch, cells, D].
+    """
+    mels, head = config.frontend.n_mels, config.model.head
+    spectrogram = keras.Input((None, mels), name="spectrogram")
+    image = layers.Reshape((-1, mels, 1), name="image")(spectrogram)
+    # Brings any front end to zero mean and unit variance, learned from the data.
+    image = BatchNormalization(
+        momentum=0.9,
+        epsilon=1e-5,
+        center=True,
+        scale=True,
+        synchronized=synchronized,
+        name="input_bn",
+    )(image)
+    if config.model.frequency_coordinate:
+        image = FrequencyCoordinate(name="frequency_coordinate")(image)
+    backbone = build_backbone(
+        config.model.backbone, mels, image.shape[-1], synchronized=synchronized
+    )
+    features = FrequencyPooling(head.frequency_pooling, name="cells")(backbone(image))
+    if head.kind == "shared":
+        features = WindowPooling(config.window_cells, head.time_pooling, name="windows")(features)
+    x = layers.Dropout(head.dropout, name="dropout")(features)
+    if head.hidden:
+        x = layers.Dense(head.hidden, activation="relu", name="hidden")(x)
+        x = layers.Dropout(head.dropout, name="hidden_dropout")(x)
+    logits = layers.Dense(
+        len(classes),
+        # Few classes sound in a window, so the scores begin low.
+        bias_initializer=keras.initializers.Constant(-2.0),
+        dtype="float32",
+        name="logits",
+    )(x)
+    if head.kind == "per_class":
+        cells = class_window_cells(config, classes, mean_box_s)
+        logits = PerClassWindowPooling(
+            config.window_cells, cells, head.time_pooling, dtype="float32", name="windows"
+        )(logits)
+    return keras.Model(spectrogram, logits, name="detector")

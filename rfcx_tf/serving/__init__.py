@@ -1,0 +1,1 @@
+"""Trained models out into the world: SavedModel."""

@@ -1,0 +1,1 @@
+"""Shards and a recipe in, a run folder out."""

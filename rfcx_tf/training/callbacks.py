@@ -1,0 +1,159 @@
+"""What happens at the end of an epoch: validation, schedule, checkpoint, history, pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from rfcx_tf.config import TrainingConfig
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text
+from rfcx_tf.model.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
+
+_CHECK_LOSS_EVERY_STEPS = 10
+
+
+class TrainingDiverged(InputError):
+    """The loss is no longer a number; earlier epochs are kept."""
+
+
+class ValidationMonitors(keras.callbacks.Callback):
+    """Adds to the logs the write-up's three monitors on the validation crops, and their sum.
+
+    val_tp_log_loss over known-present labels, val_fp_log_loss over known-absent ones,
+    val_log_loss over both together, and val_lrap: the mean reciprocal rank of each present
+    class among all classes, over crops cut for TP rows, as if nothing else were in them.
+
+    Attributes:
+        probability, target, known: of the last validation, float32 [crops, classes].
+    """
+
+    def __init__(self, dataset, is_tp: np.ndarray):
+        """Takes batches of spectrogram, target, known, in the order of `is_tp`."""
+        super().__init__()
+        self._spectrograms = dataset.map(lambda batch: batch["spectrogram"])
+        labels = [(b["target"], b["known"]) for b in dataset.as_numpy_iterator()]
+        self.target = np.concatenate([target for target, _ in labels])
+        self.known = np.concatenate([known for _, known in labels])
+        self._is_tp = is_tp
+        self.probability = np.empty(0)
+
+    def validate(self) -> dict[str, float]:
+        """Runs the model over the validation crops and returns the monitors."""
+        logits = self.model.predict(self._spectrograms, verbose=0).astype(np.float64)
+        self.probability = 1.0 / (1.0 + np.exp(-logits))
+        tp = self._is_tp
+        return {
+            "val_tp_log_loss": tp_log_loss(self.target, self.known, self.probability),
+            "val_fp_log_loss": fp_log_loss(self.target, self.known, self.probability),
+            "val_log_loss": masked_log_loss(self.target, self.known, self.probability),
+            "val_lrap": single_label_lrap(self.target[tp], self.probability[tp]),
+        }
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(self.validate())
+
+
+class NanStop(keras.callbacks.Callback):
+    """Ends a run whose loss is not finite, before a checkpoint could be overwritten."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % _CHECK_LOSS_EVERY_STEPS == 0:
+            self._check(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs)
+
+    def _check(self, logs):
+        if not math.isfinite(logs["loss"]):
+            raise TrainingDiverged(
+                f"The loss must stay finite. Received: {logs['loss']}. Earlier epochs are kept; "
+                "lower training.learning_rate or set training.gradient_clip_norm, in a new run."
+            )
+
+
+class RunState(keras.callbacks.Callback):
+    """Keeps what a killed run needs to go on, and the weights of the chosen epoch.
+
+    After every epoch: `resume-N.weights.h5` with weights and optimiser, then `state.json`
+    that points at it and holds the history. A kill at any moment leaves one of two complete
+    states behind. It also applies the schedule that depends on a monitor: learning-rate cuts
+    and early stopping follow from the history alone, so they survive a restart.
+
+    Attributes:
+        history: one dict of figures for every finished epoch.
+        ended: whether all epochs are done or the run was stopped early.
+        detector_weights: file with the weights of the chosen epoch.
+    """
+
+    def __init__(self, folder: Path, config: TrainingConfig):
+        super().__init__()
+        self._folder = folder
+        self._config = config
+        self._epoch_began = 0.0
+        self.history: list[dict] = []
+        self.ended = False
+        self.detector_weights = folder / "detector.weights.h5"
+
+    def restore(self, classifier: keras.Model) -> int:
+        """Loads the last complete state, if there is one, into a built and compiled model.
+
+        Returns:
+            Number of epochs that are done.
+        """
+        path = self._folder / "state.json"
+        if not path.exists():
+            return 0
+        state = json.loads(path.read_text(encoding="utf-8"))
+        classifier.load_weights(self._folder / state["weights"])
+        self.history, self.ended = state["history"], state["ended"]
+        return len(self.history)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_began = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        config = self._config
+        seconds = time.perf_counter() - self._epoch_began
+        logs["learning_rate"] = float(np.asarray(self.model.optimizer.learning_rate))
+        figures = {name: float(value) for name, value in logs.items()}
+        self.history.append({"epoch": epoch + 1, **figures, "seconds": round(seconds, 2)})
+        waited = self._epochs_since_best()
+        if waited == 0:
+            with atomic_file(self.detector_weights) as temporary:
+                self.model.detector.save_weights(temporary)
+        elif config.schedule == "plateau" and waited % config.plateau_epochs == 0:
+            self.model.optimizer.learning_rate = logs["learning_rate"] * config.plateau_factor
+        stop = 0 < config.early_stopping_epochs <= waited
+        self.model.stop_training = stop
+        self.ended = stop or epoch + 1 == config.epochs
+        self._save()
+
+    def _epochs_since_best(self) -> int:
+        """Epochs since the monitor was at its best; 0 if that is now, or none is named."""
+        name = self._config.monitor
+        if name == "last":
+            return 0
+        values = np.array([row[name] for row in self.history])
+        if np.isnan(values).all():
+            return 0
+        best = np.nanargmax(values) if name == "val_lrap" else np.nanargmin(values)
+        return len(values) - 1 - int(best)
+
+    def _save(self):
+        weights = self._folder / f"resume-{len(self.history):04d}.weights.h5"
+        with atomic_file(weights) as temporary:
+            self.model.save_weights(temporary)
+        state = {"weights": weights.name, "history": self.history, "ended": self.ended}
+        atomic_write_text(self._folder / "state.json", json.dumps(state))
+        with atomic_file(self._folder / "history.csv") as temporary:
+            pd.DataFrame(self.history).to_csv(temporary, index=False)
+        for old in self._folder.glob("resume-*.weights.h5"):
+            if old != weights:
+                old.unlink()

@@ -1,0 +1,63 @@
+"""What a run computes on, and with which numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from rfcx_tf.config import TrainingConfig
+
+_AMPERE = (8, 0)
+
+
+def open_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
+    """MirroredStrategy over all visible GPUs, or over logical CPUs if there is none.
+
+    Must be called before TensorFlow touches a device, since that fixes their number.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        return tf.distribute.MirroredStrategy()
+    if config.logical_cpus > 1:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus,
+        )
+        names = [f"/cpu:{number}" for number in range(config.logical_cpus)]
+        # The default all-reduce wants NCCL; there is none between CPUs.
+        return tf.distribute.MirroredStrategy(
+            names, cross_device_ops=tf.distribute.HierarchicalCopyAllReduce()
+        )
+    return tf.distribute.MirroredStrategy(["/cpu:0"])
+
+
+def choose_precision(config: TrainingConfig) -> str:
+    """The Keras dtype policy for `training.precision`; `auto` asks the hardware."""
+    if config.precision != "auto":
+        return config.precision
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        capabilities = [d.get("compute_capability", (0, 0)) for d in details]
+        return "mixed_bfloat16" if min(capabilities) >= _AMPERE else "mixed_float16"
+    return "mixed_bfloat16" if _cpu_multiplies_bfloat16() else "float32"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has AMX; with less than that, bfloat16 is emulated and slow."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """The devices in words: `1 x CPU` or `4 x GPU (NVIDIA H100 80GB HBM3)`."""
+    count = strategy.num_replicas_in_sync
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown")
+        return f"{count} x GPU ({name})"
+    return f"{count} x CPU" + (" (logical)" if count > 1 else "")

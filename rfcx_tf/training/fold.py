@@ -1,0 +1,199 @@
+"""One fold: shards in; weights, history, pictures and out-of-fold predictions out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.audio import AudioSource
+from rfcx_tf.data.dataset import training_dataset, validation_dataset
+from rfcx_tf.data.records import Manifest, ShardReader
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text
+from rfcx_tf.inference.predict import Predictions, predict_recordings
+from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.inference.tables import write_scores
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
+from rfcx_tf.training.classifier import CropClassifier, compile_classifier
+from rfcx_tf.training.pictures import ValidationPictures
+from rfcx_tf.training.run_folder import RunFolder
+
+_TIMED_BATCHES = 10
+
+
+def train_fold(
+    run: RunFolder,
+    reader: ShardReader,
+    fold: int,
+    strategy: tf.distribute.Strategy,
+    *,
+    data_dir: Path | None = None,
+    verbose: bool = True,
+) -> dict:
+    """Trains one fold, or goes on with it, and predicts what was held out.
+
+    Args:
+        run: the run folder.
+        reader: its shards.
+        fold: the fold to hold out.
+        strategy: devices.
+        data_dir: where the recordings are, if not where the shards were made from.
+        verbose: show progress.
+
+    Returns:
+        Figures of the finished fold, as in `done.json`.
+
+    Raises:
+        InputError: if the fold has no rows to train or to validate on.
+        TrainingDiverged: if the loss is not finite any more.
+    """
+    config, folder = run.config, run.fold(fold)
+    done = folder / "done.json"
+    if done.exists():
+        return json.loads(done.read_text(encoding="utf-8"))
+    others = [k for k in range(config.training.folds) if k != fold]
+    held_out = reader.rows([fold])
+    held_out = held_out[reader.index["kind"].to_numpy()[held_out] != "unlabelled"]
+    if len(held_out) == 0 or len(reader.rows(others)) == 0:
+        raise InputError(
+            f"A fold needs crops to train on and crops to validate on. Fold {fold} of "
+            f"{reader.folder} has {len(reader.rows(others))} and {len(held_out)}. Lower "
+            "training.folds or add recordings."
+        )
+    keras.utils.set_random_seed(config.seed + 1000 * fold)
+    with strategy.scope():
+        replicas = strategy.num_replicas_in_sync
+        detector = build_detector(
+            config, run.info.classes, run.info.mean_box_s, synchronized=replicas > 1
+        )
+        classifier = CropClassifier(detector, config)
+        compile_classifier(classifier, config.training)
+        classifier.build((None, config.crop_frames, config.frontend.n_mels))
+        classifier.optimizer.build(classifier.trainable_variables)
+    state = RunState(folder, config.training)
+    epochs_done = state.restore(classifier)
+    monitors = ValidationMonitors(
+        validation_dataset(reader, config, held_out),
+        reader.index["kind"].to_numpy()[held_out] == "tp",
+    )
+    if not state.ended:
+        first_draw = epochs_done * config.training.steps_per_epoch * config.training.batch_size
+        dataset = training_dataset(reader, config, others, first_draw)
+        if verbose:
+            _announce(fold, epochs_done, reader, others, held_out, dataset, config)
+        classifier.fit(
+            dataset.map(_inputs_and_labels),
+            initial_epoch=epochs_done,
+            epochs=config.training.epochs,
+            steps_per_epoch=config.training.steps_per_epoch,
+            callbacks=_callbacks(config, state, monitors, reader, fold, folder, epochs_done),
+            shuffle=False,  # drawn evenly already
+            verbose="auto" if verbose else 0,
+        )
+    detector.load_weights(state.detector_weights)
+    monitors.set_model(classifier)
+    figures = monitors.validate()
+    _save_crops(reader, held_out, fold, monitors, folder / "oof_crops.csv")
+    predictions = _predict_held_out(run, reader.manifest, fold, data_dir, verbose)
+    write_scores(predictions.scores, folder / "oof_scores.csv")
+    summary = {
+        "fold": fold,
+        "epochs": len(state.history),
+        "seconds": round(sum(row["seconds"] for row in state.history), 1),
+        "crops_trained_on": len(reader.rows(others)),
+        "recordings_predicted": len(predictions.scores),
+        "recordings_failed": predictions.failed,
+        **{name: round(value, 5) for name, value in figures.items()},
+    }
+    atomic_write_text(done, json.dumps(summary, indent=1))
+    return summary
+
+
+def _inputs_and_labels(batch: dict) -> tuple:
+    return batch["spectrogram"], {"target": batch["target"], "known": batch["known"]}
+
+
+def _callbacks(
+    config: Config,
+    state: RunState,
+    monitors: ValidationMonitors,
+    reader: ShardReader,
+    fold: int,
+    folder: Path,
+    epochs_done: int,
+) -> list[keras.callbacks.Callback]:
+    """In the order in which an epoch ends: average, validate, draw, log, save."""
+    callbacks = [NanStop()]
+    if config.training.ema > 0:
+        average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        # A saved state holds the average in the model; the next epoch swaps it back.
+        average._ema_weights_in_model = epochs_done > 0
+        callbacks.append(average)
+    callbacks.append(monitors)
+    every = config.training.pictures_every_epochs
+    if every:
+        callbacks.append(ValidationPictures(reader, config, fold, folder, every))
+    callbacks += [state, keras.callbacks.TensorBoard(folder / "logs", write_graph=False)]
+    return callbacks
+
+
+def _announce(
+    fold: int,
+    epochs_done: int,
+    reader: ShardReader,
+    others: list[int],
+    held_out: np.ndarray,
+    dataset: tf.data.Dataset,
+    config: Config,
+):
+    """Says what is about to happen, and how fast the input pipeline is by itself."""
+    tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
+    begin = f", going on after epoch {epochs_done}" if epochs_done else ""
+    print(f"Fold {fold}: trains on {tp} TP and {fp} FP crops, held out {len(held_out)}{begin}.")
+    batches = iter(dataset)
+    next(batches)
+    began = time.perf_counter()
+    for _ in range(_TIMED_BATCHES):
+        next(batches)
+    rate = _TIMED_BATCHES * config.training.batch_size / (time.perf_counter() - began)
+    print(f"Input pipeline alone: {rate:.0f} examples/s.")
+
+
+def _save_crops(
+    reader: ShardReader, rows: np.ndarray, fold: int, monitors: ValidationMonitors, path: Path
+):
+    """Writes the held-out crops with their labels (species ids) and probabilities."""
+    species = np.array([c.species_id for c in reader.manifest.classes])
+    table = reader.index.iloc[rows][["recording_id", "kind", "species_id", "t_min", "t_max"]]
+    table = table.reset_index(drop=True)
+    table.insert(1, "fold", fold)
+    present = (monitors.known > 0) & (monitors.target > 0)
+    absent = (monitors.known > 0) & (monitors.target == 0)
+    for name, mask in (("present", present), ("absent", absent)):
+        table[name] = [";".join(map(str, species[row])) for row in mask]
+    columns = [f"s{number}" for number in species]
+    probability = pd.DataFrame(monitors.probability, columns=columns)
+    with atomic_file(path) as temporary:
+        pd.concat([table, probability], axis=1).to_csv(temporary, index=False, float_format="%.6f")
+
+
+def _predict_held_out(
+    run: RunFolder, manifest: Manifest, fold: int, data_dir: Path | None, verbose: bool
+) -> Predictions:
+    """Scores of the fold's whole recordings by the model that never saw them."""
+    base = Path(data_dir or manifest.data_dir)
+    sources = {
+        name: AudioSource(base / entry["path"], entry["offset"], entry["length"])
+        for name, entry in manifest.recordings.items()
+        if entry["fold"] == fold
+    }
+    model = load_recording_model(run, [fold])
+    return predict_recordings([model], sources, progress=verbose)

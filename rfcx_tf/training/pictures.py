@@ -1,0 +1,131 @@
+"""Pictures of validation crops: spectrogram, boxes, and the score of every window."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.records import ShardReader, parse_crop
+from rfcx_tf.files import atomic_file
+
+_PICTURED_TP, _PICTURED_FP = 4, 4
+# Okabe and Ito's colours, which people with any colour vision tell apart.
+_PRESENT, _ABSENT, _SCORE = "#009E73", "#D55E00", "#56B4E9"
+
+
+class ValidationPictures(keras.callbacks.Callback):
+    """Every few epochs, a picture of some validation crops: to TensorBoard and as a PNG.
+
+    The crops are shown with their margins, so the windows slide over a box and past it.
+    """
+
+    def __init__(self, reader: ShardReader, config: Config, fold: int, folder: Path, every: int):
+        super().__init__()
+        self._config = config
+        self._every = every
+        self._path = folder / "validation.png"
+        self._log_folder = folder / "logs" / "validation"
+        spread = [
+            rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
+            for rows, count in (
+                (reader.rows([fold], "tp"), _PICTURED_TP),
+                (reader.rows([fold], "fp"), _PICTURED_FP),
+            )
+            if len(rows)
+        ]
+        self._crops = [parse_crop(reader[row]) for row in np.concatenate(spread)]
+        self._classes = reader.manifest.classes
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == self.params["epochs"] or self.model.stop_training
+        if (epoch + 1) % self._every == 0 or last:
+            self.draw(epoch + 1)
+
+    def draw(self, epoch: int):
+        """Draws the picture with the model as it is."""
+        import tensorflow as tf
+
+        def window_logits(spectrograms):
+            return self.model.detector(spectrograms, training=False)
+
+        png = draw_crops(self._crops, window_logits, self._config, self._classes)
+        with atomic_file(self._path) as temporary:
+            temporary.write_bytes(png)
+        writer = tf.summary.create_file_writer(str(self._log_folder))
+        with writer.as_default():
+            tf.summary.image("validation crops", tf.image.decode_png(png)[None], step=epoch)
+        writer.close()
+
+
+def draw_crops(crops: list[dict], window_logits: Callable, config: Config, classes: list) -> bytes:
+    """Draws parsed crops with the window scores of the species that each was cut for.
+
+    Args:
+        crops: from `parse_crop`.
+        window_logits: spectrograms [batch, frames, mels] -> logits [batch, windows, classes].
+        config: the recipe.
+        classes: the species, in the order of the logits.
+
+    Returns:
+        A PNG.
+    """
+    from matplotlib.figure import Figure
+
+    from rfcx_tf.model.frontend import mel_band_centres_hz
+
+    columns = 4
+    rows = -(-len(crops) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    species = [c.species_id for c in classes]
+    logits = np.asarray(window_logits(np.stack([c["spectrogram"] for c in crops])))
+    scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    band_hz = mel_band_centres_hz(config.frontend)
+    frame_s, half_window_s = config.frontend.frame_s, config.window_cells * config.cell_s / 2
+    for axis, crop, window_scores in zip(axes, crops, scores, strict=False):
+        spectrogram = crop["spectrogram"].numpy()
+        begin_s = float(crop["start_frame"]) * frame_s
+        end_s = begin_s + len(spectrogram) * frame_s
+        bands = len(band_hz)
+        axis.imshow(
+            np.log1p(spectrogram.T - spectrogram.min()),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            extent=(begin_s, end_s, -0.5, bands - 0.5),
+        )
+        present = crop["kind"].numpy() == b"tp"
+        t_min, t_max, f_min, f_max = crop["box"].numpy()
+        low, high = np.interp([f_min, f_max], band_hz, np.arange(bands))
+        axis.add_patch(
+            _rectangle(t_min, low, t_max - t_min, high - low, _PRESENT if present else _ABSENT)
+        )
+        index = species.index(int(crop["species_id"]))
+        centres_s = begin_s + half_window_s + np.arange(len(window_scores)) * config.cell_s
+        twin = axis.twinx()
+        twin.plot(centres_s, window_scores[:, index], color=_SCORE, linewidth=2)
+        twin.set_ylim(0, 1)
+        twin.set_yticks([0, 0.5, 1])
+        ticks = np.arange(0, bands, 32)
+        axis.set_yticks(ticks, [f"{hz / 1000:.1f}" for hz in band_hz[ticks]])
+        axis.set_xlim(begin_s, end_s)
+        verdict = "present" if present else "absent"
+        axis.set_title(f"{classes[index].name}: {verdict}", fontsize=9)
+    for axis in axes[len(crops) :]:
+        axis.set_axis_off()
+    figure.supxlabel("seconds in the recording; line: window score of the named species")
+    figure.supylabel("kHz")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return buffer.getvalue()
+
+
+def _rectangle(x, y, width, height, colour):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=2)

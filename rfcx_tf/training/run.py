@@ -1,0 +1,105 @@
+"""A whole run: the chosen folds one after another, then their out-of-fold tables joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.records import Manifest, ShardReader
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file
+from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy
+from rfcx_tf.training.fold import train_fold
+from rfcx_tf.training.run_folder import RunFolder
+
+
+def train_run(
+    config: Config,
+    tfrecords: str | Path,
+    run_dir: str | Path,
+    folds: list[int],
+    *,
+    data_dir: Path | None = None,
+    verbose: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[dict]:
+    """Trains the folds that are not finished yet.
+
+    Args:
+        config: the recipe.
+        tfrecords: folder of shards.
+        run_dir: run folder, new or to be gone on with.
+        folds: which folds to hold out, one after another.
+        data_dir: where the recordings are, if not where the shards were made from.
+        verbose: show progress.
+        report: takes a line at a time.
+
+    Returns:
+        The figures of every fold.
+
+    Raises:
+        InputError: if the shards do not fit the recipe, or a fold does not exist.
+    """
+    reader = ShardReader(tfrecords)
+    check_shards_fit(reader.manifest, config, Path(tfrecords))
+    wrong = [fold for fold in folds if not 0 <= fold < config.training.folds]
+    if wrong:
+        raise InputError(
+            f"A fold must lie between 0 and {config.training.folds - 1} (training.folds). "
+            f"Received: {wrong[0]}."
+        )
+    run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
+    strategy = open_strategy(config.training)
+    precision = choose_precision(config.training)
+    keras.mixed_precision.set_global_policy(precision)
+    report(
+        f"{describe_devices(strategy)}, {precision}, batch {config.training.batch_size}; "
+        f"{len(reader.manifest.classes)} classes, seed {config.seed}"
+    )
+    summaries = []
+    for fold in folds:
+        summaries.append(
+            train_fold(run, reader, fold, strategy, data_dir=data_dir, verbose=verbose)
+        )
+        join_out_of_fold(run)
+        # Frees the graphs of a fold before the next one is built.
+        keras.backend.clear_session()
+    return summaries
+
+
+def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
+    """Refuses shards that another front end, crop length or number of folds made.
+
+    Raises:
+        InputError: with both values.
+    """
+    made_with = manifest.frontend
+    wanted = config.frontend.model_dump(mode="json")
+    pairs = [(f"frontend.{key}", made_with.get(key), value) for key, value in wanted.items()]
+    pairs += [
+        ("training.folds", manifest.folds, config.training.folds),
+        ("crop frames (crops.crop_s)", manifest.crop_frames, config.crop_frames),
+        ("margin frames (crops.margin_s)", manifest.margin_frames, config.margin_frames),
+        ("front end version", manifest.frontend_fingerprint, config.frontend.fingerprint),
+    ]
+    for name, made, asked in pairs:
+        if made != asked:
+            raise InputError(
+                f"Shards must be made with the recipe's front end, crops and folds. {folder} has "
+                f"{name} = {made}, the recipe {asked}. Make the shards again or change the recipe."
+            )
+
+
+def join_out_of_fold(run: RunFolder) -> None:
+    """Joins the out-of-fold tables of all finished folds in the run folder."""
+    for name in ("oof_scores.csv", "oof_crops.csv"):
+        parts = [
+            pd.read_csv(run.fold(fold) / name, dtype={"recording_id": str}, keep_default_na=False)
+            for fold in run.finished_folds
+        ]
+        with atomic_file(run.path / name) as temporary:
+            pd.concat(parts).to_csv(temporary, index=False)

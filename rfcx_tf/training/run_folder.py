@@ -1,0 +1,167 @@
+"""A run on disk: everything needed to understand it, repeat it and use it.
+
+runs/NAME/
+  config.yaml           the recipe, every value
+  run.json              classes, mean box lengths, front end, shards, versions, command
+  oof_scores.csv        out-of-fold scores of whole recordings, all finished folds
+  oof_crops.csv         out-of-fold probabilities of the annotated crops
+  fold0/ ...
+    detector.weights.h5   weights of the chosen epoch
+    history.csv           a row for every epoch
+    validation.png        crops, boxes and window scores
+    logs/                 for TensorBoard
+    oof_scores.csv, oof_crops.csv
+    done.json             figures of the finished fold
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import rfcx_tf
+from rfcx_tf.config import Config, load_config, save_config
+from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.records import Manifest
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run needs to know of its shards, so that it can be used without them.
+
+    Attributes:
+        classes: the species, in the order of the outputs.
+        mean_box_s: mean TP box length by species id.
+        frontend_fingerprint: of the front end that made the shards.
+        tfrecords: folder of the shards.
+        recordings: number of recordings in them.
+        counts: crops by kind.
+        command: that started the run.
+        versions: of Python and the packages that decide results.
+    """
+
+    classes: list[SpeciesClass]
+    mean_box_s: dict[int, float]
+    frontend_fingerprint: str
+    tfrecords: str
+    recordings: int
+    counts: dict[str, int]
+    command: str
+    versions: dict[str, str]
+
+
+class RunFolder:
+    """Paths and small files of a run.
+
+    Attributes:
+        path: the folder.
+        config: the recipe.
+        info: what is known of its data.
+    """
+
+    def __init__(self, path: Path, config: Config, info: RunInfo):
+        self.path = path
+        self.config = config
+        self.info = info
+
+    @classmethod
+    def create(cls, path: str | Path, config: Config, manifest: Manifest, shards: Path):
+        """Makes a run folder, or opens the one that is there to go on with it.
+
+        Raises:
+            InputError: if a run of another recipe or other classes is in it.
+        """
+        path = Path(path)
+        if (path / "run.json").exists():
+            run = cls.open(path)
+            changed = _differences(run.config.model_dump(), config.model_dump())
+            if changed:
+                raise InputError(
+                    f"A run goes on with the recipe that it began with. {path}: {changed[0]}"
+                    f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. "
+                    "Name another --run."
+                )
+            if run.info.classes != manifest.classes:
+                raise InputError(
+                    f"A run goes on with the classes that it began with. {path} has "
+                    f"{len(run.info.classes)}, the shards {len(manifest.classes)} or others. "
+                    "Name another --run."
+                )
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"A run needs a new or empty folder. {path} holds something else. "
+                "Name another --run."
+            )
+        info = RunInfo(
+            classes=manifest.classes,
+            mean_box_s=manifest.mean_box_s,
+            frontend_fingerprint=manifest.frontend_fingerprint,
+            tfrecords=str(Path(shards).resolve()),
+            recordings=len(manifest.recordings),
+            counts=manifest.counts,
+            command=" ".join(sys.argv),
+            versions=_versions(),
+        )
+        with atomic_file(path / "config.yaml") as temporary:
+            save_config(config, temporary)
+        atomic_write_text(path / "run.json", json.dumps(asdict(info), indent=1))
+        return cls(path, config, info)
+
+    @classmethod
+    def open(cls, path: str | Path):
+        """Opens a run folder.
+
+        Raises:
+            InputError: if it is not one.
+        """
+        path = Path(path)
+        try:
+            values = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
+            values["mean_box_s"] = {int(k): v for k, v in values["mean_box_s"].items()}
+            info = RunInfo(**values)
+        except (OSError, ValueError, TypeError, KeyError):
+            raise InputError(
+                f"A run is a folder with config.yaml and run.json, made by train.py. {path} "
+                "is not one."
+            ) from None
+        return cls(path, load_config(path / "config.yaml"), info)
+
+    def fold(self, number: int) -> Path:
+        """Folder of one fold."""
+        return self.path / f"fold{number}"
+
+    @property
+    def finished_folds(self) -> list[int]:
+        """Folds that are trained to the end."""
+        return [
+            k for k in range(self.config.training.folds) if (self.fold(k) / "done.json").exists()
+        ]
+
+    def detector_weights(self, number: int) -> Path:
+        """Weights of one fold's detector."""
+        return self.fold(number) / "detector.weights.h5"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    packages = ("tensorflow", "keras", "numpy", "soundfile", "soxr")
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    own = {"rfcx_tf": rfcx_tf.__version__, "python": python}
+    return own | {name: version(name) for name in packages}
+
+
+def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    changed = []
+    for key, value in new.items():
+        if isinstance(value, dict):
+            changed += _differences(old[key], value, f"{prefix}{key}.")
+        elif old[key] != value:
+            changed.append(f"{prefix}{key} was {old[key]}, is {value}")
+    return changed

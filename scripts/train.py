@@ -1,0 +1,63 @@
+"""Trains a detector on shards, one fold or all of them. Run it again to go on after a stop.
+
+python scripts/train.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx --run runs/rfcx
+tensorboard --logdir runs
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import add_config_arguments, run_main
+from rfcx_tf.config import load_config
+from rfcx_tf.errors import InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--tfrecords", required=True, type=Path, help="folder of shards")
+    parser.add_argument("--run", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--fold", default="0", help="fold to hold out, or `all` (default: 0)")
+    parser.add_argument(
+        "--data", type=Path, help="the recordings, if they moved since the shards were made"
+    )
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, arguments.overrides)
+    folds = _folds(arguments.fold, config.training.folds)
+    from rfcx_tf.training.run import train_run
+
+    summaries = train_run(
+        config, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data
+    )
+    for summary in summaries:
+        print(
+            f"Fold {summary['fold']}: {summary['epochs']} epochs in {summary['seconds']:.0f} s; "
+            f"validation TP log loss {summary['val_tp_log_loss']:.4f}, "
+            f"FP log loss {summary['val_fp_log_loss']:.4f}, LRAP {summary['val_lrap']:.4f}; "
+            f"{summary['recordings_predicted']} recordings predicted"
+        )
+    print(f"Wrote {arguments.run}: weights, history, out-of-fold scores, TensorBoard logs.")
+    failed = [text for summary in summaries for text in summary["recordings_failed"]]
+    if failed:
+        print(f"Recordings without out-of-fold scores, {len(failed)} in all:", file=sys.stderr)
+        for text in failed:
+            print(f"  {text}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _folds(text: str, folds: int) -> list[int]:
+    if text == "all":
+        return list(range(folds))
+    if not text.isdigit():
+        raise InputError(f"--fold takes a number or `all`. Received: {text!r}.")
+    return [int(text)]
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,318 @@
+"""read_audio against sines, scipy and damaged files; find_recordings; where .tfrec audio lies."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+from rfcx_tf.data.audio import (
+    AudioError,
+    AudioSource,
+    by_recording_id,
+    find_recordings,
+    read_audio,
+)
+from rfcx_tf.data.kaggle_tfrec import index_tfrec
+from rfcx_tf.errors import InputError
+
+RATE_HZ = 48000
+
+
+def sine(frequency_hz, rate_hz, samples, amplitude=0.5):
+    return amplitude * np.sin(2 * np.pi * frequency_hz * np.arange(samples) / rate_hz)
+
+
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, samples)
+
+
+def write(path, samples, rate_hz=RATE_HZ, **kwargs):
+    soundfile.write(path, samples, rate_hz, **kwargs)
+    return path
+
+
+def snr_db(expected, found):
+    return 10 * np.log10(np.sum(expected**2) / np.sum((expected - found) ** 2))
+
+
+def write_cut(path, fraction=0.5):
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * fraction)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "step"),
+    [
+        ("a.wav", "PCM_16", 2.0**-15),
+        ("a.flac", "PCM_16", 2.0**-15),
+        ("a.FLAC", "PCM_24", 2.0**-23),
+        ("a.wav", "PCM_24", 2.0**-23),
+        ("a.wav", "FLOAT", 2.0**-24),
+        ("a.Wav", "DOUBLE", 2.0**-24),
+        ("a.wav", "PCM_U8", 2.0**-7),
+    ],
+)
+def test_lossless_formats_keep_every_sample(tmp_path, name, subtype, step):
+    expected = noise(4801)
+    found = read_audio(write(tmp_path / name, expected, subtype=subtype), RATE_HZ)
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    assert np.abs(found - expected).max() <= step
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
+def test_lossy_formats_keep_length_and_waveform(tmp_path, name):
+    expected = sine(1000, RATE_HZ, RATE_HZ)
+    found = read_audio(write(tmp_path / name, expected), RATE_HZ)
+    assert found.shape == expected.shape
+    assert snr_db(expected[4800:-4800], found[4800:-4800]) > 25
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = noise(1000, seed=1), noise(1000, seed=2)
+    path = write(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(path, RATE_HZ), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file_rate_hz", "rate_hz"),
+    [(24000, 48000), (32000, 48000), (44100, 48000), (96000, 48000), (48000, 24000)],
+)
+def test_resampled_sine_is_the_sine_at_the_new_rate(tmp_path, file_rate_hz, rate_hz):
+    path = write(
+        tmp_path / "a.wav", sine(3000, file_rate_hz, file_rate_hz), file_rate_hz, subtype="FLOAT"
+    )
+    expected = sine(3000, rate_hz, rate_hz)
+    found = read_audio(path, rate_hz)
+    assert found.dtype == np.float32 and found.shape == expected.shape
+    inner = slice(rate_hz // 20, -rate_hz // 20)
+    assert snr_db(expected[inner], found[inner]) > 100
+
+
+def test_resampling_agrees_with_scipy(tmp_path):
+    # Fourier resampling is exact for a signal without energy above the new Nyquist frequency
+    # that fades to zero at both ends.
+    low_pass = scipy.signal.firwin(511, 8000, fs=RATE_HZ)
+    signal = np.convolve(noise(RATE_HZ), low_pass, "same") * np.hanning(RATE_HZ)
+    found = read_audio(write(tmp_path / "a.wav", signal, subtype="FLOAT"), 22050)
+    assert snr_db(scipy.signal.resample(signal, 22050), found) > 80
+
+
+def test_resampling_removes_what_the_new_rate_cannot_hold(tmp_path):
+    path = write(tmp_path / "a.wav", sine(15000, RATE_HZ, RATE_HZ), subtype="FLOAT")
+    assert np.abs(read_audio(path, 24000)[1200:-1200]).max() < 1e-4
+
+
+@pytest.mark.parametrize("samples", [3, 7, 100, 1001, 12345])
+@pytest.mark.parametrize(
+    ("file_rate_hz", "rate_hz"), [(16000, 24000), (44100, 48000), (96000, 48000), (48000, 22050)]
+)
+def test_resampled_length_is_rounded_half_up(tmp_path, samples, file_rate_hz, rate_hz):
+    path = write(tmp_path / "a.wav", noise(samples), file_rate_hz)
+    expected = (2 * samples * rate_hz + file_rate_hz) // (2 * file_rate_hz)
+    assert len(read_audio(path, rate_hz)) == expected
+
+
+def test_result_stays_within_full_scale(tmp_path):
+    square = np.sign(sine(440, RATE_HZ, RATE_HZ) + 1e-9)
+    path = write(tmp_path / "a.ogg", square)
+    assert np.abs(soundfile.read(path)[0]).max() > 1.05, "the case must overshoot"
+    assert np.abs(read_audio(path, RATE_HZ)).max() == 1.0
+
+
+def test_bytes_and_part_of_a_file_read_like_the_file(tmp_path):
+    path = write(tmp_path / "a.wav", noise(500))
+    encoded = path.read_bytes()
+    (tmp_path / "container").write_bytes(b"before" + encoded + b"after")
+    source = AudioSource(tmp_path / "container", offset=6, length=len(encoded))
+    expected = read_audio(path, RATE_HZ)
+    np.testing.assert_array_equal(read_audio(encoded, RATE_HZ), expected)
+    np.testing.assert_array_equal(read_audio(source, RATE_HZ), expected)
+    np.testing.assert_array_equal(read_audio(str(path), RATE_HZ), expected)
+
+
+def assert_refused(source, *parts):
+    with pytest.raises(AudioError) as caught:
+        read_audio(source, RATE_HZ)
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+    return text
+
+
+def test_missing_file(tmp_path):
+    assert_refused(tmp_path / "no.flac", "no.flac", "No such file")
+
+
+def test_directory(tmp_path):
+    assert_refused(tmp_path, str(tmp_path), "directory")
+
+
+def test_file_without_permission(tmp_path):
+    path = write(tmp_path / "locked.wav", noise(10))
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:  # root reads everything, so step down for the moment
+        os.seteuid(65534)
+    try:
+        assert_refused(path, "locked.wav", "Permission denied")
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("extension", ["flac", "wav", "ogg", "mp3"])
+def test_empty_file(tmp_path, extension):
+    path = tmp_path / f"empty.{extension}"
+    path.write_bytes(b"")
+    assert_refused(path, f"empty.{extension}", "0 bytes")
+
+
+@pytest.mark.parametrize("extension", ["flac", "wav", "ogg", "mp3"])
+def test_text_under_an_audio_name(tmp_path, extension):
+    path = tmp_path / f"text.{extension}"
+    path.write_text("<html>404 not found</html>\n" * 50)
+    assert_refused(path, f"text.{extension}", "not readable as FLAC, WAV, OGG or MP3")
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "reason"),
+    [
+        ("a.flac", {}, "cut short"),
+        ("a.wav", {}, "of 288000 bytes of samples are there"),
+        ("a.wav", {"subtype": "FLOAT"}, "of 576000 bytes of samples are there"),
+        ("a.wav", {"format": "RF64"}, "header counts more samples"),
+        ("a.mp3", {}, "of 144000 samples are there"),
+        ("a.mp3", {"bitrate_mode": "CONSTANT"}, "of 144000 samples are there"),
+        ("a.ogg", {}, "last page is missing"),
+        ("a.ogg", {"subtype": "OPUS"}, "last page is missing"),
+    ],
+)
+def test_file_cut_short(tmp_path, name, kwargs, reason):
+    path = write(tmp_path / name, noise(3 * RATE_HZ), **kwargs)
+    assert len(read_audio(path, RATE_HZ)) == 3 * RATE_HZ
+    assert_refused(write_cut(path), name, "cut short", reason)
+
+
+def test_flac_damaged_inside(tmp_path):
+    path = write(tmp_path / "a.flac", noise(RATE_HZ))
+    encoded = bytearray(path.read_bytes())
+    middle = len(encoded) // 2
+    encoded[middle : middle + 200] = bytes(200)
+    path.write_bytes(encoded)
+    assert_refused(path, "a.flac", "damaged")
+
+
+def test_flac_without_its_length(tmp_path):
+    encoded = bytearray(write(tmp_path / "a.flac", noise(RATE_HZ)).read_bytes())
+    # The last 36 bits before the 16-byte checksum in STREAMINFO count the samples.
+    assert int.from_bytes(encoded[22:26], "big") == RATE_HZ
+    encoded[22:26] = bytes(4)
+    assert_refused(bytes(encoded), "does not say in its header how long")
+
+
+def test_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
+    encoded = bytearray(write(tmp_path / "a.wav", noise(1000)).read_bytes())
+    data = encoded.find(b"data")
+    encoded[4:8] = encoded[data + 4 : data + 8] = b"\xff" * 4
+    assert len(read_audio(bytes(encoded), RATE_HZ)) == 1000
+
+
+def test_mp3_without_a_length_tag_is_read(tmp_path):
+    # Variable bit rate: libsndfile's guess at the length is then far too high.
+    sound = np.concatenate([np.zeros(2 * RATE_HZ), noise(RATE_HZ), np.zeros(2 * RATE_HZ)])
+    encoded = write(tmp_path / "a.mp3", sound).read_bytes()
+    second_frame = encoded.find(encoded[:2], 10)
+    encoded = encoded[second_frame:]
+    assert soundfile.info(io.BytesIO(encoded)).frames > 1.2 * len(sound)
+    assert abs(len(read_audio(encoded, RATE_HZ)) - len(sound)) < 3 * 1152
+
+
+def test_no_samples(tmp_path):
+    assert_refused(write(tmp_path / "a.wav", np.zeros(0)), "a.wav", "no samples")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_finite(tmp_path, value):
+    samples = noise(RATE_HZ)
+    samples[RATE_HZ // 4 :: 1000] = value
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    assert_refused(path, "a.wav", "not finite", "0.250 s")
+
+
+def test_float_samples_in_units_of_16_bit(tmp_path):
+    path = write(tmp_path / "a.wav", noise(1000) * 32768, subtype="FLOAT")
+    assert_refused(path, "a.wav", "within +-1", "peak of 16")
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_find_recordings_in_folders_and_files(tmp_path, monkeypatch):
+    day = tmp_path / "day"
+    inside = [touch(day / name) for name in ("b.FLAC", "a.wav", "sub/d.Mp3", "sub/c.ogg")]
+    for name in ("notes.txt", "._b.flac", "sub/flac"):
+        touch(day / name)
+    (day / "folder.wav").mkdir()
+    single = touch(tmp_path / "z.wav")
+    assert find_recordings([single, day, day / "a.wav"]) == sorted([*inside, single])
+    monkeypatch.chdir(day)
+    assert len(find_recordings([day, "a.wav"])) == len(inside)
+
+
+def test_find_recordings_refuses_what_it_cannot_use(tmp_path):
+    with pytest.raises(InputError, match=r"Not found: .*nowhere"):
+        find_recordings([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match=r"No recording .*Searched: .*" + tmp_path.name):
+        find_recordings([tmp_path])
+    with pytest.raises(InputError, match=r"Received: .*a\.txt"):
+        find_recordings([touch(tmp_path / "a.txt")])
+
+
+def test_two_files_of_one_recording_id(tmp_path):
+    first, second = touch(tmp_path / "x" / "a.wav"), touch(tmp_path / "y" / "a.flac")
+    with pytest.raises(InputError) as caught:
+        find_recordings([tmp_path])
+    assert str(first) in str(caught.value) and str(second) in str(caught.value)
+    assert by_recording_id([first]) == {"a": first}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x10", "cut short or no TFRecord file"),
+        (b"this is no TFRecord file at all", "cut short or no TFRecord file"),
+        (b"\x02" + bytes(11) + b"\x08\x01" + bytes(4), "record 1: wire type 0"),
+        (b"\x02" + bytes(11) + b"\x0a\x50" + bytes(4), "record 1: a field reaches beyond"),
+        (bytes(16), "recording_id and audio_wav. Record 1 lacks 'audio_wav'"),
+    ],
+)
+def test_index_tfrec_refuses_other_files(tmp_path, content, reason):
+    path = tmp_path / "00.tfrec"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        index_tfrec(path)
+    assert str(path) in str(caught.value) and reason in str(caught.value)
+
+
+def real_data() -> Path:
+    folder = os.environ.get("RFCX_REAL_DATA")
+    if not folder:
+        pytest.skip("RFCX_REAL_DATA does not name the folder with rfcx-sample/ and fieldmix/")
+    return Path(folder)
+
+
+@pytest.mark.parametrize("name", ["rfcx-sample", "fieldmix"])
+def test_real_recordings_are_one_minute(name):
+    for path in find_recordings([real_data() / name / "train"])[:3]:
+        samples = read_audio(path, RATE_HZ)
+        assert len(samples) == 60 * RATE_HZ
+        assert 0 < np.abs(samples).max() <= 1
