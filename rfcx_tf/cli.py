@@ -40,11 +40,21 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     Both go straight to `rfcx_tf.config.load_config`.
     """
     parser.add_argument("--config", required=True, metavar="FILE", help="recipe, a YAML file")
+    add_override_argument(parser, "change one value of the recipe, such as training.epochs=3")
+
+
+def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Adds `--set key.sub=value`, read as the list `overrides`."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         dest="overrides",
         metavar="KEY.SUB=VALUE",
-        help="change one value of the recipe, such as training.epochs=3; may be repeated",
+        help=f"{help_text}; may be repeated",
     )
+
+
+def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--set prediction.key=value`, for `RunFolder.open`."""
+    add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -408,7 +409,7 @@ def _require(holds: bool, key: str, rule: str, found: object) -> None:
         raise ValueError(f"{key} {rule}. Received: {found}.")
 
 
-def load_config(path: str | Path, overrides: list[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a YAML file, applies `a.b=value` overrides, and checks the result.
 
     Args:

@@ -1,18 +1,21 @@
-"""Scores against truth: LWLRAP overall and per species.
+"""Evaluates scores against truth, or a run on what its folds did not see.
 
-python scripts/evaluate.py --scores scores.csv --truth demo/train_truth.csv
+python scripts/evaluate.py --scores scores.csv --truth demo/data/test_truth.csv
+python scripts/evaluate.py --run runs/demo [--truth demo/data/train_truth.csv]
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import argparse
-
 from rfcx_tf.cli import run_main
+from rfcx_tf.errors import InputError
 from rfcx_tf.inference.evaluation import evaluate_scores, format_evaluation, save_evaluation
+from rfcx_tf.inference.run_evaluation import evaluate_run, format_run_evaluation
 from rfcx_tf.inference.tables import read_class_names, read_scores, read_truth
+from rfcx_tf.run_folder import RunFolder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,19 +24,31 @@ def main(argv: list[str] | None = None) -> int:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--scores", metavar="CSV", help="recording_id,s0,s1,...")
-    parser.add_argument(
-        "--truth", metavar="CSV", required=True, help="same columns, 1 present, 0 absent"
-    )
+    source.add_argument("--run", metavar="DIR", help="run folder: its out-of-fold predictions")
+    parser.add_argument("--truth", metavar="CSV", help="same columns, 1 present, 0 absent")
     parser.add_argument("--species", metavar="CSV", help="species_id,name: names in the table")
     parser.add_argument("--out", metavar="CSV", help="also write the table to this file")
     arguments = parser.parse_args(argv)
 
-    names = read_class_names(arguments.species) if arguments.species else None
-    evaluation = evaluate_scores(read_scores(arguments.scores), read_truth(arguments.truth), names)
-    print(format_evaluation(evaluation))
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    if arguments.run:
+        result = evaluate_run(RunFolder.open(arguments.run), truth)
+        print("Held-out crops:", format_run_evaluation(result), sep="\n")
+        evaluation = result.recordings
+        if evaluation:
+            print("\nHeld-out recordings:")
+    elif truth is None:
+        raise InputError("--scores are evaluated against complete labels. Add --truth CSV.")
+    else:
+        names = read_class_names(arguments.species) if arguments.species else None
+        evaluation = evaluate_scores(read_scores(arguments.scores), truth, names)
+    if evaluation:
+        print(format_evaluation(evaluation))
     if arguments.out:
+        if evaluation is None:
+            raise InputError("--out writes the table of the recordings. Add --truth CSV.")
         save_evaluation(evaluation, arguments.out)
-        print(arguments.out)
+        print(f"Wrote {arguments.out}.")
     return 0
 
 

@@ -28,7 +28,7 @@ PARAMETERS_FILE = "synthetic.json"
 BOX_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 EVENT_COLUMNS = [*BOX_COLUMNS, "split", "snr_db", "labelled"]
 
-SNR_RANGE_DB = (-3.0, 18.0)  # a call against the background noise inside its box
+SNR_RANGE_DB = (0.0, 20.0)  # a call against the background noise inside its box
 LABELLED_FRACTION = 0.75  # of the calls, before the limit per recording
 MAX_LABELLED = 2  # TP rows per species and recording
 MIMIC_PROBABILITY = 0.3  # per species and recording
@@ -231,8 +231,8 @@ def make_rainforest(
     species.csv and sample_submission.csv as on Kaggle; and the truth that Kaggle keeps:
     train_truth.csv and test_truth.csv (recording_id, s0, ... with 1 for a species that calls)
     and truth_events.csv (every call's box, split, snr_db, and whether it is a TP row).
-    The same arguments give the same bytes. A folder that this function made with the same
-    arguments is left as it is.
+    The same arguments give the same bytes (with the same libraries and kind of CPU). A folder
+    that this function made with the same arguments is left as it is.
 
     Raises:
         InputError: out_dir holds something else or cannot be written; a value is out of range.

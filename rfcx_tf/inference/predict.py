@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from tqdm import tqdm
 
 from rfcx_tf.data.ahead import map_ahead
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
-from rfcx_tf.inference.recording_model import RecordingModel
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
+from rfcx_tf.run_folder import RunFolder
 
 # Enough to keep the model busy: decoding costs a fraction of what the network does.
 _DECODING_THREADS = 2
@@ -46,6 +49,36 @@ class RecordingScorer:
         """Scores [classes] of one waveform [samples]."""
         outputs = [function(waveform[None])["scores"][0] for function in self._functions]
         return np.mean([output.numpy() for output in outputs], axis=0)
+
+
+def open_runs(paths: list[Path], overrides: Sequence[str] = ()) -> list[RecordingModel]:
+    """The recording models of runs that can be averaged.
+
+    Args:
+        paths: run folders.
+        overrides: of their `prediction` section, such as `prediction.running_mean_s=3`.
+
+    Raises:
+        InputError: if a folder is no run, has no finished fold, or two runs differ in their
+            classes or sample rate.
+    """
+    runs = [RunFolder.open(path, overrides) for path in paths]
+    first = runs[0]
+    for run in runs[1:]:
+        for name, one, other in (
+            ("classes", first.info.classes, run.info.classes),
+            (
+                "frontend.sample_rate_hz",
+                first.config.frontend.sample_rate_hz,
+                run.config.frontend.sample_rate_hz,
+            ),
+        ):
+            if one != other:
+                raise InputError(
+                    f"Runs that are averaged must have the same {name}. {first.path} and "
+                    f"{run.path} differ. Predict with each by itself."
+                )
+    return [load_recording_model(run) for run in runs]
 
 
 def predict_recordings(

@@ -12,7 +12,7 @@ from rfcx_tf.config import Config
 from rfcx_tf.errors import InputError
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.frontend import FrontEnd
-from rfcx_tf.training.run_folder import RunFolder
+from rfcx_tf.run_folder import RunFolder
 
 
 class RecordingModel(tf.Module):

@@ -21,10 +21,10 @@ from rfcx_tf.inference.predict import Predictions, predict_recordings
 from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.tables import write_scores
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 from rfcx_tf.training.pictures import ValidationPictures
-from rfcx_tf.training.run_folder import RunFolder
 
 _TIMED_BATCHES = 10
 

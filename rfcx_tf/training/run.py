@@ -12,9 +12,9 @@ from rfcx_tf.config import Config
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
+from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy
 from rfcx_tf.training.fold import train_fold
-from rfcx_tf.training.run_folder import RunFolder
 
 
 def train_run(

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,13 +114,23 @@ class RunFolder:
         return cls(path, config, info)
 
     @classmethod
-    def open(cls, path: str | Path):
+    def open(cls, path: str | Path, overrides: Sequence[str] = ()):
         """Opens a run folder.
 
+        Args:
+            path: the folder.
+            overrides: such as `prediction.running_mean_s=3`; what was trained cannot change.
+
         Raises:
-            InputError: if it is not one.
+            InputError: if it is not one, or an override is not of the section `prediction`.
         """
         path = Path(path)
+        fixed = [text for text in overrides if not text.startswith("prediction.")]
+        if fixed:
+            raise InputError(
+                f"Of a trained run only prediction.* can be set. Received: --set {fixed[0]}. "
+                "Train another run for the rest."
+            )
         try:
             values = json.loads((path / "run.json").read_text(encoding="utf-8"))
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
@@ -130,7 +141,7 @@ class RunFolder:
                 f"A run is a folder with config.yaml and run.json, made by train.py. {path} "
                 "is not one."
             ) from None
-        return cls(path, load_config(path / "config.yaml"), info)
+        return cls(path, load_config(path / "config.yaml", overrides), info)
 
     def fold(self, number: int) -> Path:
         """Folder of one fold."""

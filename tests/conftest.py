@@ -1,0 +1,106 @@
+"""A data folder, a recipe and shards so small that every test can afford them. Read only."""
+
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+from rfcx_tf.config import Config, load_config, save_config
+from rfcx_tf.data.annotations import read_kaggle_folder
+
+# Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
+TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
+TINY_SAMPLE_RATE_HZ = 8000
+TINY_DURATION_S = 6.0
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder in the Kaggle layout: 10 recordings of 6 s at 8 kHz, `tiny00` to `tiny09`.
+
+    Each holds two of three species as tone bursts in noise, with a TP row for every burst, an
+    FP row for the species that is not there and one for a species that is, where it is silent.
+    20 TP and 20 FP rows, species.csv, and train_truth.csv as the complete truth.
+    """
+    folder = tmp_path_factory.mktemp("tiny_data")
+    (folder / "train").mkdir()
+    random = np.random.default_rng(0)
+    ids = list(TINY_BANDS_HZ)
+    times_s = np.arange(int(TINY_DURATION_S * TINY_SAMPLE_RATE_HZ)) / TINY_SAMPLE_RATE_HZ
+    tp_rows, fp_rows, truth = [], [], []
+    for number in range(10):
+        name = f"tiny{number:02d}"
+        missing = ids[number % 3]
+        first, second = (species for species in ids if species != missing)
+        places_s = np.array([0.4, 1.6, 3.2, 5.0]) + random.uniform(0, 0.4, 4)
+        boxes = [_box(start_s, 0.3 + 0.05 * i) for i, start_s in enumerate(places_s)]
+        waveform = random.normal(0, 0.01, len(times_s))
+        for species, (begin_s, end_s) in ((first, boxes[0]), (second, boxes[2])):
+            inside = (times_s >= begin_s) & (times_s < end_s)
+            tone_hz = np.mean(TINY_BANDS_HZ[species])
+            waveform += inside * 0.2 * np.sin(2 * np.pi * tone_hz * times_s)
+            tp_rows.append(_row(name, species, begin_s, end_s))
+        for species, (begin_s, end_s) in ((missing, boxes[1]), (first, boxes[3])):
+            fp_rows.append(_row(name, species, begin_s, end_s))
+        truth.append([name, *(int(species != missing) for species in ids)])
+        soundfile.write(folder / "train" / f"{name}.flac", waveform, TINY_SAMPLE_RATE_HZ)
+    header = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
+    _write_csv(folder / "train_tp.csv", header, tp_rows)
+    _write_csv(folder / "train_fp.csv", header, fp_rows)
+    _write_csv(folder / "train_truth.csv", ["recording_id", *(f"s{i}" for i in ids)], truth)
+    names = zip(ids, ["low", "middle", "high"], strict=True)
+    _write_csv(folder / "species.csv", ["species_id", "name"], names)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory) -> Config:
+    """A recipe for `tiny_data`: frames of 16 ms, crops of 64 frames, margins of 32."""
+    values = {
+        "frontend.sample_rate_hz": 8000,
+        "frontend.n_fft": 256,
+        "frontend.win_length": 256,
+        "frontend.hop_length": 128,
+        "frontend.n_mels": 32,
+        "crops.crop_s": 1.024,
+        "crops.margin_s": 0.512,
+        "crops.recordings_per_shard": 2,
+        "model.backbone.name": "resnet10",
+        "model.backbone.width": 4,
+        "training.folds": 2,
+        "training.epochs": 2,
+        "training.steps_per_epoch": 3,
+        "training.batch_size": 8,
+        "training.precision": "float32",
+        "training.pictures_every_epochs": 0,
+    }
+    path = tmp_path_factory.mktemp("tiny_config") / "tiny.yaml"
+    path.write_text("{}")
+    config = load_config(path, [f"{key}={value}" for key, value in values.items()])
+    save_config(config, path)
+    return config
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_data, tiny_config, tmp_path_factory):
+    """The folder of shards of `tiny_data`: 40 crops, 3 shards in each of 2 folds."""
+    from rfcx_tf.data.shards import make_shards
+
+    folder = tmp_path_factory.mktemp("tiny_shards")
+    make_shards(read_kaggle_folder(tiny_data), tiny_config, tiny_data, folder, progress=False)
+    return folder
+
+
+def _box(start_s, length_s):
+    return round(float(start_s), 4), round(float(start_s + length_s), 4)
+
+
+def _row(name, species, begin_s, end_s):
+    low_hz, high_hz = TINY_BANDS_HZ[species]
+    return [name, species, 1, begin_s, low_hz, end_s, high_hz]
+
+
+def _write_csv(path, header, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
