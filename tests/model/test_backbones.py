@@ -1,0 +1,78 @@
+"""Shapes, sizes and shift equivariance of the residual networks."""
+
+import numpy as np
+import pytest
+
+from rfcx_tf.config import BackboneConfig
+from rfcx_tf.model.backbones import build_backbone
+
+# Published by torchvision (models/resnet.py): parameters less those of the classifier `fc`.
+TORCHVISION = {
+    "resnet18": 11_689_512 - 513_000,
+    "resnet34": 21_797_672 - 513_000,
+    "resnet50": 25_557_032 - 2_049_000,
+}
+
+
+def slim(**arguments):
+    return BackboneConfig(**{"name": "resnet10", "width": 2, **arguments})
+
+
+def randomize(model):
+    """Blocks begin as the identity; random scales make every convolution count."""
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(random.normal(0.0, 0.3, weight.shape))
+
+
+@pytest.mark.parametrize(
+    ("options", "stride", "cells"),
+    [
+        ({}, (16, 16), (59, 8)),
+        ({"stem_pooling": True}, (32, 32), (30, 4)),
+        ({"stem_stride": 1}, (8, 8), (118, 16)),
+        ({"stem_stride": (1, 2), "stage_strides": (1, (2, 4), 3, 1)}, (6, 24), (157, 6)),
+        ({"stem_kernel": 3, "stem_stride": 4, "stage_strides": (1, 1, 1, 1)}, (4, 4), (235, 32)),
+    ],
+)
+def test_strides(options, stride, cells):
+    config = slim(**options)
+    assert config.stride == stride
+    features = build_backbone(config, mels=128, channels=1)(np.zeros((1, 938, 128, 1)))
+    assert features.shape == (1, *cells, 16)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_trainable_parameters_are_those_published(name):
+    model = build_backbone(BackboneConfig(name=name), mels=32, channels=3)
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == TORCHVISION[name]
+
+
+def test_bottleneck_features_are_four_times_as_wide():
+    model = build_backbone(slim(name="resnet50"), mels=32, channels=1)
+    assert model.output_shape == (None, None, 2, 64)
+
+
+@pytest.mark.parametrize("length", [320, 321, 335])
+@pytest.mark.parametrize("stem_pooling", [False, True])
+def test_a_shift_by_whole_strides_shifts_the_cells(length, stem_pooling):
+    """A crop that begins `stride` frames later has the same features, one cell earlier."""
+    config = slim(stem_pooling=stem_pooling)
+    stride = config.stride[0]
+    model = build_backbone(config, mels=32, channels=1)
+    randomize(model)
+    length = length * stride // 16
+    sound = np.random.default_rng(1).normal(size=(1, length + stride, 32, 1)).astype(np.float32)
+    whole = model(sound).numpy()[0]
+    later = model(sound[:, stride:]).numpy()[0]
+    earlier = model(sound[:, :length]).numpy()[0]
+    # The receptive field is 99 of 16 frames (pooling: 187 of 32): 4 cells lie at a border.
+    inner = slice(4, len(later) - 4)
+    assert len(later) == -(-length // stride) == len(whole) - 1
+    scale = np.abs(whole).max()
+    assert np.std(whole[4:-4], axis=0).max() > 0.01 * scale
+    np.testing.assert_allclose(later[inner], whole[1:][inner], rtol=0, atol=1e-5 * scale)
+    np.testing.assert_allclose(earlier[inner], whole[:-1][inner], rtol=0, atol=1e-5 * scale)
