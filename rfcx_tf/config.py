@@ -82,7 +82,7 @@ class FrontEndConfig(_Section):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for two front ends if and only if they give the same spectrogram."""
+        """Differs between two front ends unless all of their values are equal."""
         text = json.dumps([FRONTEND_VERSION, self.model_dump(mode="json")], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -129,7 +129,8 @@ class AugmentConfig(_Section):
         fp_cut_paste: probability that an FP box is pasted a second time, shifted.
         fp_mixup: probability that an FP crop is mixed with another FP crop of its class.
         tp_mixup: probability that a TP crop is mixed with any other TP crop.
-        mixup_alpha: both weights of a mix are drawn from Beta(alpha, alpha).
+        mixup_alpha: the first crop of a mix weighs the larger of x and 1 - x, where x is drawn
+            from Beta(alpha, alpha).
         mixup_labels: `union` for labels that do not depend on the weight, `weighted` for
             targets in proportion to it.
         gain_sd: standard deviation of the log gain on a whole crop.
@@ -227,6 +228,8 @@ class TrainingConfig(_Section):
 
     Attributes:
         folds: number of cross-validation folds, grouped by recording.
+        fold_seed: of the assignment of recordings to folds. Apart from `seed`, so that
+            trainings with different seeds are compared on the same folds and shards.
         precision: `auto` is mixed bfloat16 where the hardware multiplies it (GPUs from
             Ampere on, CPUs with AMX), mixed float16 on other GPUs, float32 elsewhere.
         logical_cpus: try MirroredStrategy on this many logical CPU devices.
@@ -240,6 +243,7 @@ class TrainingConfig(_Section):
     """
 
     folds: Annotated[int, Field(ge=2)] = 5
+    fold_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     epochs: PositiveInt = 30
     steps_per_epoch: PositiveInt = 100
     batch_size: PositiveInt = 64
@@ -272,9 +276,14 @@ class PredictionConfig(_Section):
 
 
 class Config(_Section):
-    """A recipe: everything that one run needs beside its data."""
+    """A recipe: everything that one run needs beside its data.
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    Attributes:
+        seed: of initial weights, draws, augmentation and dropout.
+    """
+
+    # Below 2**31: TensorFlow's stateless seeds are int32.
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     frontend: FrontEndConfig = FrontEndConfig()
     crops: CropConfig = CropConfig()
     dataset: DatasetConfig = DatasetConfig()
@@ -356,6 +365,12 @@ class Config(_Section):
             head.window_s is None or head.window_s <= crops.crop_s,
             "model.head.window_s",
             f"must not exceed crops.crop_s ({crops.crop_s:g})",
+            head.window_s,
+        )
+        _require(
+            self.window_cells > 0,
+            "model.head.window_s",
+            f"must span at least one frame ({front.frame_s:.4g} s)",
             head.window_s,
         )
         stride_frames = self.model.backbone.stride[0]

@@ -13,6 +13,7 @@ from rfcx_tf.cli import add_config_arguments, run_main
 from rfcx_tf.config import load_config
 from rfcx_tf.data.annotations import read_kaggle_folder
 from rfcx_tf.data.shards import make_shards
+from rfcx_tf.errors import InputError
 
 
 def main() -> int:
@@ -24,12 +25,14 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for the shards")
     parser.add_argument("--workers", type=int, help="recordings at once (default: one a core)")
     arguments = parser.parse_args()
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError(f"--workers must be at least 1. Received: {arguments.workers}.")
     config = load_config(arguments.config, arguments.overrides)
     annotations = read_kaggle_folder(arguments.data)
     print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")
     untrained = annotations.untrained_classes
     if untrained:
-        names = ", ".join(f"s{c.species_id} ({c.name})" for c in untrained)
+        names = ", ".join(c.name for c in untrained)
         print(f"No TP row with its recording for {names}: their scores will mean nothing.")
     manifest = make_shards(
         annotations, config, arguments.data, arguments.out, workers=arguments.workers

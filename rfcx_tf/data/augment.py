@@ -66,7 +66,9 @@ def crop_start(box_frames, shift, crop_frames: int, stored_frames) -> tf.Tensor:
     """
     centre = (box_frames[0] + box_frames[1]) / 2.0
     half = crop_frames / 2.0
-    begin = centre - half + tf.clip_by_value(shift, -half, half)
+    # One frame less than half a crop, since rounding moves the crop by up to half a frame.
+    reach = max(half - 1.0, 0.0)
+    begin = centre - half + tf.clip_by_value(shift, -reach, reach)
     last = tf.cast(stored_frames - crop_frames, tf.float32)
     return tf.cast(tf.round(tf.clip_by_value(begin, 0.0, last)), tf.int32)
 

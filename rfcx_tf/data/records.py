@@ -135,7 +135,9 @@ def serialize_crop(crop: Crop) -> bytes:
         "box_classes": of_ints(crop.box_classes),
         "box_present": of_ints(crop.box_present),
     }
-    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    # Protocol buffers promise no order of the features otherwise; shards made twice are equal.
+    return example.SerializeToString(deterministic=True)
 
 
 def parse_crop(serialized) -> dict:
@@ -214,11 +216,15 @@ class ShardReader:
         self.manifest = read_manifest(self.folder)
         path = self.folder / "index.csv"
         try:
-            self.index = pd.read_csv(path, dtype={"recording_id": str, "shard": str})
+            # A recording may be called NA.
+            self.index = pd.read_csv(
+                path, dtype={"recording_id": str, "shard": str}, keep_default_na=False
+            )
         except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
             raise InputError(
-                f"A folder of shards needs a readable index.csv. {path}: {error}. "
-                "Run make_tfrecords.py again."
+                f"A folder of shards needs a readable index.csv. {path}: {reason}. "
+                "Delete the folder and run make_tfrecords.py again."
             ) from None
         for name, size in self.manifest.shards.items():
             shard = self.folder / name
@@ -227,7 +233,7 @@ class ShardReader:
                 state = "missing" if found is None else f"{found} bytes"
                 raise InputError(
                     f"A shard must be as the manifest describes it ({size} bytes). {shard}: "
-                    f"{state}. Delete it and run make_tfrecords.py again."
+                    f"{state}. Delete the folder and run make_tfrecords.py again."
                 )
         names = list(self.manifest.shards)
         # An empty file cannot be mapped; a shard without crops is never read.
@@ -244,11 +250,11 @@ class ShardReader:
         start = self._offset[row]
         return self._bytes[self._shard[row]][start : start + self._length[row]].tobytes()
 
-    def rows(self, folds: list[int], kind: str | None = None) -> np.ndarray:
-        """Row numbers of the crops in these folds, of one kind or of all."""
+    def rows(self, folds: list[int], *kinds: str) -> np.ndarray:
+        """Row numbers of the crops in these folds, of the given kinds or of all."""
         keep = self.index["fold"].isin(folds)
-        if kind is not None:
-            keep &= self.index["kind"] == kind
+        if kinds:
+            keep &= self.index["kind"].isin(kinds)
         return np.flatnonzero(keep)
 
 

@@ -62,8 +62,9 @@ class BalancedSampler:
             number: of the draw, from 0.
 
         Returns:
-            Two rows of the index. The partner of an FP row is of the same class, so that a
-            mix of both keeps the one label that is known; that of a TP row is any TP row.
+            Two rows of the index. The partner of an FP row is another one of the same class,
+            if there is one, so that a mix of both keeps the one label that is known; that of a
+            TP row is any TP row.
         """
         # Of the first n draws exactly floor(n * tp_fraction) are TP, spread evenly.
         tp_before = math.floor(number * self._tp_fraction)
@@ -76,7 +77,9 @@ class BalancedSampler:
         turn, place = divmod(turn, len(rows))
         row = rows[_shuffled(len(rows), (self._seed, _ROW_STREAM, is_tp, group, turn))[place]]
         chance = np.random.default_rng([self._seed, _PARTNER_STREAM, number])
-        partners = groups[chance.integers(len(groups))] if is_tp else rows
+        partners = groups[chance.integers(len(groups))] if is_tp else rows[rows != row]
+        if len(partners) == 0:
+            return int(row), int(row)
         return int(row), int(partners[chance.integers(len(partners))])
 
 

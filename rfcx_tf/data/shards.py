@@ -28,9 +28,10 @@ from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.folds import assign_folds
 from rfcx_tf.data.records import (
     KINDS,
+    SCHEMA_VERSION,
     Crop,
     Manifest,
-    read_manifest,
+    ShardReader,
     write_manifest,
     write_shard,
 )
@@ -62,7 +63,7 @@ def make_shards(
 
     Args:
         annotations: rows, classes and recordings.
-        config: front end, crops, `training.folds` and `seed` decide what is written.
+        config: front end, crops, `training.folds` and `training.fold_seed` decide what is written.
         data_dir: where the recordings are; paths in the manifest are relative to it.
         out_dir: folder for the shards. One with finished shards of the same data and recipe is
             completed, or left as it is when complete.
@@ -74,14 +75,14 @@ def make_shards(
         outside their recording; everything else has been written.
 
     Raises:
-        InputError: if out_dir holds shards of something else, cannot be written, or no crop at
-            all could be made.
+        InputError: if out_dir holds shards of something else or damaged ones, cannot be
+            written, or no crop at all could be made.
     """
     out_dir, data_dir = Path(out_dir), Path(data_dir)
     recordings = annotations.recordings
     rows = annotations.used_rows
     class_index = {c.species_id: i for i, c in enumerate(annotations.classes)}
-    fold_of = assign_folds(rows, list(recordings), config.training.folds, config.seed)
+    fold_of = assign_folds(rows, list(recordings), config.training.folds, config.training.fold_seed)
     plans = _plan(rows, fold_of, config)
     plan_id = _plan_id(annotations, plans, config)
     finished = _finished_manifest(out_dir, plan_id)
@@ -101,7 +102,7 @@ def make_shards(
             config,
         )
 
-    todo = [plan for plan in plans if not _receipt_path(out_dir, plan).exists()]
+    todo = [plan for plan in plans if not _is_written(out_dir, plan)]
     total = sum(len(plan.recording_ids) for plan in plans)
     bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
@@ -137,12 +138,13 @@ def _plan(rows: pd.DataFrame, fold_of: dict[str, int], config: Config) -> list[_
 def _plan_id(annotations: Annotations, plans: list[_Plan], config: Config) -> str:
     """Identifies what is to be written, so that two recipes never share a folder."""
     parts = [
+        str(SCHEMA_VERSION),
         config.frontend.fingerprint,
         config.crops.model_dump_json(),
         str([(plan.name, plan.recording_ids) for plan in plans]),
         annotations.rows.drop(columns="source").to_csv(index=False),
         str(annotations.classes),
-        str(config.seed),
+        str(config.training.fold_seed),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -156,7 +158,7 @@ def _finished_manifest(out_dir: Path, plan_id: str) -> Manifest | None:
                 f"A folder holds the shards of one data set and recipe. {out_dir} holds those of "
                 "another. Name another --out or delete the folder."
             )
-        return read_manifest(out_dir) if (out_dir / "manifest.json").exists() else None
+        return ShardReader(out_dir).manifest if (out_dir / "manifest.json").exists() else None
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         raise InputError(
             f"Shards go into a new or empty folder. {out_dir} holds something else. "
@@ -164,6 +166,10 @@ def _finished_manifest(out_dir: Path, plan_id: str) -> Manifest | None:
         )
     atomic_write_text(path, plan_id)
     return None
+
+
+def _is_written(out_dir: Path, plan: _Plan) -> bool:
+    return _receipt_path(out_dir, plan).exists() and (out_dir / plan.name).exists()
 
 
 def _receipt_path(out_dir: Path, plan: _Plan) -> Path:
@@ -206,7 +212,14 @@ def _cut_recording(
     stored_frames = config.crop_frames + 2 * config.margin_frames
     # Short recordings get silence behind them, as they do at prediction.
     missing = stored_frames * config.frontend.hop_length - len(waveform)
-    spectrogram = transform(np.pad(waveform, (0, max(0, missing)))).astype(np.float16)
+    spectrogram = transform(np.pad(waveform, (0, max(0, missing))))
+    highest = np.abs(spectrogram).max()
+    if not highest <= np.finfo(np.float16).max:
+        raise InputError(
+            f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
+            "Lower frontend.pcen.power or raise frontend.pcen.gain."
+        )
+    spectrogram = spectrogram.astype(np.float16)
 
     def stored_crop(kind: str, centre_s: float, row=None) -> Crop:
         begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
@@ -241,12 +254,12 @@ def _cut_recording(
 def _unlabelled_centres_s(
     recording_id: str, rows: pd.DataFrame, duration_s: float, config: Config
 ) -> np.ndarray:
-    """Centres of crops that touch no row, evenly spread from a random offset; maybe fewer."""
+    """Centres of crops that touch no row, drawn from a grid of half crops; maybe fewer."""
     wanted, crop_s = config.crops.unlabelled_per_recording, config.crops.crop_s
     if wanted == 0 or duration_s < crop_s:
         return np.empty(0)
     name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
-    generator = np.random.default_rng([config.seed, name_seed])
+    generator = np.random.default_rng([config.training.fold_seed, name_seed])
     step_s = crop_s / 2
     centres_s = np.arange(crop_s / 2, duration_s - crop_s / 2 + 1e-9, step_s)
     touches = (rows["t_min"].to_numpy()[None] < centres_s[:, None] + crop_s / 2) & (

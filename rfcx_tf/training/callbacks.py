@@ -20,7 +20,13 @@ _CHECK_LOSS_EVERY_STEPS = 10
 
 
 class TrainingDiverged(InputError):
-    """The loss is no longer a number; earlier epochs are kept."""
+    """The loss or a score is no longer a number; earlier epochs are kept."""
+
+    def __init__(self, what: str, found: float):
+        super().__init__(
+            f"The {what} must stay finite. Received: {found}. Earlier epochs are kept; "
+            "lower training.learning_rate or set training.gradient_clip_norm, in a new run."
+        )
 
 
 class ValidationMonitors(keras.callbacks.Callback):
@@ -45,8 +51,15 @@ class ValidationMonitors(keras.callbacks.Callback):
         self.probability = np.empty(0)
 
     def validate(self) -> dict[str, float]:
-        """Runs the model over the validation crops and returns the monitors."""
+        """Runs the model over the validation crops and returns the monitors.
+
+        Raises:
+            TrainingDiverged: if a logit is not finite; the last step of an epoch can spoil the
+                weights after a loss that was still a number.
+        """
         logits = self.model.predict(self._spectrograms, verbose=0).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise TrainingDiverged("validation logits", logits[~np.isfinite(logits)][0])
         self.probability = 1.0 / (1.0 + np.exp(-logits))
         tp = self._is_tp
         return {
@@ -72,10 +85,7 @@ class NanStop(keras.callbacks.Callback):
 
     def _check(self, logs):
         if not math.isfinite(logs["loss"]):
-            raise TrainingDiverged(
-                f"The loss must stay finite. Received: {logs['loss']}. Earlier epochs are kept; "
-                "lower training.learning_rate or set training.gradient_clip_norm, in a new run."
-            )
+            raise TrainingDiverged("loss", logs["loss"])
 
 
 class RunState(keras.callbacks.Callback):
@@ -117,6 +127,14 @@ class RunState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_began = time.perf_counter()
+        # Weight files leave out the state of dropout's random numbers, so every epoch begins
+        # with its own: a resumed run draws the masks that it would have drawn.
+        for layer in self.model.detector.layers:
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                seed = np.asarray(generator.state)[0]
+                steps_done = epoch * self._config.steps_per_epoch
+                generator.state.assign(np.array([seed, steps_done], np.uint32))
 
     def on_epoch_end(self, epoch, logs=None):
         config = self._config
@@ -150,10 +168,11 @@ class RunState(keras.callbacks.Callback):
         weights = self._folder / f"resume-{len(self.history):04d}.weights.h5"
         with atomic_file(weights) as temporary:
             self.model.save_weights(temporary)
-        state = {"weights": weights.name, "history": self.history, "ended": self.ended}
-        atomic_write_text(self._folder / "state.json", json.dumps(state))
+        # Before the state: a kill in between is mended by repeating the epoch.
         with atomic_file(self._folder / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)
+        state = {"weights": weights.name, "history": self.history, "ended": self.ended}
+        atomic_write_text(self._folder / "state.json", json.dumps(state))
         for old in self._folder.glob("resume-*.weights.h5"):
             if old != weights:
                 old.unlink()

@@ -60,12 +60,11 @@ def train_fold(
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
     others = [k for k in range(config.training.folds) if k != fold]
-    held_out = reader.rows([fold])
-    held_out = held_out[reader.index["kind"].to_numpy()[held_out] != "unlabelled"]
-    if len(held_out) == 0 or len(reader.rows(others)) == 0:
+    trained_on, held_out = reader.rows(others, "tp", "fp"), reader.rows([fold], "tp", "fp")
+    if len(trained_on) == 0 or len(held_out) == 0:
         raise InputError(
             f"A fold needs crops to train on and crops to validate on. Fold {fold} of "
-            f"{reader.folder} has {len(reader.rows(others))} and {len(held_out)}. Lower "
+            f"{reader.folder} has {len(trained_on)} and {len(held_out)}. Lower "
             "training.folds or add recordings."
         )
     keras.utils.set_random_seed(config.seed + 1000 * fold)
@@ -108,7 +107,7 @@ def train_fold(
         "fold": fold,
         "epochs": len(state.history),
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
-        "crops_trained_on": len(reader.rows(others)),
+        "crops_trained_on": len(trained_on),
         "recordings_predicted": len(predictions.scores),
         "recordings_failed": predictions.failed,
         **{name: round(value, 5) for name, value in figures.items()},
@@ -130,18 +129,19 @@ def _callbacks(
     folder: Path,
     epochs_done: int,
 ) -> list[keras.callbacks.Callback]:
-    """In the order in which an epoch ends: average, validate, draw, log, save."""
+    """In the order in which an epoch ends: average, validate, save, draw, log."""
     callbacks = [NanStop()]
     if config.training.ema > 0:
         average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
         # A saved state holds the average in the model; the next epoch swaps it back.
         average._ema_weights_in_model = epochs_done > 0
         callbacks.append(average)
-    callbacks.append(monitors)
+    # The state decides on early stopping, which the pictures have to know.
+    callbacks += [monitors, state]
     every = config.training.pictures_every_epochs
     if every:
         callbacks.append(ValidationPictures(reader, config, fold, folder, every))
-    callbacks += [state, keras.callbacks.TensorBoard(folder / "logs", write_graph=False)]
+    callbacks.append(keras.callbacks.TensorBoard(folder / "logs", write_graph=False))
     return callbacks
 
 

@@ -111,7 +111,7 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
         twin.plot(centres_s, window_scores[:, index], color=_SCORE, linewidth=2)
         twin.set_ylim(0, 1)
         twin.set_yticks([0, 0.5, 1])
-        ticks = np.arange(0, bands, 32)
+        ticks = np.linspace(0, bands - 1, 5).astype(int)
         axis.set_yticks(ticks, [f"{hz / 1000:.1f}" for hz in band_hz[ticks]])
         axis.set_xlim(begin_s, end_s)
         verdict = "present" if present else "absent"

@@ -1,0 +1,40 @@
+"""Trains variants of a recipe and writes one table of what each is worth.
+
+    python scripts/experiment.py --plan configs/experiments/screen.yaml --data DIR \\
+        --truth DIR/train_truth.csv --out experiments/screen
+
+The truth is used for scoring held-out recordings only. Run it again to go on after a stop.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import run_main
+from rfcx_tf.inference.tables import read_truth
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--plan", required=True, type=Path, help="experiment file, YAML")
+    parser.add_argument("--data", required=True, type=Path, help="folder in the Kaggle layout")
+    parser.add_argument("--truth", required=True, type=Path, help="complete truth, for scoring")
+    parser.add_argument("--out", required=True, type=Path, help="folder for runs and tables")
+    arguments = parser.parse_args()
+    from rfcx_tf.training import experiment
+
+    trials = experiment.list_trials(experiment.read_plan(arguments.plan))
+    truth = read_truth(arguments.truth)
+    table = experiment.run_trials(trials, arguments.data, truth, arguments.out)
+    experiment.log_hparams(table, trials, arguments.out)
+    print(experiment.format_summary(experiment.summarise(table)))
+    print(f"Wrote {arguments.out}/trials.csv, summary.md, hparams (for TensorBoard).")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,254 @@
+"""Augmentation: the label rules by hand, and what each operation may and may not change."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rfcx_tf.data import augment
+
+FRAMES, MELS, CLASSES = 12, 5, 4
+quickly = settings(max_examples=40, deadline=None)
+
+
+def make_example(seed=0, states="pau-"):
+    """A random crop; states by class: p present, a absent, u and - unknown."""
+    random = np.random.default_rng(seed)
+    return {
+        "spectrogram": tf.constant(random.normal(size=(FRAMES, MELS)), tf.float32),
+        "target": tf.constant([float(state == "p") for state in states]),
+        "known": tf.constant([float(state in "pa") for state in states]),
+        "box_frames": tf.constant([3.25, 5.75]),
+    }
+
+
+def labels(boxes, crop_frames=10, classes=3):
+    """States by class after label_crop; boxes are (begin, end, class, present)."""
+    target, known = augment.label_crop(
+        tf.constant([box[:2] for box in boxes], tf.float32, [len(boxes), 2]),
+        tf.constant([box[2] for box in boxes], tf.int64, [len(boxes)]),
+        tf.constant([box[3] for box in boxes], tf.int64, [len(boxes)]),
+        crop_frames,
+        classes,
+    )
+    assert target.dtype == known.dtype == tf.float32
+    return "".join(state(t, k) for t, k in zip(target.numpy(), known.numpy(), strict=True))
+
+
+def state(target, known):
+    """The one letter of a class; anything else than the three states fails."""
+    return {(1.0, 1.0): "p", (0.0, 1.0): "a", (0.0, 0.0): "u"}[float(target), float(known)]
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("box", "counts"),
+    [
+        ((2, 6), True),
+        ((-2, 2), True),  # exactly half
+        ((-2.5, 2), False),
+        ((8, 12), True),
+        ((8.5, 12.5), False),
+        ((-4, -1), False),
+        ((10, 12), False),
+        ((0, 10), True),
+        ((-30, 30), True),  # fills the crop
+        ((5, 100), True),  # fills half of the crop
+        ((5.5, 100), False),
+        ((-9, 4.5), False),
+        ((-9, 5.5), True),
+    ],
+)
+def test_a_box_counts_when_half_of_it_or_half_a_crop_of_it_is_inside(box, counts):
+    assert labels([(*box, 1, 1)]) == ("upu" if counts else "uuu")
+    assert labels([(*box, 1, 0)]) == ("uau" if counts else "uuu")
+
+
+def test_present_wins_over_absent_and_only_where_it_counts():
+    assert labels([(1, 3, 0, 0), (4, 6, 0, 1), (2, 4, 2, 0)]) == "pua"
+    # The TP lies outside: what is left is the FP.
+    assert labels([(1, 3, 0, 0), (40, 60, 0, 1)]) == "auu"
+    assert labels([(1, 3, 1, 1), (1, 3, 1, 1)]) == "upu"
+    assert labels([]) == "uuu"
+
+
+# The half-box rule and the shift of FP rows together: as the training pipeline uses them.
+@quickly
+@given(
+    begin=st.floats(0, 100),
+    length=st.floats(0.5, 200),
+    shift=st.floats(-300, 300),
+    crop_frames=st.sampled_from([15, 64]),
+    present=st.booleans(),
+)
+def test_a_row_keeps_its_label_at_any_shift(begin, length, shift, crop_frames, present):
+    stored_frames = 160
+    end = min(begin + length, stored_frames)
+    start = augment.crop_start(tf.constant([begin, end]), shift, crop_frames, stored_frames)
+    start = int(start)
+    assert 0 <= start <= stored_frames - crop_frames
+    assert start - 1e-3 <= (begin + end) / 2 <= start + crop_frames + 1e-3
+    box = (begin - start, end - start, 1, int(present))
+    assert labels([box], crop_frames) == ("upu" if present else "uau")
+
+
+@pytest.mark.parametrize(
+    ("box", "shift", "start"),
+    [
+        ((70, 90), 0.0, 70),  # centre 80, half a crop before it
+        ((70, 90), 5.0, 75),
+        ((70, 90), -7.0, 63),
+        ((0, 10), 0.0, 0),  # the stored piece ends before the crop is centred
+        ((150, 160), 0.0, 140),
+        ((70, 90), 100.0, 79),  # held one frame short of the box's centre
+        ((70, 90), -100.0, 61),
+    ],
+)
+def test_crops_are_centred_then_shifted_and_stay_in_the_stored_piece(box, shift, start):
+    assert int(augment.crop_start(tf.constant(box, tf.float32), shift, 20, 160)) == start
+
+
+def test_flip_reverses_sound_and_box_and_leaves_the_labels():
+    example = make_example()
+    flipped = augment.flip_time(example)
+    np.testing.assert_array_equal(
+        flipped["spectrogram"], example["spectrogram"].numpy()[::-1].copy()
+    )
+    assert flipped["box_frames"].numpy().tolist() == [12 - 5.75, 12 - 3.25]
+    assert_same(augment.flip_time(flipped), example)
+    assert_same(
+        {n: flipped[n] for n in ("target", "known")}, {n: example[n] for n in ("target", "known")}
+    )
+
+
+@quickly
+@given(st.integers(-14, 14), st.floats(-4, 12), st.floats(0.3, 9), st.integers(0, 5))
+def test_cut_and_paste_adds_the_box_once_more_and_nothing_else(shift, begin, length, seed):
+    example = make_example(seed) | {"box_frames": tf.constant([begin, begin + length])}
+    pasted = augment.cut_and_paste(example, shift)
+    before, after = example["spectrogram"].numpy(), pasted["spectrogram"].numpy()
+    box = np.float32([begin, begin + length])
+    in_box = range(max(int(np.floor(box[0])), 0), min(int(np.ceil(box[1])), FRAMES))
+    expected = before.copy()
+    for frame in in_box:
+        if 0 <= frame + shift < FRAMES:
+            expected[frame + shift] = np.maximum(before[frame + shift], before[frame])
+    np.testing.assert_array_equal(after, expected)
+    assert (after >= before).all()
+    assert_same({**pasted, "spectrogram": 0}, {**example, "spectrogram": 0})
+
+
+three_states = st.text("pau", min_size=CLASSES, max_size=CLASSES)
+
+
+@quickly
+@given(three_states, three_states, st.floats(0, 1))
+def test_a_mix_knows_what_both_crops_say(first, second, weight):
+    one, other = make_example(1, first), make_example(2, second)
+    mix = augment.mixup(one, other, weight)
+    wanted = "".join(
+        "p" if "p" in pair else "a" if pair == ("a", "a") else "u"
+        for pair in zip(first, second, strict=True)
+    )
+    found = zip(mix["target"].numpy(), mix["known"].numpy(), strict=True)
+    assert "".join(state(t, k) for t, k in found) == wanted
+    # Interpolation by the definition of Zhang et al.
+    sound = weight * one["spectrogram"].numpy() + (1 - weight) * other["spectrogram"].numpy()
+    np.testing.assert_allclose(mix["spectrogram"], sound, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(mix["box_frames"], one["box_frames"])
+
+
+@quickly
+@given(three_states, three_states, st.floats(0.01, 0.99))
+def test_weighted_labels_are_in_proportion_and_known_alike(first, second, weight):
+    one, other = make_example(1, first), make_example(2, second)
+    mix = augment.mixup(one, other, weight, labels="weighted")
+    shares = [
+        weight * (a == "p") + (1 - weight) * (b == "p") for a, b in zip(first, second, strict=True)
+    ]
+    np.testing.assert_allclose(mix["target"], shares, rtol=1e-5)
+    np.testing.assert_array_equal(mix["known"], augment.mixup(one, other, weight)["known"])
+    assert (mix["target"].numpy()[mix["known"].numpy() == 0] == 0).all()
+
+
+def test_gain_multiplies_by_its_exponential():
+    example = make_example()
+    louder = augment.change_gain(example, float(np.log(2.0)))
+    np.testing.assert_allclose(louder["spectrogram"], 2 * example["spectrogram"], rtol=1e-6)
+    assert_same({**louder, "spectrogram": 0}, {**example, "spectrogram": 0})
+
+
+@quickly
+@given(st.sampled_from([0, 1]), st.integers(0, 14), st.integers(0, 2**31 - 1))
+def test_a_mask_is_one_stripe_no_wider_than_said_at_the_mean(axis, widest, seed):
+    example = make_example(seed % 7)
+    masked = augment.mask_stripe(example, axis, widest, tf.constant([seed, 1]))
+    before, after = example["spectrogram"].numpy(), masked["spectrogram"].numpy()
+    changed = before != after
+    lines = np.flatnonzero(changed.any(axis=1 - axis))
+    assert len(lines) <= widest
+    assert changed.sum() == len(lines) * changed.shape[1 - axis], "a stripe is masked in part"
+    assert len(lines) == 0 or np.array_equal(lines, range(lines[0], lines[-1] + 1))
+    np.testing.assert_allclose(after[changed], before.mean(), rtol=1e-4, atol=1e-6)
+    assert_same({**masked, "spectrogram": 0}, {**example, "spectrogram": 0})
+
+
+def test_masks_come_in_all_widths_and_places():
+    example = make_example()
+    widths, begins = set(), set()
+    for seed in range(150):
+        masked = augment.mask_stripe(example, 0, 3, tf.constant([seed, 0]))
+        changed = (masked["spectrogram"] != example["spectrogram"]).numpy().any(axis=1)
+        lines = np.flatnonzero(changed)
+        widths.add(len(lines))
+        begins |= set(lines[:1].tolist())
+    assert widths == {0, 1, 2, 3}
+    assert begins == set(range(FRAMES))
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 5.0])
+def test_mixing_weights_follow_the_larger_half_of_beta(alpha):
+    seeds = tf.stack([tf.range(1500), tf.range(1500) + 7], axis=1)
+    dataset = tf.data.Dataset.from_tensor_slices(seeds)
+    weights = np.array(
+        list(dataset.map(lambda s: augment.beta_weight(alpha, s)).as_numpy_iterator())
+    )
+    assert ((weights >= 0.5) & (weights <= 1)).all()
+    x = np.random.default_rng(0).beta(alpha, alpha, 200_000)
+    quantiles = [0.2, 0.4, 0.6, 0.8]
+    wanted = np.quantile(np.maximum(x, 1 - x), quantiles)
+    np.testing.assert_allclose(np.quantile(weights, quantiles), wanted, atol=0.04)
+
+
+OPERATIONS = {
+    "flip": augment.flip_time,
+    "cut_and_paste": lambda example: augment.cut_and_paste(example, tf.constant(4)),
+    "mixup": lambda example: augment.mixup(
+        example, augment.flip_time(example), augment.beta_weight(0.4, tf.constant([3, 4]))
+    ),
+    "gain": lambda example: augment.change_gain(example, 0.3),
+    "frequency_mask": lambda example: augment.mask_stripe(example, 1, 4, tf.constant([1, 3])),
+    "time_mask": lambda example: augment.mask_stripe(example, 0, 4, tf.constant([1, 3])),
+    "crop_start": lambda example: {
+        "start": augment.crop_start(example["box_frames"], 1.5, 6, FRAMES)
+    },
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_operation_gives_the_same_in_a_pipeline_and_again(name):
+    operation, example = OPERATIONS[name], make_example()
+    eagerly = operation(example)
+    assert_same(operation(example), eagerly)
+    dataset = tf.data.Dataset.from_tensors(example).map(operation)
+    [in_pipeline] = list(dataset)
+    assert in_pipeline.keys() == eagerly.keys()
+    for key in eagerly:
+        # A compiled graph may fuse a product and a sum into one rounding.
+        np.testing.assert_allclose(in_pipeline[key], eagerly[key], rtol=1e-6, atol=1e-6)

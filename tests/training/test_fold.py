@@ -1,0 +1,479 @@
+"""One fold: what is learned, what is kept, and what a stop in the middle costs."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from rfcx_tf.config import Config, TrainingConfig, save_config
+from rfcx_tf.errors import InputError
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.training import fold as fold_module
+from rfcx_tf.training.callbacks import RunState, TrainingDiverged
+from rfcx_tf.training.run import train_run
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS, STEPS = 3, 4
+
+
+@pytest.fixture(autouse=True)
+def float32_policy():
+    """A run sets the global precision; the next test wants the default again."""
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def changed(config: Config, **sections) -> Config:
+    """The recipe with other values, as in changed(config, training={"epochs": 1})."""
+    values = config.model_dump()
+    for name, section in sections.items():
+        values[name] = section if not isinstance(section, dict) else {**values[name], **section}
+    return Config.model_validate(values)
+
+
+def small(tiny_config, **training) -> Config:
+    defaults = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "warmup_epochs": 0.5}
+    return changed(tiny_config, training={**defaults, **training})
+
+
+def train(config, shards, run_dir, folds=(0,), data=None):
+    return train_run(
+        config, shards, run_dir, list(folds), data_dir=data, verbose=False, report=lambda _: None
+    )
+
+
+def history_of(run_dir) -> pd.DataFrame:
+    """All figures of all epochs except how long they took."""
+    return pd.read_csv(Path(run_dir) / "fold0" / "history.csv").drop(columns="seconds")
+
+
+class WeightRecorder(keras.callbacks.Callback):
+    """The trainable weights after every step, before any average is swapped in."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps.append([np.array(v) for v in self.model.trainable_variables])
+
+
+@pytest.fixture(scope="module")
+def record_weights():
+    """Adds a recorder to every fold that is trained; returns the list of them."""
+    recorders, original = [], fold_module._callbacks
+
+    def with_recorder(*arguments):
+        recorders.append(WeightRecorder())
+        return [recorders[-1], *original(*arguments)]
+
+    fold_module._callbacks = with_recorder
+    yield recorders
+    fold_module._callbacks = original
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_config, tiny_shards, tmp_path_factory, record_weights):
+    """An uninterrupted run with pictures: its folder, figures and weights by step."""
+    path = tmp_path_factory.mktemp("reference") / "run"
+    config = small(tiny_config, pictures_every_epochs=2)
+    (summary,) = train(config, tiny_shards, path)
+    keras.mixed_precision.set_global_policy("float32")
+    return path, summary, record_weights[-1].steps
+
+
+def trained_weights(run_dir) -> list[np.ndarray]:
+    run = RunFolder.open(run_dir)
+    detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(0))
+    return [np.array(v) for v in detector.trainable_variables]
+
+
+def test_a_finished_fold_leaves_everything_that_the_folder_promises(reference):
+    path, summary, _ = reference
+    names = {p.name for p in (path / "fold0").iterdir()}
+    assert names >= {
+        *("detector.weights.h5", "history.csv", "validation.png", "logs", "done.json"),
+        *("oof_scores.csv", "oof_crops.csv", "state.json", "resume-0003.weights.h5"),
+    }
+    assert not [name for name in names if name.startswith(".")]
+    history = pd.read_csv(path / "fold0" / "history.csv")
+    assert history["epoch"].to_list() == [1, 2, 3]
+    assert np.isfinite(history.to_numpy(float)).all()
+    assert summary["epochs"] == EPOCHS
+    assert summary == json.loads((path / "fold0" / "done.json").read_text())
+    # monitor: last, so the figures are those of the last epoch.
+    last = history.iloc[-1]
+    for name in ("val_tp_log_loss", "val_fp_log_loss", "val_log_loss", "val_lrap"):
+        assert summary[name] == pytest.approx(last[name], abs=1e-5)
+
+
+def test_out_of_fold_tables_hold_the_held_out_recordings(reference, tiny_shards, tiny_data):
+    path, summary, _ = reference
+    manifest = json.loads((tiny_shards / "manifest.json").read_text())
+    held_out = {name for name, entry in manifest["recordings"].items() if entry["fold"] == 0}
+    scores = pd.read_csv(path / "oof_scores.csv")
+    assert set(scores["recording_id"]) == held_out
+    assert len(scores) == len(held_out) == summary["recordings_predicted"]
+    assert scores.columns.to_list() == ["recording_id", "s2", "s5", "s9"]
+    assert scores[["s2", "s5", "s9"]].stack().between(0, 1).all()
+
+    crops = pd.read_csv(path / "oof_crops.csv", dtype={"present": str, "absent": str})
+    labels = {
+        kind: pd.read_csv(tiny_data / f"train_{kind}.csv").query("recording_id in @held_out")
+        for kind in ("tp", "fp")
+    }
+    for kind, column in (("tp", "present"), ("fp", "absent")):
+        own = crops[crops["kind"] == kind]
+        expected = labels[kind][["recording_id", "species_id", "t_min"]]
+        found = own[["recording_id", "species_id", "t_min"]]
+        order = ["recording_id", "t_min"]
+        pd.testing.assert_frame_equal(
+            found.sort_values(order).reset_index(drop=True),
+            expected.sort_values(order).reset_index(drop=True),
+        )
+        for row in own.itertuples():
+            assert str(row.species_id) in getattr(row, column).split(";")
+
+
+def test_figures_are_those_of_scikit_learn_on_the_table(reference):
+    from sklearn.metrics import log_loss
+
+    path, summary, _ = reference
+    crops = pd.read_csv(path / "oof_crops.csv", dtype=str, keep_default_na=False)
+    for name, column, target in (
+        ("val_tp_log_loss", "present", 1),
+        ("val_fp_log_loss", "absent", 0),
+    ):
+        probability = [
+            float(row[f"s{number}"])
+            for _, row in crops.iterrows()
+            for number in row[column].split(";")
+            if number
+        ]
+        expected = log_loss([target] * len(probability), probability, labels=[0, 1])
+        assert summary[name] == pytest.approx(expected, abs=1e-4)
+
+
+def events(folder: Path) -> dict[str, dict[int, np.ndarray]]:
+    """Values by tag and step of all TensorBoard event files in a folder."""
+    found = {}
+    for path in folder.glob("events.out.tfevents.*"):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    return found
+
+
+def test_tensorboard_has_the_figures_and_the_pictures(reference):
+    path, _, _ = reference
+    history = history_of(path)
+    logged = events(path / "fold0" / "logs" / "validation")
+    for name in ("tp_log_loss", "fp_log_loss", "log_loss", "lrap"):
+        values = [float(logged[f"epoch_{name}"][epoch]) for epoch in range(EPOCHS)]
+        np.testing.assert_allclose(values, history[f"val_{name}"], rtol=1e-6)
+    train_logged = events(path / "fold0" / "logs" / "train")
+    losses = [float(train_logged["epoch_loss"][epoch]) for epoch in range(EPOCHS)]
+    np.testing.assert_allclose(losses, history["loss"], rtol=1e-6)
+    # Every second epoch, and the last.
+    pictures = logged["validation crops"]
+    assert sorted(pictures) == [2, 3]
+    width, height, png = pictures[3]
+    shape = tf.io.decode_png(png).shape
+    assert (int(width), int(height)) == (shape[1], shape[0])
+    assert tf.io.decode_png((path / "fold0" / "validation.png").read_bytes()).shape == shape
+
+
+def test_a_finished_fold_is_not_trained_again(reference, tiny_config, tiny_shards, monkeypatch):
+    path, summary, _ = reference
+    monkeypatch.setattr(fold_module, "build_detector", None)
+    config = small(tiny_config, pictures_every_epochs=2)
+    assert train(config, tiny_shards, path) == [summary]
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(precision, tiny_config, tiny_shards, tmp_path):
+    """With the average, which Keras keeps inside the loss-scaling optimiser for float16."""
+    config = small(tiny_config, epochs=1, precision=precision, ema=0.9)
+    train(config, tiny_shards, tmp_path / "run")
+    history = history_of(tmp_path / "run")
+    assert np.isfinite(history.to_numpy()).all()
+    assert all(np.isfinite(w).all() for w in trained_weights(tmp_path / "run"))
+
+
+def spoil_from(step):
+    """Makes every spectrogram from a training step on NaN."""
+    original = fold_module.training_dataset
+
+    def spoilt(reader, config, folds, first_draw=0):
+        numbers = tf.data.Dataset.counter(first_draw // config.training.batch_size)
+        batches = tf.data.Dataset.zip(numbers, original(reader, config, folds, first_draw))
+
+        def spoil(number, batch):
+            factor = tf.where(number < step, 1.0, float("nan"))
+            return {**batch, "spectrogram": batch["spectrogram"] * factor}
+
+        return batches.map(spoil)
+
+    return spoilt
+
+
+def test_nan_stops_the_run_keeps_the_state_and_the_run_goes_on_bit_for_bit(
+    reference, tiny_config, tiny_shards, tmp_path, monkeypatch
+):
+    config = small(tiny_config, pictures_every_epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module, "training_dataset", spoil_from(STEPS))
+        with pytest.raises(TrainingDiverged) as caught:
+            train(config, tiny_shards, tmp_path / "run")
+    text = str(caught.value)
+    assert "The loss must stay finite. Received: nan." in text
+    assert "\n" not in text
+    folder = tmp_path / "run" / "fold0"
+    state = json.loads((folder / "state.json").read_text())
+    assert len(state["history"]) == 1
+    assert not state["ended"]
+    assert (folder / state["weights"]).exists()
+    assert not (folder / "done.json").exists()
+    # The cause removed, it goes on as if nothing had been: dropout masks and draws included.
+    train(config, tiny_shards, tmp_path / "run")
+    pd.testing.assert_frame_equal(
+        history_of(tmp_path / "run"), history_of(reference[0]), check_exact=True
+    )
+    for own, expected in zip(
+        trained_weights(tmp_path / "run"), trained_weights(reference[0]), strict=True
+    ):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_weights_spoilt_by_the_last_step_are_found_at_validation(
+    tiny_config, tiny_shards, tmp_path
+):
+    """The loss of an epoch's only step is a number still; its update is what breaks them."""
+    config = small(
+        tiny_config, steps_per_epoch=1, learning_rate=1e30, warmup_epochs=0, weight_decay=0
+    )
+    with pytest.raises(TrainingDiverged, match="validation logits must stay finite"):
+        train(config, tiny_shards, tmp_path / "run")
+    assert not (tmp_path / "run" / "fold0" / "state.json").exists()
+
+
+def test_the_saved_weights_are_the_moving_average(
+    reference, tiny_config, tiny_shards, tmp_path, record_weights
+):
+    train(small(tiny_config, ema=0.8), tiny_shards, tmp_path / "run")
+    steps = record_weights[-1].steps
+    assert len(steps) == EPOCHS * STEPS
+    average = steps[0]
+    for weights in steps[1:]:
+        average = [0.8 * a + 0.2 * w for a, w in zip(average, weights, strict=True)]
+    for own, expected in zip(trained_weights(tmp_path / "run"), average, strict=True):
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+    assert max(np.abs(a - w).max() for a, w in zip(average, steps[-1], strict=True)) > 1e-3
+    # Averaging watches the training and does not change it. The swap at an epoch's end costs
+    # float32 rounding, which Adam amplifies.
+    for own, expected in zip(steps[-1], reference[2][-1], strict=True):
+        np.testing.assert_allclose(own, expected, atol=1e-3)
+    figures = history_of(tmp_path / "run")
+    assert (figures["val_log_loss"] != history_of(reference[0])["val_log_loss"]).all()
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, tmp_path):
+    """SIGKILL in the middle of an epoch; with a moving average and a cosine schedule."""
+    config = changed(
+        tiny_config,
+        training={"epochs": 3, "steps_per_epoch": 25, "ema": 0.9, "warmup_epochs": 0.5},
+    )
+    save_config(config, tmp_path / "tiny.yaml")
+
+    def start(name):
+        return subprocess.Popen(
+            [
+                *(sys.executable, ROOT / "scripts" / "train.py"),
+                *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
+                *("--run", tmp_path / name),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole, killed = start("whole"), start("killed")
+    state = tmp_path / "killed" / "fold0" / "state.json"
+    deadline = time.monotonic() + 200
+    while not state.exists():
+        assert killed.poll() is None, killed.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    done = len(json.loads(state.read_text())["history"])
+    assert 1 <= done < 3
+    again = start("killed")
+    for process in (whole, again):
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert f"going on after epoch {done}" in output
+    pd.testing.assert_frame_equal(
+        history_of(tmp_path / "killed"), history_of(tmp_path / "whole"), check_exact=True
+    )
+    for own, expected in zip(
+        trained_weights(tmp_path / "killed"), trained_weights(tmp_path / "whole"), strict=True
+    ):
+        np.testing.assert_array_equal(own, expected)
+    for name in ("oof_scores.csv", "oof_crops.csv"):
+        tables = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
+        assert tables[0] == tables[1]
+
+
+class FakeModel:
+    """Of a model, what RunState touches; counts the saves."""
+
+    class Optimizer:
+        learning_rate = 1.0
+
+    def __init__(self):
+        self.optimizer = self.Optimizer()
+        self.stop_training = False
+        self.detector = self
+        self.layers = []
+        self.saved = []
+
+    def save_weights(self, path):
+        Path(path).write_text("weights")
+        if "detector" in path.name:
+            self.saved.append(path.name)
+
+    def load_weights(self, path):
+        assert Path(path).exists()
+
+
+def epochs(folder, config, values, model=None, name="val_log_loss"):
+    """Feeds one value of the monitor an epoch; returns the state and the model."""
+    model = model or FakeModel()
+    state = RunState(folder, config)
+    state.set_model(model)
+    first = state.restore(model)
+    for epoch, value in enumerate(values, start=first):
+        state.on_epoch_begin(epoch)
+        saves = len(model.saved)
+        state.on_epoch_end(epoch, {"loss": 1.0, name: value})
+        state.history[-1]["saved"] = len(model.saved) > saves
+        if model.stop_training:
+            break
+    return state, model
+
+
+PLATEAU = TrainingConfig(
+    epochs=20,
+    schedule="plateau",
+    plateau_epochs=2,
+    plateau_factor=0.5,
+    monitor="val_log_loss",
+    early_stopping_epochs=4,
+)
+VALUES = [1.0, 0.8, 0.9, 0.85, 0.7, 0.71, 0.72, 0.73, 0.74, 0.1]
+RATES = [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_plateau_and_early_stopping_by_hand(tmp_path):
+    """Cut after the 2nd, 4th epoch without a better value; stop after the 4th."""
+    state, model = epochs(tmp_path, PLATEAU, VALUES)
+    assert [row["learning_rate"] for row in state.history] == RATES
+    best = [number for number, row in enumerate(state.history, 1) if row["saved"]]
+    assert best == [1, 2, 5]
+    assert model.stop_training
+    assert state.ended
+    assert json.loads((tmp_path / "state.json").read_text())["ended"]
+    assert [p.name for p in tmp_path.glob("resume-*")] == ["resume-0009.weights.h5"]
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 9
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6, 8])
+def test_a_restart_does_not_change_what_the_history_decides(tmp_path, stop):
+    state, model = epochs(tmp_path, PLATEAU, VALUES[:stop])
+    restarted = FakeModel()
+    # What the weight file keeps of the optimiser.
+    restarted.optimizer.learning_rate = model.optimizer.learning_rate
+    state, model = epochs(tmp_path, PLATEAU, VALUES[stop:], restarted)
+    assert [row["learning_rate"] for row in state.history] == RATES
+    assert state.ended
+
+
+def test_lrap_is_better_when_higher_and_nan_is_never_best(tmp_path):
+    config = PLATEAU.model_copy(update={"monitor": "val_lrap"})
+    values = [float("nan"), 0.2, 0.5, 0.4, float("nan"), 0.6]
+    state, _ = epochs(tmp_path, config, values, name="val_lrap")
+    assert [row["saved"] for row in state.history] == [True, True, True, False, False, True]
+
+
+def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
+    config = TrainingConfig(epochs=3)
+    state, _ = epochs(tmp_path, config, [1.0, 2.0, 3.0])
+    assert [row["saved"] for row in state.history] == [True, True, True]
+    assert state.ended
+
+
+def refused(config, shards, run_dir, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        train(config, shards, run_dir, **options)
+    assert not Path(run_dir).exists() or (Path(run_dir) / "run.json").exists()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "expected"),
+    [
+        ("frontend", {"f_min_hz": 50.0}, "frontend.f_min_hz = 0.0, the recipe 50.0"),
+        ("frontend", {"n_mels": 64}, "frontend.n_mels = 32, the recipe 64"),
+        ("training", {"folds": 3}, "training.folds = 2, the recipe 3"),
+        ("crops", {"crop_s": 2.048}, "crop frames (crops.crop_s) = 64, the recipe 128"),
+        ("crops", {"margin_s": 0.64}, "margin frames (crops.margin_s) = 32, the recipe 40"),
+    ],
+)
+def test_shards_of_another_recipe_are_refused(
+    section, values, expected, tiny_config, tiny_shards, tmp_path
+):
+    config = changed(tiny_config, **{section: values})
+    assert expected in refused(config, tiny_shards, tmp_path / "run")
+
+
+def test_shards_of_other_classes_are_refused(reference, tiny_config, tiny_shards, tmp_path):
+    other = tmp_path / "shards"
+    shutil.copytree(tiny_shards, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["classes"] = manifest["classes"][:2]
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    config = small(tiny_config, pictures_every_epochs=2)
+    text = refused(config, other, reference[0], folds=[1])
+    assert f"{reference[0]} has 3, the shards 2" in text
+
+
+def test_another_recipe_in_the_same_run_is_refused(reference, tiny_config, tiny_shards):
+    config = small(tiny_config, pictures_every_epochs=2, learning_rate=0.5)
+    text = refused(config, tiny_shards, reference[0], folds=[1])
+    assert "training.learning_rate was 0.001, is 0.5" in text
+
+
+def test_an_unknown_fold_is_refused(tiny_config, tiny_shards, tmp_path):
+    text = refused(tiny_config, tiny_shards, tmp_path / "run", folds=[0, 2])
+    assert text == "A fold must lie between 0 and 1 (training.folds). Received: 2."
+
+
+def test_missing_shards_are_refused(tiny_config, tmp_path):
+    assert "manifest.json" in refused(tiny_config, tmp_path / "none", tmp_path / "run")

@@ -1,0 +1,107 @@
+"""What a run folder accepts and what it refuses."""
+
+import json
+import sys
+
+import pytest
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.records import Manifest
+from rfcx_tf.errors import InputError
+from rfcx_tf.run_folder import RunFolder
+
+CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle")]
+
+
+def manifest(classes=CLASSES) -> Manifest:
+    return Manifest(
+        classes=classes,
+        mean_box_s={2: 0.5},
+        frontend={},
+        frontend_fingerprint="abc",
+        crop_frames=64,
+        margin_frames=32,
+        folds=2,
+        shards={},
+        counts={"tp": 3, "fp": 4, "unlabelled": 0},
+        data_dir="data",
+        recordings={"a": {}, "b": {}},
+    )
+
+
+def config(**training) -> Config:
+    return Config.model_validate({"training": {"folds": 3, **training}})
+
+
+def message_of(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_run_can_be_understood_from_its_folder(tmp_path):
+    RunFolder.create(tmp_path / "run", config(epochs=7), manifest(), tmp_path / "shards")
+    run = RunFolder.open(tmp_path / "run")
+    assert run.config == config(epochs=7)
+    assert run.info.classes == CLASSES
+    assert run.info.mean_box_s == {2: 0.5}
+    assert (run.info.frontend_fingerprint, run.info.recordings) == ("abc", 2)
+    assert run.info.counts["fp"] == 4
+    assert run.info.tfrecords == str(tmp_path / "shards")
+    assert run.info.command == " ".join(sys.argv)
+    import tensorflow as tf
+
+    assert run.info.versions["tensorflow"] == tf.__version__
+    assert "python" in run.info.versions
+
+
+def test_the_same_recipe_goes_on_in_the_same_folder(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    before = (tmp_path / "run.json").read_text()
+    assert RunFolder.create(tmp_path, config(), manifest(), tmp_path).config == config()
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_another_recipe_is_refused_with_key_and_both_values(tmp_path):
+    RunFolder.create(tmp_path, config(epochs=7), manifest(), tmp_path)
+    other = config(epochs=9, batch_size=32)
+    text = message_of(RunFolder.create, tmp_path, other, manifest(), tmp_path)
+    assert "training.epochs was 7, is 9 (and 1 more)" in text
+
+
+def test_other_classes_are_refused_with_both_numbers(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    fewer = manifest(CLASSES[:1])
+    assert "has 2, the shards 1" in message_of(
+        RunFolder.create, tmp_path, config(), fewer, tmp_path
+    )
+    renamed = manifest([CLASSES[0], SpeciesClass(6, "other")])
+    message_of(RunFolder.create, tmp_path, config(), renamed, tmp_path)
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    text = message_of(RunFolder.create, tmp_path, config(), manifest(), tmp_path)
+    assert "holds something else" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"classes": []}'])
+def test_what_is_not_a_run_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    assert f"{tmp_path} is not one" in message_of(RunFolder.open, tmp_path)
+
+
+def test_finished_folds_are_those_with_figures(tmp_path):
+    run = RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    assert run.finished_folds == []
+    for fold in (2, 0):
+        run.fold(fold).mkdir()
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    run.fold(1).mkdir()
+    assert run.finished_folds == [0, 2]
+    assert run.detector_weights(2) == tmp_path / "fold2" / "detector.weights.h5"
