@@ -133,9 +133,14 @@ class AugmentConfig(_Section):
             from Beta(alpha, alpha).
         mixup_labels: `union` for labels that do not depend on the weight, `weighted` for
             targets in proportion to it.
+        background: probability that a crop without any row is laid under a crop; needs
+            `crops.unlabelled_per_recording`.
         gain_sd: standard deviation of the log gain on a whole crop.
+        noise_sd: standard deviation of noise added to a crop, in those of the crop.
+        click: probability of a click: one frame as loud in all bands as the loudest cell.
         frequency_masks: number of mel stripes set to the crop's mean.
         frequency_mask_bands: largest width of one stripe, in mel bands.
+        frequency_masks_spare_box: leave the bands of the box that the crop was cut for alone.
         time_masks, time_mask_s: the same in time; stripes in seconds.
     """
 
@@ -147,9 +152,13 @@ class AugmentConfig(_Section):
     tp_mixup: Probability = 0.0
     mixup_alpha: PositiveFloat = 0.4
     mixup_labels: Literal["union", "weighted"] = "union"
+    background: Probability = 0.0
     gain_sd: NonNegativeFloat = 0.0
+    noise_sd: NonNegativeFloat = 0.0
+    click: Probability = 0.0
     frequency_masks: Annotated[int, Field(ge=0)] = 0
     frequency_mask_bands: PositiveInt = 8
+    frequency_masks_spare_box: bool = True
     time_masks: Annotated[int, Field(ge=0)] = 0
     time_mask_s: PositiveFloat = 0.2
 
@@ -212,14 +221,16 @@ class LossConfig(_Section):
 
     Attributes:
         present_weight, absent_weight: weight of a known-present, a known-absent label.
-        unknown_negative_weight: weight at which a class that is unknown in a crop with a
-            known-present one counts as absent; 0 keeps unknown classes out of the loss.
+        unknown_negative_weight: weight at which an unknown class counts as absent; 0 keeps
+            unknown classes out of the loss.
+        unknown_negative_in: `tp`: only in crops that hold a known-present class; `all`.
         label_smoothing: known-present targets become 1 - this.
     """
 
     present_weight: PositiveFloat = 1.0
     absent_weight: NonNegativeFloat = 1.0
     unknown_negative_weight: Probability = 0.0
+    unknown_negative_in: Literal["tp", "all"] = "tp"
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
 
 
@@ -230,6 +241,9 @@ class TrainingConfig(_Section):
         folds: number of cross-validation folds, grouped by recording.
         fold_seed: of the assignment of recordings to folds. Apart from `seed`, so that
             trainings with different seeds are compared on the same folds and shards.
+        accumulation_steps: batches whose gradients are summed up for one step, as a
+            substitute for a batch that does not fit into memory (batch normalisation still
+            sees single batches).
         precision: `auto` is mixed bfloat16 where the hardware multiplies it (GPUs from
             Ampere on, CPUs with AMX), mixed float16 on other GPUs, float32 elsewhere.
         logical_cpus: try MirroredStrategy on this many logical CPU devices.
@@ -247,6 +261,7 @@ class TrainingConfig(_Section):
     epochs: PositiveInt = 30
     steps_per_epoch: PositiveInt = 100
     batch_size: PositiveInt = 64
+    accumulation_steps: PositiveInt = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     logical_cpus: Annotated[int, Field(ge=1)] = 1
     learning_rate: PositiveFloat = 1e-3
@@ -270,9 +285,12 @@ class PredictionConfig(_Section):
 
     Attributes:
         running_mean_s: window scores are averaged over so many seconds before the maximum.
+        time_shifts: passes over a recording, each shifted by a further part of a cell, whose
+            scores are averaged.
     """
 
     running_mean_s: NonNegativeFloat = 0.0
+    time_shifts: PositiveInt = 1
 
 
 class Config(_Section):
@@ -391,6 +409,18 @@ class Config(_Section):
             "augment.frequency_mask_bands",
             f"must not exceed frontend.n_mels ({front.n_mels})",
             self.augment.frequency_mask_bands,
+        )
+        _require(
+            self.augment.background == 0 or crops.unlabelled_per_recording > 0,
+            "augment.background",
+            "needs crops.unlabelled_per_recording above 0",
+            self.augment.background,
+        )
+        _require(
+            self.prediction.time_shifts <= stride_frames,
+            "prediction.time_shifts",
+            f"must not exceed the backbone's stride ({stride_frames})",
+            self.prediction.time_shifts,
         )
         training = self.training
         _require(

@@ -130,7 +130,39 @@ def change_gain(example: dict, log_gain) -> dict:
     return example | {"spectrogram": example["spectrogram"] * tf.exp(log_gain)}
 
 
-def mask_stripe(example: dict, axis: int, widest: int, seed) -> dict:
+def lay_under(example: dict, background, weight) -> dict:
+    """Mixes a crop with sound that nobody marked, `weight` of the crop and the rest of that.
+
+    What is present stays present. What was absent becomes unknown, since nobody looked for it
+    in the other sound.
+    """
+    sound = weight * example["spectrogram"] + (1.0 - weight) * background
+    known = example["known"] * tf.cast(example["target"] > 0, tf.float32)
+    return example | {"spectrogram": sound, "known": known}
+
+
+def add_noise(example: dict, deviations: float, seed) -> dict:
+    """Adds white noise of so many standard deviations of the crop. Labels stay.
+
+    PCEN divides every band by its own level, so steady noise of any colour comes out of it
+    nearly white: this stands for pink noise or rain in the recording as well.
+    """
+    spectrogram = example["spectrogram"]
+    noise = tf.random.stateless_normal(tf.shape(spectrogram), seed)
+    noisy = spectrogram + deviations * tf.math.reduce_std(spectrogram) * noise
+    return example | {"spectrogram": noisy}
+
+
+def add_click(example: dict, seed) -> dict:
+    """Makes one random frame as loud in all bands as the crop's loudest cell. Labels stay."""
+    spectrogram = example["spectrogram"]
+    frames = tf.shape(spectrogram)[0]
+    where = tf.random.stateless_uniform([], seed, 0, frames, tf.int32)
+    click = (tf.range(frames) == where)[:, None]
+    return example | {"spectrogram": tf.where(click, tf.reduce_max(spectrogram), spectrogram)}
+
+
+def mask_stripe(example: dict, axis: int, widest: int, seed, spare_bands=None) -> dict:
     """Sets one random stripe of frames (axis 0) or mel bands (axis 1) to the crop's mean.
 
     Labels stay (SpecAugment, Park et al. 2019).
@@ -140,6 +172,7 @@ def mask_stripe(example: dict, axis: int, widest: int, seed) -> dict:
         axis: 0 for a stripe in time, 1 for one in frequency.
         widest: largest width of the stripe, in frames or bands; the width is uniform.
         seed: int32 [2].
+        spare_bands: [2], first and last mel band that are left alone, or None.
     """
     spectrogram = example["spectrogram"]
     size = tf.shape(spectrogram)[axis]
@@ -149,6 +182,9 @@ def mask_stripe(example: dict, axis: int, widest: int, seed) -> dict:
     position = tf.range(size)
     stripe = (position >= begin) & (position < begin + width)
     stripe = stripe[:, None] if axis == 0 else stripe[None, :]
+    if spare_bands is not None:
+        band = tf.range(tf.shape(spectrogram)[1], dtype=tf.float32)
+        stripe &= ((band < spare_bands[0]) | (band > spare_bands[1]))[None, :]
     masked = tf.where(stripe, tf.reduce_mean(spectrogram), spectrogram)
     return example | {"spectrogram": masked}
 

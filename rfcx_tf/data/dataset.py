@@ -13,6 +13,8 @@ from rfcx_tf.config import AugmentConfig, Config
 from rfcx_tf.data import augment
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.data.sampler import BalancedSampler
+from rfcx_tf.errors import InputError
+from rfcx_tf.model.frontend import mel_band_centres_hz
 
 _LABELS = ("spectrogram", "target", "known")
 
@@ -33,23 +35,31 @@ def training_dataset(
     """
     sampler = _sampler(reader, config, folds)
     seed = config.seed
+    unlabelled = reader.rows(folds, "unlabelled")
+    if config.augment.background > 0 and len(unlabelled) == 0:
+        raise InputError(
+            f"augment.background needs shards with unlabelled crops. {reader.folder} has none "
+            "in these folds. Make them with crops.unlabelled_per_recording above 0."
+        )
 
     def read(number):
         def draw(n):
             row, partner = sampler.draw(int(n))
-            return reader[row], reader[partner]
+            crops = [reader[row], reader[partner]]
+            if config.augment.background > 0:
+                crops.append(reader[sampler.draw_background(int(n), unlabelled)])
+            return np.array(crops, dtype=object)
 
-        serialized, partner = tf.numpy_function(draw, [number], [tf.string, tf.string])
-        serialized.set_shape([])
-        partner.set_shape([])
-        return number, serialized, partner
+        crops = tf.numpy_function(draw, [number], tf.string)
+        crops.set_shape([None])
+        return number, crops
 
-    def make(number, serialized, partner):
+    def make(number, crops):
         # A draw number can pass 2**31, a seed is two int32.
         low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
         high = tf.cast(tf.bitwise.right_shift(number, 31), tf.int32)
         key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
-        return _training_example(serialized, partner, key, config, len(reader.manifest.classes))
+        return _training_example(crops, key, config, len(reader.manifest.classes))
 
     numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64)
     dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -116,29 +126,60 @@ def _cut(stored: dict, shift_frames, config: Config, classes: int) -> dict:
         "target": target,
         "known": known,
         "box_frames": own_box - first,
+        "box_bands": _bands_of(stored["box"][2:], config),
     }
 
 
-def _training_example(serialized, partner, seed, config: Config, classes: int) -> dict:
+def _bands_of(frequencies_hz, config: Config) -> tf.Tensor:
+    """The mel bands whose centres are nearest below and above: float32 [2]."""
+    centres = tf.constant(mel_band_centres_hz(config.frontend), tf.float32)
+    low = tf.searchsorted(centres, frequencies_hz[:1], side="right") - 1
+    high = tf.searchsorted(centres, frequencies_hz[1:], side="left")
+    return tf.cast(tf.concat([low, high], axis=0), tf.float32)
+
+
+def _training_example(crops, seed, config: Config, classes: int) -> dict:
+    """One example from the serialised crop, its partner in a mix, and perhaps background."""
     options = config.augment
-    example, is_tp = _shifted_crop(serialized, _stream(seed, 0), config, classes)
+    example, is_tp = _shifted_crop(crops[0], _stream(seed, 0), config, classes)
     example = _augment_fp(example, is_tp, options, _stream(seed, 1))
     probability = tf.where(is_tp, options.tp_mixup, options.fp_mixup)
     if options.tp_mixup > 0 or options.fp_mixup > 0:
 
         def mixed():
-            other, _ = _shifted_crop(partner, _stream(seed, 3), config, classes)
+            other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, classes)
             other = _augment_fp(other, is_tp, options, _stream(seed, 4))
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
             return augment.mixup(example, other, weight, options.mixup_labels)
 
         example = tf.cond(_chance(_stream(seed, 2)) < probability, mixed, lambda: example)
+    if options.background > 0:
+        unmixed = example
+
+        def over_background():
+            below, _ = _shifted_crop(crops[2], _stream(seed, 8), config, classes)
+            weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 9))
+            return augment.lay_under(unmixed, below["spectrogram"], weight)
+
+        chosen = _chance(_stream(seed, 7)) < options.background
+        example = tf.cond(chosen, over_background, lambda: unmixed)
     if options.gain_sd > 0:
         normal = tf.random.stateless_normal([], _stream(seed, 6))
         example = augment.change_gain(example, options.gain_sd * normal)
+    if options.noise_sd > 0:
+        example = augment.add_noise(example, options.noise_sd, _stream(seed, 10))
+    if options.click > 0:
+        silent = example
+        example = tf.cond(
+            _chance(_stream(seed, 11)) < options.click,
+            lambda: augment.add_click(silent, _stream(seed, 12)),
+            lambda: silent,
+        )
+    spare = example["box_bands"] if options.frequency_masks_spare_box else None
     for mask in range(options.frequency_masks):
         stripe_seed = _stream(seed, 100 + mask)
-        example = augment.mask_stripe(example, 1, options.frequency_mask_bands, stripe_seed)
+        widest = options.frequency_mask_bands
+        example = augment.mask_stripe(example, 1, widest, stripe_seed, spare)
     for mask in range(options.time_masks):
         frames = config.frontend.frames(options.time_mask_s)
         example = augment.mask_stripe(example, 0, frames, _stream(seed, 200 + mask))

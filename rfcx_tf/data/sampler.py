@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 # Stands apart the random streams of one seed.
-_ROW_STREAM, _CLASS_STREAM, _PARTNER_STREAM = 1, 2, 3
+_ROW_STREAM, _CLASS_STREAM, _PARTNER_STREAM, _BACKGROUND_STREAM = 1, 2, 3, 4
 
 
 class BalancedSampler:
@@ -81,6 +81,11 @@ class BalancedSampler:
         if len(partners) == 0:
             return int(row), int(row)
         return int(row), int(partners[chance.integers(len(partners))])
+
+    def draw_background(self, number: int, rows: np.ndarray) -> int:
+        """One of `rows` for the draw of this number; each equally likely."""
+        chance = np.random.default_rng([self._seed, _BACKGROUND_STREAM, number])
+        return int(rows[chance.integers(len(rows))])
 
 
 @functools.lru_cache(maxsize=4096)

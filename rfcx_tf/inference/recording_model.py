@@ -38,6 +38,8 @@ class RecordingModel(tf.Module):
         config = self.config
         stride = config.model.backbone.stride[0]
         frames = (config.window_cells - 1) * stride + 1
+        if config.prediction.time_shifts > 1:
+            frames += stride - 1
         # With centred frames, n - 1 hops of sound give n frames.
         shortest = (frames - 1) * config.frontend.hop_length
         missing = tf.maximum(0, shortest - tf.shape(waveform)[1])
@@ -52,19 +54,34 @@ class RecordingModel(tf.Module):
             [batch, windows, classes], averaged over folds; window_start_s [windows], seconds
             from the beginning of the sound. All float32.
         """
-        window_scores = [tf.sigmoid(detector(spectrogram)) for detector in self._detectors]
-        cells = round(self.config.prediction.running_mean_s / self.config.cell_s)
-        smoothed = window_scores
-        if cells > 1:
-            # `same` pooling divides by the windows that are there, also at the ends.
-            smoothed = [tf.nn.avg_pool1d(s, cells, 1, "SAME") for s in window_scores]
-        recording_scores = [tf.reduce_max(s, axis=1) for s in smoothed]
+        recording_scores, window_scores = [], []
+        for detector in self._detectors:
+            own_windows, own_scores = self._detector_scores(detector, spectrogram)
+            window_scores.append(own_windows)
+            recording_scores.append(own_scores)
         windows = tf.shape(window_scores[0])[1]
         return {
             "scores": tf.reduce_mean(tf.stack(recording_scores), axis=0),
             "window_scores": tf.reduce_mean(tf.stack(window_scores), axis=0),
             "window_start_s": tf.range(windows, dtype=tf.float32) * self.config.cell_s,
         }
+
+    def _detector_scores(self, detector, spectrogram) -> tuple[tf.Tensor, tf.Tensor]:
+        """One detector's window scores [batch, windows, classes] and scores [batch, classes]."""
+        options = self.config.prediction
+        stride = self.config.model.backbone.stride[0]
+        cells = round(options.running_mean_s / self.config.cell_s)
+        window_scores, scores = [], []
+        for shift in range(options.time_shifts):
+            # A later pass sees the sound some frames earlier; the last window may drop out.
+            shifted = spectrogram[:, shift * stride // options.time_shifts :]
+            smoothed = own = tf.sigmoid(detector(shifted))
+            if cells > 1:
+                # `SAME` divides by the windows that are there, also at the ends.
+                smoothed = tf.nn.avg_pool1d(own, cells, 1, "SAME")
+            window_scores.append(own)
+            scores.append(tf.reduce_max(smoothed, axis=1))
+        return window_scores[0], tf.reduce_mean(tf.stack(scores), axis=0)
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """`scores` of waveforms [batch, samples] at the recipe's sample rate."""

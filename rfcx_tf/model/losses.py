@@ -18,14 +18,17 @@ def label_weights(target, known, config: LossConfig):
 
     Returns:
         float32 [batch, classes]: a mix of `present_weight` and `absent_weight` where known;
-        where unknown, `unknown_negative_weight` in examples with a known-present class (a
-        crop around a call says a little about the other species; one around a template's
-        false alarm does not) and 0 elsewhere.
+        where unknown, `unknown_negative_weight`, by default only in examples with a
+        known-present class: a crop around a call says a little about the other species, one
+        around a template's false alarm does not.
     """
     weights = known * (target * config.present_weight + (1.0 - target) * config.absent_weight)
     if config.unknown_negative_weight > 0:
-        holds_call = ops.cast(ops.max(known * target, axis=-1, keepdims=True) > 0, "float32")
-        weights = weights + (1.0 - known) * holds_call * config.unknown_negative_weight
+        unknown = 1.0 - known
+        if config.unknown_negative_in == "tp":
+            holds_call = ops.max(known * target, axis=-1, keepdims=True) > 0
+            unknown = unknown * ops.cast(holds_call, "float32")
+        weights = weights + unknown * config.unknown_negative_weight
     return weights
 
 

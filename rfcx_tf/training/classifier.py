@@ -44,6 +44,9 @@ def compile_classifier(classifier: CropClassifier, config: TrainingConfig) -> No
         rate,
         weight_decay=config.weight_decay,
         global_clipnorm=config.gradient_clip_norm or None,
+        gradient_accumulation_steps=(
+            config.accumulation_steps if config.accumulation_steps > 1 else None
+        ),
         use_ema=config.ema > 0,
         ema_momentum=config.ema or None,
     )
