@@ -27,6 +27,14 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Monitor = Literal[
+    "last",
+    "val_tp_log_loss",
+    "val_fp_log_loss",
+    "val_log_loss",
+    "val_lrap",
+    "val_recording_lwlrap",
+]
 StridePair = tuple[PositiveInt, PositiveInt]
 
 
@@ -251,6 +259,8 @@ class TrainingConfig(_Section):
         ema: decay of the moving average of the weights; 0: off. The average is what is
             evaluated, saved and exported.
         monitor: what decides the checkpoint, plateau and early stopping.
+        recording_validation: slide over the whole held-out recordings after every epoch, which
+            gives the monitor val_recording_lwlrap.
         early_stopping_epochs: stop after so many epochs without a better monitor; 0: never.
         pictures_every_epochs: validation pictures in TensorBoard; 0: none.
         xla: compile the step with XLA (pays on GPUs, costs on CPUs).
@@ -273,9 +283,8 @@ class TrainingConfig(_Section):
     plateau_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     early_stopping_epochs: Annotated[int, Field(ge=0)] = 0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    monitor: Literal["last", "val_tp_log_loss", "val_fp_log_loss", "val_log_loss", "val_lrap"] = (
-        "last"
-    )
+    monitor: Monitor = "last"
+    recording_validation: bool = False
     pictures_every_epochs: Annotated[int, Field(ge=0)] = 5
     xla: bool = False
 
@@ -439,6 +448,12 @@ class Config(_Section):
             training.early_stopping_epochs == 0 or training.monitor != "last",
             "training.monitor",
             "must name a validation figure when training.early_stopping_epochs is set",
+            training.monitor,
+        )
+        _require(
+            training.monitor != "val_recording_lwlrap" or training.recording_validation,
+            "training.monitor",
+            "needs training.recording_validation for this one",
             training.monitor,
         )
         return self

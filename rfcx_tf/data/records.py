@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.audio import AudioSource
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
 
@@ -102,10 +103,14 @@ class Manifest:
     code_version: str = ""
     schema_version: int = SCHEMA_VERSION
 
-    @property
-    def mels(self) -> int:
-        """Mel bands of the stored spectrograms."""
-        return self.frontend["n_mels"]
+    def audio_sources(self, fold: int, data_dir: Path | None = None) -> dict[str, AudioSource]:
+        """The recordings of a fold by id, in data_dir if they are not where they were."""
+        base = Path(data_dir or self.data_dir)
+        return {
+            name: AudioSource(base / entry["path"], entry["offset"], entry["length"])
+            for name, entry in self.recordings.items()
+            if entry["fold"] == fold
+        }
 
 
 def serialize_crop(crop: Crop) -> bytes:

@@ -161,7 +161,7 @@ class RunState(keras.callbacks.Callback):
         values = np.array([row[name] for row in self.history])
         if np.isnan(values).all():
             return 0
-        best = np.nanargmax(values) if name == "val_lrap" else np.nanargmin(values)
+        best = np.nanargmin(values) if name.endswith("log_loss") else np.nanargmax(values)
         return len(values) - 1 - int(best)
 
     def _save(self):

@@ -12,7 +12,7 @@ import pandas as pd
 import tensorflow as tf
 
 from rfcx_tf.config import Config
-from rfcx_tf.data.audio import AudioSource
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.dataset import training_dataset, validation_dataset
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
@@ -24,7 +24,9 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
-from rfcx_tf.training.pictures import ValidationPictures
+from rfcx_tf.training.diagnosis import draw_diagnosis
+from rfcx_tf.training.pictures import ValidationPictures, log_picture
+from rfcx_tf.training.recording_monitor import RecordingMonitor
 
 _TIMED_BATCHES = 10
 
@@ -93,7 +95,7 @@ def train_fold(
             initial_epoch=epochs_done,
             epochs=config.training.epochs,
             steps_per_epoch=config.training.steps_per_epoch,
-            callbacks=_callbacks(config, state, monitors, reader, fold, folder, epochs_done),
+            callbacks=_callbacks(run, state, monitors, reader, fold, epochs_done, data_dir),
             shuffle=False,  # drawn evenly already
             verbose="auto" if verbose else 0,
         )
@@ -101,6 +103,7 @@ def train_fold(
     monitors.set_model(classifier)
     figures = monitors.validate()
     _save_crops(reader, held_out, fold, monitors, folder / "oof_crops.csv")
+    _save_diagnosis(monitors, run.info.classes, folder, len(state.history))
     predictions = _predict_held_out(run, reader.manifest, fold, data_dir, verbose)
     write_scores(predictions.scores, folder / "oof_scores.csv")
     summary = {
@@ -121,23 +124,27 @@ def _inputs_and_labels(batch: dict) -> tuple:
 
 
 def _callbacks(
-    config: Config,
+    run: RunFolder,
     state: RunState,
     monitors: ValidationMonitors,
     reader: ShardReader,
     fold: int,
-    folder: Path,
     epochs_done: int,
+    data_dir: Path | None,
 ) -> list[keras.callbacks.Callback]:
     """In the order in which an epoch ends: average, validate, save, draw, log."""
+    config, folder = run.config, run.fold(fold)
     callbacks = [NanStop()]
     if config.training.ema > 0:
         average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
         # A saved state holds the average in the model; the next epoch swaps it back.
         average._ema_weights_in_model = epochs_done > 0
         callbacks.append(average)
+    callbacks.append(monitors)
+    if config.training.recording_validation:
+        callbacks.append(RecordingMonitor(reader, config, fold, data_dir))
     # The state decides on early stopping, which the pictures have to know.
-    callbacks += [monitors, state]
+    callbacks.append(state)
     every = config.training.pictures_every_epochs
     if every:
         callbacks.append(ValidationPictures(reader, config, fold, folder, every))
@@ -185,15 +192,20 @@ def _save_crops(
         pd.concat([table, probability], axis=1).to_csv(temporary, index=False, float_format="%.6f")
 
 
+def _save_diagnosis(
+    monitors: ValidationMonitors, classes: list[SpeciesClass], folder: Path, epochs: int
+):
+    known = monitors.known > 0
+    png = draw_diagnosis(known & (monitors.target > 0), known, monitors.probability, classes)
+    with atomic_file(folder / "diagnosis.png") as temporary:
+        temporary.write_bytes(png)
+    log_picture(folder / "logs" / "validation", "diagnosis", png, epochs)
+
+
 def _predict_held_out(
     run: RunFolder, manifest: Manifest, fold: int, data_dir: Path | None, verbose: bool
 ) -> Predictions:
     """Scores of the fold's whole recordings by the model that never saw them."""
-    base = Path(data_dir or manifest.data_dir)
-    sources = {
-        name: AudioSource(base / entry["path"], entry["offset"], entry["length"])
-        for name, entry in manifest.recordings.items()
-        if entry["fold"] == fold
-    }
+    sources = manifest.audio_sources(fold, data_dir)
     model = load_recording_model(run, [fold])
     return predict_recordings([model], sources, progress=verbose)

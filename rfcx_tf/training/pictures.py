@@ -48,7 +48,6 @@ class ValidationPictures(keras.callbacks.Callback):
 
     def draw(self, epoch: int):
         """Draws the picture with the model as it is."""
-        import tensorflow as tf
 
         def window_logits(spectrograms):
             return self.model.detector(spectrograms, training=False)
@@ -56,10 +55,17 @@ class ValidationPictures(keras.callbacks.Callback):
         png = draw_crops(self._crops, window_logits, self._config, self._classes)
         with atomic_file(self._path) as temporary:
             temporary.write_bytes(png)
-        writer = tf.summary.create_file_writer(str(self._log_folder))
-        with writer.as_default():
-            tf.summary.image("validation crops", tf.image.decode_png(png)[None], step=epoch)
-        writer.close()
+        log_picture(self._log_folder, "validation crops", png, epoch)
+
+
+def log_picture(log_folder: Path, name: str, png: bytes, step: int) -> None:
+    """Adds a PNG to TensorBoard's logs."""
+    import tensorflow as tf
+
+    writer = tf.summary.create_file_writer(str(log_folder))
+    with writer.as_default():
+        tf.summary.image(name, tf.image.decode_png(png)[None], step=step)
+    writer.close()
 
 
 def draw_crops(crops: list[dict], window_logits: Callable, config: Config, classes: list) -> bytes:

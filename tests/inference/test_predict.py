@@ -1,0 +1,220 @@
+"""Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from rfcx_tf.config import Config
+from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.records import read_manifest
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.predict import open_runs, predict_recordings
+from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.run_folder import RunFolder
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["s2", "s5", "s9"]
+
+
+def random_run(path, config, manifest, folds=(0, 1), seed=0) -> RunFolder:
+    """A run whose detectors have random weights, as if trained."""
+    run = RunFolder.create(path, config, manifest, path)
+    random = np.random.default_rng(seed)
+    for fold in folds:
+        keras.utils.set_random_seed(seed + fold)
+        detector = build_detector(config, run.info.classes, run.info.mean_box_s)
+        for weight in detector.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        run.fold(fold).mkdir(parents=True)
+        detector.save_weights(run.detector_weights(fold))
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    return run
+
+
+def with_running_mean(config: Config, seconds: float) -> Config:
+    return config.model_copy(
+        update={"prediction": config.prediction.model_copy(update={"running_mean_s": seconds})}
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_shards, tmp_path_factory):
+    path = tmp_path_factory.mktemp("predict") / "run"
+    return random_run(path, tiny_config, read_manifest(tiny_shards))
+
+
+def recordings_of(folder):
+    return {path.stem: path for path in sorted((folder / "train").iterdir())}
+
+
+def window_scores(run, fold, waveform) -> np.ndarray:
+    """[windows, classes] in float64, from the parts: front end, detector, a sigmoid."""
+    detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(fold))
+    spectrogram = FrontEnd(run.config.frontend)(waveform[None].astype(np.float32))
+    return 1 / (1 + np.exp(-np.asarray(detector(spectrogram), float)[0]))
+
+
+def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
+    predictions = predict_recordings(open_runs([run.path]), recordings_of(tiny_data))
+    assert predictions.failed == []
+    scores = predictions.scores
+    assert scores.columns.to_list() == ["recording_id", *COLUMNS]
+    assert scores["recording_id"].to_list() == [f"tiny{number:02d}" for number in range(10)]
+    for name in ("tiny00", "tiny07"):
+        waveform, _ = soundfile.read(tiny_data / "train" / f"{name}.flac", dtype="float32")
+        highest = [window_scores(run, fold, waveform).max(axis=0) for fold in (0, 1)]
+        own = scores.set_index("recording_id").loc[name, COLUMNS]
+        np.testing.assert_allclose(own, np.mean(highest, axis=0), atol=1e-5)
+    assert np.abs(highest[0] - highest[1]).max() > 0.01
+    assert scores[COLUMNS].std().min() > 1e-3
+
+
+def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
+    other = random_run(tmp_path / "other", tiny_config, read_manifest(tiny_shards), [1], seed=5)
+    some = {"tiny03": tiny_data / "train" / "tiny03.flac"}
+    each = [predict_recordings(open_runs([r.path]), some).scores for r in (run, other)]
+    both = predict_recordings(open_runs([run.path, other.path]), some).scores
+    expected = (each[0][COLUMNS] + each[1][COLUMNS]) / 2
+    np.testing.assert_allclose(both[COLUMNS], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [2, 3, 4])
+def test_running_mean_comes_before_the_maximum(cells, tiny_config, tiny_shards, tmp_path):
+    """Over `cells` windows, over fewer at the ends; an even number reaches further ahead."""
+    config = with_running_mean(tiny_config, cells * tiny_config.cell_s)
+    run = random_run(tmp_path / "run", config, read_manifest(tiny_shards), [0])
+    waveform = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    windows = window_scores(run, 0, waveform)
+    before, after = (cells - 1) // 2, cells // 2
+    means = [windows[max(0, i - before) : i + after + 1].mean(axis=0) for i in range(len(windows))]
+    outputs = load_recording_model(run).score_waveform(waveform[None])
+    np.testing.assert_allclose(outputs["scores"][0], np.max(means, axis=0), atol=1e-5)
+    # The windows themselves are given as they are.
+    np.testing.assert_allclose(outputs["window_scores"][0], windows, atol=1e-5)
+    starts_s = np.arange(len(windows)) * 16 * 128 / 8000
+    np.testing.assert_allclose(outputs["window_start_s"], starts_s, atol=1e-6)
+    assert np.abs(np.max(means, axis=0) - windows.max(axis=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 500, 6272, 6273])
+def test_a_recording_shorter_than_a_window_has_silence_behind_it(samples, run):
+    """A window of 4 cells is there from 49 frames on: 48 hops, 6144 samples."""
+    waveform = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
+    padded = np.pad(waveform, (0, max(0, 48 * 128 - samples)))
+    outputs = load_recording_model(run, [1]).score_waveform(waveform[None])
+    expected = window_scores(run, 1, padded)
+    assert len(expected) == 1
+    np.testing.assert_allclose(outputs["window_scores"][0], expected, atol=1e-5)
+    np.testing.assert_allclose(outputs["scores"][0], expected[0], atol=1e-5)
+
+
+def test_weights_trained_in_mixed_precision_are_used_in_float32(run):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = load_recording_model(run)
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, 16000)).astype(np.float32)
+    expected = load_recording_model(run).score_waveform(waveform)["scores"]
+    np.testing.assert_array_equal(model.score_waveform(waveform)["scores"], expected)
+
+
+def refused(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards, tmp_path):
+    manifest = read_manifest(tiny_shards)
+    renamed = replace(manifest, classes=[*manifest.classes[:2], SpeciesClass(10, "other")])
+    other = random_run(tmp_path / "other", tiny_config, renamed, [0])
+    text = refused(open_runs, [run.path, other.path])
+    assert "the same classes" in text
+    assert str(run.path) in text
+    assert str(other.path) in text
+    faster = tiny_config.model_copy(
+        update={"frontend": tiny_config.frontend.model_copy(update={"sample_rate_hz": 16000})}
+    )
+    other = random_run(tmp_path / "faster", faster, manifest, [0])
+    assert "frontend.sample_rate_hz" in refused(open_runs, [run.path, other.path])
+
+
+def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_path):
+    run = random_run(tmp_path / "run", tiny_config, read_manifest(tiny_shards), [])
+    assert "at least one finished fold" in refused(open_runs, [run.path])
+    run.fold(0).mkdir()
+    (run.fold(0) / "done.json").write_text("{}")
+    assert "cannot be loaded" in refused(open_runs, [run.path])
+    run.detector_weights(0).write_bytes(b"not HDF5")
+    assert "cannot be loaded" in refused(open_runs, [run.path])
+    assert "is not one" in refused(open_runs, [tmp_path])
+
+
+def predict_script(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "predict.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path):
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text("recording_id,s9,s2,s5\ntiny04,0,0,0\ntiny01,0,0,0\n")
+    files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (1, 2, 4)]
+    out = tmp_path / "scores.csv"
+    result = predict_script(*("--run", run.path, "--audio", *files, "--out", out, "--like", sample))
+    assert result.returncode == 0, result.stderr
+    assert f"Wrote {out}: 2 recordings, 3 species." in result.stdout
+    table = pd.read_csv(out)
+    assert table.columns.to_list() == ["recording_id", "s9", "s2", "s5"]
+    assert table["recording_id"].to_list() == ["tiny04", "tiny01"]
+    expected = predict_recordings(open_runs([run.path]), {p.stem: p for p in files}).scores
+    expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
+    np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
+
+
+def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, tmp_path):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    shutil.copy(tiny_data / "train" / "tiny00.flac", audio / "a.flac")
+    (audio / "b.flac").write_bytes(b"fLaC and then nothing")
+    shutil.copy(tiny_data / "train" / "tiny01.flac", audio / "c.flac")
+    out = tmp_path / "scores.csv"
+    result = predict_script("--run", run.path, "--audio", audio, "--out", out)
+    assert result.returncode == 1
+    assert pd.read_csv(out)["recording_id"].to_list() == ["a", "c"]
+    assert "Could not be read, 1 in all:" in result.stderr
+    (line,) = [text for text in result.stderr.splitlines() if "b.flac" in text]
+    assert "Traceback" not in result.stderr
+    assert line.startswith("  ")
+
+
+@pytest.mark.parametrize("wrong", ["run", "audio"])
+def test_script_refuses_bad_input_in_one_line_with_status_2(wrong, run, tiny_data, tmp_path):
+    paths = {"run": run.path, "audio": tiny_data / "train", wrong: tmp_path / "none"}
+    result = predict_script(
+        *("--run", paths["run"], "--audio", paths["audio"], "--out", tmp_path / "scores.csv")
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "none") in line
+    assert not (tmp_path / "scores.csv").exists()
