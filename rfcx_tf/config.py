@@ -503,6 +503,17 @@ def save_config(config: Config, path: str | Path) -> None:
     )
 
 
+def differences(old: dict, new: dict, prefix: str = "") -> list[tuple[str, object, object]]:
+    """The values of `new` that differ from those of `old`: (dotted key, old, new)."""
+    changed = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            changed += differences(old[key], value, f"{prefix}{key}.")
+        elif old.get(key) != value:
+            changed.append((f"{prefix}{key}", old.get(key), value))
+    return changed
+
+
 def _apply_override(values: dict, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():

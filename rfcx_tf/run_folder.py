@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import rfcx_tf
-from rfcx_tf.config import Config, load_config, save_config
+from rfcx_tf.config import Config, differences, load_config, save_config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.records import Manifest
 from rfcx_tf.errors import InputError
@@ -79,10 +79,12 @@ class RunFolder:
         path = Path(path)
         if (path / "run.json").exists():
             run = cls.open(path)
-            changed = _differences(run.config.model_dump(), config.model_dump())
+            changed = differences(run.config.model_dump(), config.model_dump())
             if changed:
+                key, old, new = changed[0]
                 raise InputError(
-                    f"A run goes on with the recipe that it began with. {path}: {changed[0]}"
+                    f"A run goes on with the recipe that it began with. {path}: {key} was {old}, "
+                    f"is {new}"
                     f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. "
                     "Name another --run."
                 )
@@ -166,13 +168,3 @@ def _versions() -> dict[str, str]:
     python = ".".join(str(part) for part in sys.version_info[:3])
     own = {"rfcx_tf": rfcx_tf.__version__, "python": python}
     return own | {name: version(name) for name in packages}
-
-
-def _differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    changed = []
-    for key, value in new.items():
-        if isinstance(value, dict):
-            changed += _differences(old[key], value, f"{prefix}{key}.")
-        elif old[key] != value:
-            changed.append(f"{prefix}{key} was {old[key]}, is {value}")
-    return changed

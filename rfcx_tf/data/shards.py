@@ -205,7 +205,7 @@ def _cut_recording(
     outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
     skipped = [
         f"{row.source}: a box must lie in its recording, which is {duration_s:.2f} s long. "
-        f"Received: t_min={row.t_min:g}, t_max={row.t_max:g}."
+        f"Received: t_min={row.t_min:g}, t_max={row.t_max:g}. Correct or remove the row."
         for row in rows[outside].itertuples()
     ]
     rows = rows[~outside]

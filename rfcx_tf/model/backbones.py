@@ -46,6 +46,11 @@ def build_backbone(
         if pair != (1, 1) and kernel > 1:
             x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
             padding = "valid"
+        elif pair != (1, 1):
+            # The same as a strided 1x1 convolution, whose gradient in TensorFlow 2.17's oneDNN
+            # writes past its memory for odd batches of fewer than 16 channels (AVX-512).
+            x = x[:, :: pair[0], :: pair[1]]
+            pair = (1, 1)
         return layers.Conv2D(
             filters,
             kernel,

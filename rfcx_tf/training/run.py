@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from rfcx_tf.config import Config
+from rfcx_tf.config import Config, differences
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
@@ -77,21 +77,20 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
     Raises:
         InputError: with both values.
     """
-    made_with = manifest.frontend
-    wanted = config.frontend.model_dump(mode="json")
-    pairs = [(f"frontend.{key}", made_with.get(key), value) for key, value in wanted.items()]
-    pairs += [
+    changed = differences(manifest.frontend, config.frontend.model_dump(mode="json"), "frontend.")
+    others = [
         ("training.folds", manifest.folds, config.training.folds),
         ("crop frames (crops.crop_s)", manifest.crop_frames, config.crop_frames),
         ("margin frames (crops.margin_s)", manifest.margin_frames, config.margin_frames),
         ("front end version", manifest.frontend_fingerprint, config.frontend.fingerprint),
     ]
-    for name, made, asked in pairs:
-        if made != asked:
-            raise InputError(
-                f"Shards must be made with the recipe's front end, crops and folds. {folder} has "
-                f"{name} = {made}, the recipe {asked}. Make the shards again or change the recipe."
-            )
+    changed += [(name, made, asked) for name, made, asked in others if made != asked]
+    if changed:
+        name, made, asked = changed[0]
+        raise InputError(
+            f"Shards must be made with the recipe's front end, crops and folds. {folder} has "
+            f"{name} = {made}, the recipe {asked}. Make the shards again or change the recipe."
+        )
 
 
 def join_out_of_fold(run: RunFolder) -> None:
