@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.dataset import training_dataset, validation_dataset
 from rfcx_tf.data.records import Manifest, ShardReader
@@ -87,11 +86,15 @@ def train_fold(
     )
     if not state.ended:
         first_draw = epochs_done * config.training.steps_per_epoch * config.training.batch_size
-        dataset = training_dataset(reader, config, others, first_draw)
+        dataset = training_dataset(reader, config, others, first_draw).map(_inputs_and_labels)
         if verbose:
-            _announce(fold, epochs_done, reader, others, held_out, dataset, config)
+            tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
+            begin = f", going on after epoch {epochs_done}" if epochs_done else ""
+            print(f"Fold {fold}: {tp} TP and {fp} FP crops, {len(held_out)} held out{begin}.")
+            pipeline, both = measure_speed(classifier, dataset, config.training.batch_size)
+            print(f"Input pipeline alone {pipeline:.0f}, training {both:.0f} examples/s.")
         classifier.fit(
-            dataset.map(_inputs_and_labels),
+            dataset,
             initial_epoch=epochs_done,
             epochs=config.training.epochs,
             steps_per_epoch=config.training.steps_per_epoch,
@@ -152,26 +155,33 @@ def _callbacks(
     return callbacks
 
 
-def _announce(
-    fold: int,
-    epochs_done: int,
-    reader: ShardReader,
-    others: list[int],
-    held_out: np.ndarray,
-    dataset: tf.data.Dataset,
-    config: Config,
-):
-    """Says what is about to happen, and how fast the input pipeline is by itself."""
-    tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
-    begin = f", going on after epoch {epochs_done}" if epochs_done else ""
-    print(f"Fold {fold}: trains on {tp} TP and {fp} FP crops, held out {len(held_out)}{begin}.")
+def measure_speed(
+    classifier: CropClassifier, dataset: tf.data.Dataset, batch_size: int
+) -> tuple[float, float]:
+    """Examples per second of the input pipeline alone and of training with it.
+
+    The few steps that this takes are undone.
+    """
     batches = iter(dataset)
     next(batches)
     began = time.perf_counter()
     for _ in range(_TIMED_BATCHES):
         next(batches)
-    rate = _TIMED_BATCHES * config.training.batch_size / (time.perf_counter() - began)
-    print(f"Input pipeline alone: {rate:.0f} examples/s.")
+    pipeline = _TIMED_BATCHES * batch_size / (time.perf_counter() - began)
+    del batches
+    variables = [*classifier.variables, *classifier.optimizer.variables]
+    before = [np.array(variable) for variable in variables]
+    ended_at: list[float] = []
+    clock = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ended_at.append(time.perf_counter())
+    )
+    # The first batch compiles.
+    steps = dataset.take(1 + _TIMED_BATCHES)
+    classifier.fit(steps, callbacks=[clock], shuffle=False, verbose=0)
+    training = _TIMED_BATCHES * batch_size / (ended_at[-1] - ended_at[0])
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    return pipeline, training
 
 
 def _save_crops(
