@@ -252,3 +252,47 @@ def test_each_operation_gives_the_same_in_a_pipeline_and_again(name):
     for key in eagerly:
         # A compiled graph may fuse a product and a sum into one rounding.
         np.testing.assert_allclose(in_pipeline[key], eagerly[key], rtol=1e-6, atol=1e-6)
+
+
+def plain_example(frames=20, bands=6, seed=3):
+    generator = np.random.default_rng(seed)
+    return {
+        "spectrogram": tf.constant(generator.random((frames, bands)), tf.float32),
+        "target": tf.constant([1.0, 0.0, 0.0]),
+        "known": tf.constant([1.0, 1.0, 0.0]),
+        "box_frames": tf.constant([4.0, 9.0]),
+    }
+
+
+def test_over_unmarked_sound_absent_becomes_unknown():
+    example = plain_example()
+    below = tf.ones_like(example["spectrogram"])
+    mixed = augment.lay_under(example, below, 0.75)
+    np.testing.assert_allclose(mixed["spectrogram"], 0.75 * example["spectrogram"] + 0.25)
+    assert mixed["target"].numpy().tolist() == [1.0, 0.0, 0.0]
+    assert mixed["known"].numpy().tolist() == [1.0, 0.0, 0.0]
+
+
+def test_noise_has_the_deviation_asked_for():
+    example = plain_example(frames=400, bands=60)
+    noisy = augment.add_noise(example, 0.5, tf.constant([1, 2]))
+    noise = (noisy["spectrogram"] - example["spectrogram"]).numpy()
+    expected = 0.5 * np.std(example["spectrogram"].numpy())
+    assert np.std(noise) == pytest.approx(expected, rel=0.03)
+    assert abs(noise.mean()) < 0.03 * expected
+
+
+def test_a_click_is_one_frame():
+    example = plain_example()
+    clicked = augment.add_click(example, tf.constant([5, 6]))["spectrogram"].numpy()
+    changed = np.flatnonzero((clicked != example["spectrogram"].numpy()).any(axis=1))
+    assert len(changed) == 1
+    assert (clicked[changed[0]] == example["spectrogram"].numpy().max()).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mask_spares_the_bands_of_the_box(seed):
+    example = plain_example(bands=12)
+    masked = augment.mask_stripe(example, 1, 12, tf.constant([seed, 0]), tf.constant([3.0, 7.0]))
+    before, after = example["spectrogram"].numpy(), masked["spectrogram"].numpy()
+    np.testing.assert_array_equal(before[:, 3:8], after[:, 3:8])

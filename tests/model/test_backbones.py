@@ -1,7 +1,9 @@
 """Shapes, sizes and shift equivariance of the residual networks."""
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rfcx_tf.config import BackboneConfig
 from rfcx_tf.model.backbones import build_backbone
@@ -76,3 +78,21 @@ def test_a_shift_by_whole_strides_shifts_the_cells(length, stem_pooling):
     assert np.std(whole[4:-4], axis=0).max() > 0.01 * scale
     np.testing.assert_allclose(later[inner], whole[1:][inner], rtol=0, atol=1e-5 * scale)
     np.testing.assert_allclose(earlier[inner], whole[:-1][inner], rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("batch", [3, 4, 5])
+def test_strided_shortcuts_are_the_subsampled_product(batch):
+    """A strided 1x1 convolution by hand; odd batches of few channels once ended in a crash."""
+    model = build_backbone(slim(), mels=32, channels=1)
+    before, after = (
+        model.get_layer(name) for name in ("stage1_block1_relu", "stage2_block1_down_conv")
+    )
+    image = np.random.default_rng(0).normal(size=(batch, 50, 32, 1)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        outputs = keras.Model(model.inputs, [before.output, after.output, *model.outputs])(image)
+        loss = tf.reduce_sum(outputs[2])
+    features, own, _ = (np.asarray(values) for values in outputs)
+    kernel = np.asarray(after.kernel)[0, 0]
+    np.testing.assert_allclose(own, features[:, ::2, ::2] @ kernel, atol=1e-5)
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    assert all(np.isfinite(g).all() for g in gradients)

@@ -1,0 +1,197 @@
+"""The SavedModel, used as a stranger would: TensorFlow alone, in another process."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from rfcx_tf.config import load_config
+from rfcx_tf.data.records import read_manifest
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.predict import open_runs, predict_recordings
+from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.serving.export import export_saved_model
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["s2", "s5", "s9"]
+
+# Runs in a folder from where rfcx_tf cannot be imported.
+STRANGER = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load(sys.argv[1])
+for name, signature in model.signatures.items():
+    print(name, signature.structured_input_signature[1], sorted(signature.structured_outputs))
+score = model.signatures["serving_default"]
+outputs = {}
+for name, waveform in np.load(sys.argv[2]).items():
+    for key, value in score(waveform=tf.constant(waveform)).items():
+        outputs[f"{name}.{key}"] = value.numpy()
+spectrogram = np.load(sys.argv[3])
+for key, value in model.signatures["spectrogram"](spectrogram=tf.constant(spectrogram)).items():
+    outputs[f"spectrogram.{key}"] = value.numpy()
+np.savez(sys.argv[4], **outputs)
+ours = [m for m in sys.modules if m.split(".")[0] == "rfcx_tf"]
+# tensorflow itself may load Keras lazily; using the model must not need it.
+print("modules of ours:", ours, "keras layers:", "keras.src.layers" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_shards, tmp_path_factory):
+    """Two folds of random weights, as if trained."""
+    path = tmp_path_factory.mktemp("export") / "run"
+    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
+    random = np.random.default_rng(0)
+    for fold in (0, 1):
+        keras.utils.set_random_seed(fold)
+        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+        for weight in detector.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        run.fold(fold).mkdir(parents=True)
+        detector.save_weights(run.detector_weights(fold))
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    return export_saved_model(load_recording_model(run), tmp_path_factory.mktemp("exported") / "m")
+
+
+def test_a_stranger_gets_the_scores_of_predict(run, exported, tiny_data, tmp_path):
+    files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (3, 8)]
+    waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files])
+    np.savez(tmp_path / "waves.npz", both=waves, one=waves[:1], short=waves[1:, :20001])
+    model = load_recording_model(run)
+    spectrogram = model.spectrogram(waves[:, :30000]).numpy()
+    np.save(tmp_path / "spectrogram.npy", spectrogram)
+    (tmp_path / "stranger.py").write_text(STRANGER)
+    result = subprocess.run(
+        [
+            *(sys.executable, "stranger.py", exported),
+            *("waves.npz", "spectrogram.npy", "outputs.npz"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "modules of ours: [] keras layers: False" in result.stdout
+    assert "TensorSpec(shape=(None, None), dtype=tf.float32, name='waveform')" in result.stdout
+    assert "TensorSpec(shape=(None, None, 32), dtype=tf.float32" in result.stdout
+    assert result.stdout.count("['scores', 'window_scores', 'window_start_s']") == 2
+
+    outputs = np.load(tmp_path / "outputs.npz")
+    for number, name in ((0, "short"), (1, "full")):
+        soundfile.write(tmp_path / f"{name}.wav", waves[1, : (20001, None)[number]], 8000, "FLOAT")
+    predicted = predict_recordings(
+        open_runs([run.path]),
+        {"tiny03": files[0], "tiny08": files[1], "short": tmp_path / "short.wav"},
+        progress=False,
+    ).scores.set_index("recording_id")
+    largest = 0.0
+    for name, rows in {"both": ["tiny03", "tiny08"], "one": ["tiny03"], "short": ["short"]}.items():
+        own = outputs[f"{name}.scores"]
+        assert own.shape == (len(rows), 3)
+        largest = max(largest, np.abs(own - predicted.loc[rows, COLUMNS].to_numpy()).max())
+    print(f"export against predict: largest difference {largest:.1e}")
+    assert largest < 1e-5
+    assert predicted[COLUMNS].std().min() > 1e-3
+    # 6 s at 8 kHz: 376 frames, 24 cells, 21 windows of 4; one begins every 0.256 s.
+    assert outputs["both.window_scores"].shape == (2, 21, 3)
+    np.testing.assert_allclose(outputs["both.window_start_s"], 0.256 * np.arange(21), rtol=1e-6)
+    np.testing.assert_allclose(
+        outputs["both.window_scores"].max(axis=1), outputs["both.scores"], atol=0.2
+    )
+    expected = model.scores(spectrogram)
+    for key in ("scores", "window_scores"):
+        np.testing.assert_allclose(outputs[f"spectrogram.{key}"], expected[key], atol=1e-5)
+
+
+def test_every_operation_is_one_of_tensorflow(exported):
+    """`tf.raw_ops` lists the operations of the library; those that call Python are refused."""
+    saved = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    (meta,) = saved.meta_graphs
+    library = meta.graph_def.library.function
+    nodes = [*meta.graph_def.node, *(node for function in library for node in function.node_def)]
+    functions = {function.signature.name for function in library}
+    used = {node.op for node in nodes} - functions
+    assert len(nodes) > 100
+    assert {"Conv2D", "RFFT", "Sigmoid"} <= used
+    assert not [op for op in used if not hasattr(tf.raw_ops, op)]
+    assert not [op for op in used if "PyFunc" in op]
+
+
+def test_assets_explain_the_columns(run, exported):
+    with (exported / "assets" / "classes.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["column", "species_id", "name"],
+        ["s2", "2", "low"],
+        ["s5", "5", "middle"],
+        ["s9", "9", "high"],
+    ]
+    assert load_config(exported / "assets" / "config.yaml") == run.config
+
+
+def test_versions_are_numbered(exported, run):
+    assert exported.name == "1"
+    out = exported.parent
+    (out / "7").mkdir()
+    (out / "notes").mkdir()
+    (out / "7" / "saved_model.pb").write_text("")
+    version = export_saved_model(load_recording_model(run, [0]), out)
+    assert version == out / "8"
+    assert sorted(path.name for path in out.iterdir()) == ["1", "7", "8", "notes"]
+
+
+def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    def fail(servable, path, signatures):
+        Path(path).mkdir()
+        (Path(path) / "saved_model.pb").write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_saved_model(load_recording_model(run, [0]), tmp_path / "m")
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "m"):
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            export_saved_model(load_recording_model(run, [0]), out)
+        assert str(out) in str(caught.value)
+
+
+def test_script_refuses_an_unfinished_run_in_one_line(run, tiny_config, tiny_shards, tmp_path):
+    RunFolder.create(tmp_path / "run", tiny_config, read_manifest(tiny_shards), tiny_shards)
+    result = subprocess.run(
+        [
+            *(sys.executable, ROOT / "scripts" / "export.py"),
+            *("--run", tmp_path / "run", "--out", tmp_path / "m"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: A run needs at least one finished fold.")
+    assert not (tmp_path / "m").exists()

@@ -1,0 +1,73 @@
+"""All verbs on a small data set, as a user runs them: recordings in, SavedModel and scores out."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from rfcx_tf.config import save_config
+
+ROOT = Path(__file__).resolve().parents[1]
+# Two folds of 60 steps: enough for three tones that a band of mels tells apart.
+LEARNING = ("training.epochs=3", "training.steps_per_epoch=20", "training.learning_rate=0.01")
+
+
+def run_script(name, *arguments) -> str:
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{name}.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, f"{name}: {result.stderr}"
+    assert "Traceback" not in result.stderr
+    return result.stdout
+
+
+def lwlrap_of(output) -> tuple[float, float]:
+    value, chance = re.search(r"LWLRAP ([0-9.]+) \(chance ([0-9.]+)\)", output).groups()
+    return float(value), float(chance)
+
+
+def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp_path):
+    config, shards, run = tmp_path / "tiny.yaml", tmp_path / "shards", tmp_path / "run"
+    save_config(tiny_config, config)
+    truth = tiny_data / "train_truth.csv"
+    settings = [text for value in LEARNING for text in ("--set", value)]
+
+    run_script("make_tfrecords", "--config", config, "--data", tiny_data, "--out", shards)
+    assert (shards / "manifest.json").exists()
+
+    output = run_script(
+        *("train", "--config", config, *settings, "--tfrecords", shards),
+        *("--run", run, "--fold", "all", "--data", tiny_data),
+    )
+    assert "Fold 0: 3 epochs" in output
+    assert "Fold 1: 3 epochs" in output
+    for fold in (0, 1):
+        assert json.loads((run / f"fold{fold}" / "done.json").read_text())["epochs"] == 3
+    # Every recording is held out once.
+    ids = pd.read_csv(truth)["recording_id"].to_list()
+    assert sorted(pd.read_csv(run / "oof_scores.csv")["recording_id"]) == sorted(ids)
+
+    output = run_script("evaluate", "--run", run, "--truth", truth)
+    held_out, chance = lwlrap_of(output)
+    assert held_out > 0.9 > chance + 0.05
+
+    scores = tmp_path / "scores.csv"
+    run_script("predict", "--run", run, "--audio", tiny_data / "train", "--out", scores)
+    table = pd.read_csv(scores)
+    assert table.columns.to_list() == ["recording_id", "s2", "s5", "s9"]
+    assert table["recording_id"].to_list() == sorted(ids)
+    seen, _ = lwlrap_of(run_script("evaluate", "--scores", scores, "--truth", truth))
+    print(f"LWLRAP {held_out} out of fold, {seen} on all, chance {chance}")
+    assert seen > 0.9
+
+    exported = tmp_path / "exported"
+    for version in ("1", "2"):
+        output = run_script("export", "--run", run, "--out", exported)
+        assert f"Wrote {exported / version}" in output
+        assert (exported / version / "saved_model.pb").exists()

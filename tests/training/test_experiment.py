@@ -1,0 +1,74 @@
+"""The table of an experiment by hand, and one real pair of tiny trials, resumed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rfcx_tf.config import ConfigError, save_config
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.training import experiment
+
+
+def plan_file(tmp_path, config, **changes):
+    save_config(config, tmp_path / "base.yaml")
+    values = {
+        "config": str(tmp_path / "base.yaml"),
+        "set": ["training.epochs=1", "training.steps_per_epoch=2", "training.warmup_epochs=0"],
+        "folds": [0],
+        "seeds": [0],
+        "variants": {"base": [], "tp_only": ["dataset.tp_fraction=1.0"]},
+    }
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    return path
+
+
+def test_the_summary_pairs_trials_of_the_same_seed_and_fold():
+    table = pd.DataFrame(
+        {
+            "variant": ["base", "new", "base", "new"],
+            "seed": [0, 0, 1, 1],
+            "fold": [0, 0, 0, 0],
+            "lwlrap": [0.5, 0.6, 0.7, 0.9],
+            "seconds": [10.0, 20.0, 10.0, 20.0],
+        }
+    )
+    summary = experiment.summarise(table).set_index("variant")
+    assert list(summary.index) == ["new", "base"]
+    assert summary.loc["new", "lwlrap"] == pytest.approx(0.75)
+    assert summary.loc["new", "difference"] == pytest.approx(0.15)
+    # Differences 0.1 and 0.2: standard deviation 0.0707, over the root of 2 pairs.
+    assert summary.loc["new", "standard_error"] == pytest.approx(0.05)
+    assert summary.loc["base", "sd"] == pytest.approx(np.sqrt(0.02))
+    assert "| new | 2 | 0.7500 |" in experiment.format_summary(experiment.summarise(table))
+
+
+def test_a_variant_that_is_no_recipe_is_refused_before_anything_runs(tmp_path, tiny_config):
+    path = plan_file(tmp_path, tiny_config, variants={"base": [], "odd": ["training.epoch=1"]})
+    with pytest.raises(ConfigError, match=r"training\.epoch"):
+        experiment.list_trials(experiment.read_plan(path))
+
+
+def test_an_unknown_key_in_the_plan_is_one_line(tmp_path, tiny_config):
+    path = plan_file(tmp_path, tiny_config, fold=3)
+    with pytest.raises(InputError, match="fold") as error:
+        experiment.read_plan(path)
+    assert "\n" not in str(error.value)
+
+
+def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
+    trials = experiment.list_trials(experiment.read_plan(plan_file(tmp_path, tiny_config)))
+    truth = read_truth(tiny_data / "train_truth.csv")
+    out = tmp_path / "out"
+    table = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
+    assert table["variant"].tolist() == ["base", "tp_only"]
+    assert table["lwlrap"].between(0, 1).all()
+    done = out / "runs" / "base-seed0" / "fold0" / "done.json"
+    written = done.stat().st_mtime_ns
+    again = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
+    assert done.stat().st_mtime_ns == written
+    pd.testing.assert_frame_equal(table, again)
+    experiment.log_hparams(table, trials, out)
+    assert len(list((out / "hparams").glob("*/events*"))) == 2
