@@ -95,7 +95,7 @@ class RunFolder:
                     "Name another --run."
                 )
             return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or _holds_something_else(path)):
             raise InputError(
                 f"A run needs a new or empty folder. {path} holds something else. "
                 "Name another --run."
@@ -159,6 +159,11 @@ class RunFolder:
     def detector_weights(self, number: int) -> Path:
         """Weights of one fold's detector."""
         return self.fold(number) / "detector.weights.h5"
+
+
+def _holds_something_else(folder: Path) -> bool:
+    """Whether a folder has more in it than a run leaves that was killed as it began."""
+    return any(p.name != "config.yaml" and not p.name.startswith(".") for p in folder.iterdir())
 
 
 def _versions() -> dict[str, str]:

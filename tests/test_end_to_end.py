@@ -11,8 +11,19 @@ import pandas as pd
 from rfcx_tf.config import save_config
 
 ROOT = Path(__file__).resolve().parents[1]
-# Two folds of 60 steps: enough for three tones that a band of mels tells apart.
-LEARNING = ("training.epochs=3", "training.steps_per_epoch=20", "training.learning_rate=0.01")
+# 60 steps a fold reach an LWLRAP of 1.0 here (0.72 with the first two settings alone). The tiny
+# FP rows are all silence, so only the TP crops tell that one tone is not another species; and
+# windows that cut a call in two have to be trained on.
+LEARNING = (
+    "training.learning_rate=0.01",
+    "model.frequency_coordinate=true",
+    "loss.unknown_negative_weight=1",
+    "augment.tp_shift_s=0.5",
+    "model.backbone.width=16",
+    "model.head.dropout=0.1",
+    "training.epochs=3",
+    "training.steps_per_epoch=20",
+)
 
 
 def run_script(name, *arguments) -> str:
@@ -55,7 +66,7 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
 
     output = run_script("evaluate", "--run", run, "--truth", truth)
     held_out, chance = lwlrap_of(output)
-    assert held_out > 0.9 > chance + 0.05
+    assert held_out > 0.95 > chance + 0.1
 
     scores = tmp_path / "scores.csv"
     run_script("predict", "--run", run, "--audio", tiny_data / "train", "--out", scores)
@@ -64,10 +75,9 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
     assert table["recording_id"].to_list() == sorted(ids)
     seen, _ = lwlrap_of(run_script("evaluate", "--scores", scores, "--truth", truth))
     print(f"LWLRAP {held_out} out of fold, {seen} on all, chance {chance}")
-    assert seen > 0.9
+    assert seen > 0.95
 
     exported = tmp_path / "exported"
-    for version in ("1", "2"):
-        output = run_script("export", "--run", run, "--out", exported)
-        assert f"Wrote {exported / version}" in output
-        assert (exported / version / "saved_model.pb").exists()
+    output = run_script("export", "--run", run, "--out", exported)
+    assert f"Wrote {exported / '1'}" in output
+    assert (exported / "1" / "saved_model.pb").exists()

@@ -28,8 +28,17 @@ class CropClassifier(keras.Model):
         return self._loss_function(y, y_pred)
 
 
-def compile_classifier(classifier: CropClassifier, config: TrainingConfig) -> None:
-    """Gives the classifier its optimiser: AdamW, with the schedule that the recipe names."""
+def compile_classifier(
+    classifier: CropClassifier, config: TrainingConfig, replicas: int = 1
+) -> None:
+    """Gives the classifier its optimiser: AdamW, with the schedule that the recipe names.
+
+    Args:
+        classifier: to be compiled.
+        config: the recipe's section.
+        replicas: devices that share a batch. Each clips its own part of the gradient before
+            the parts are summed, so each gets its share of the limit.
+    """
     rate = config.learning_rate
     if config.schedule == "cosine":
         warmup_steps = round(config.warmup_epochs * config.steps_per_epoch)
@@ -43,7 +52,7 @@ def compile_classifier(classifier: CropClassifier, config: TrainingConfig) -> No
     optimizer = keras.optimizers.AdamW(
         rate,
         weight_decay=config.weight_decay,
-        global_clipnorm=config.gradient_clip_norm or None,
+        global_clipnorm=config.gradient_clip_norm / replicas or None,
         gradient_accumulation_steps=(
             config.accumulation_steps if config.accumulation_steps > 1 else None
         ),

@@ -75,7 +75,7 @@ def train_fold(
             config, run.info.classes, run.info.mean_box_s, synchronized=replicas > 1
         )
         classifier = CropClassifier(detector, config)
-        compile_classifier(classifier, config.training)
+        compile_classifier(classifier, config.training, replicas)
         classifier.build((None, config.crop_frames, config.frontend.n_mels))
         classifier.optimizer.build(classifier.trainable_variables)
     state = RunState(folder, config.training)

@@ -89,7 +89,7 @@ def test_strided_shortcuts_are_the_subsampled_product(batch):
     )
     image = np.random.default_rng(0).normal(size=(batch, 50, 32, 1)).astype(np.float32)
     with tf.GradientTape() as tape:
-        outputs = keras.Model(model.inputs, [before.output, after.output, *model.outputs])(image)
+        outputs = keras.Model(model.input, [before.output, after.output, model.output])(image)
         loss = tf.reduce_sum(outputs[2])
     features, own, _ = (np.asarray(values) for values in outputs)
     kernel = np.asarray(after.kernel)[0, 0]

@@ -290,7 +290,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, t
     """SIGKILL in the middle of an epoch; with a moving average and a cosine schedule."""
     config = changed(
         tiny_config,
-        training={"epochs": 3, "steps_per_epoch": 25, "ema": 0.9, "warmup_epochs": 0.5},
+        training={"epochs": 3, "steps_per_epoch": 15, "ema": 0.9, "warmup_epochs": 0.5},
     )
     save_config(config, tmp_path / "tiny.yaml")
 
@@ -313,7 +313,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, t
         assert killed.poll() is None, killed.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(0.05)
     killed.kill()
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
@@ -422,6 +422,21 @@ def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
     state, _ = epochs(tmp_path, config, [1.0, 2.0, 3.0])
     assert [row["saved"] for row in state.history] == [True, True, True]
     assert state.ended
+
+
+def test_dropout_masks_depend_on_the_epoch_alone(tmp_path):
+    model = FakeModel()
+    dropout = keras.layers.Dropout(0.5, seed=3)
+    model.layers = [dropout]
+    state = RunState(tmp_path, TrainingConfig(steps_per_epoch=10))
+    state.set_model(model)
+    masks = []
+    for epoch in (0, 1, 1):
+        state.on_epoch_begin(epoch)
+        masks.append([np.array(dropout(np.ones((4, 50)), training=True)) for _ in range(2)])
+    np.testing.assert_array_equal(masks[1], masks[2])
+    different = {mask.tobytes() for epoch in masks[:2] for mask in epoch}
+    assert len(different) == 4
 
 
 def refused(config, shards, run_dir, **options) -> str:
