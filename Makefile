@@ -6,8 +6,8 @@ DEMO_CONFIG := configs/demo.yaml
 
 .PHONY: demo test environment clean-demo
 
-# The main job from beginning to end on a small synthetic rainforest. What is done already is
-# not done again; `make clean-demo` starts over.
+# The main job from beginning to end on a small synthetic rainforest. Data, shards and training
+# that are there already are kept; `make clean-demo` starts over.
 demo: environment
 	$(BIN)/python scripts/make_demo_data.py --out demo/data
 	$(BIN)/python scripts/make_tfrecords.py --config $(DEMO_CONFIG) --data demo/data --out tfrecords/demo

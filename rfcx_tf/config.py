@@ -133,12 +133,14 @@ class AugmentConfig(_Section):
     Attributes:
         tp_shift_s: a TP crop is moved by up to this many seconds either way.
         fp_shift_boxes: an FP crop is moved by up to this many widths of its box.
-        fp_flip: probability that an FP crop is reversed in time.
+        fp_flip: probability that an FP crop is reversed in time; 0 where a species' call is
+            another's backwards.
         fp_cut_paste: probability that an FP box is pasted a second time, shifted.
         fp_mixup: probability that an FP crop is mixed with another FP crop of its class.
         tp_mixup: probability that a TP crop is mixed with any other TP crop.
         mixup_alpha: the first crop of a mix weighs the larger of x and 1 - x, where x is drawn
-            from Beta(alpha, alpha).
+            from Beta(alpha, alpha). A small alpha gives mixes in which the second crop, whose
+            labels count too, can hardly be heard.
         mixup_labels: `union` for labels that do not depend on the weight, `weighted` for
             targets in proportion to it.
         background: probability that a crop without any row is laid under a crop; needs
@@ -158,7 +160,7 @@ class AugmentConfig(_Section):
     fp_cut_paste: Probability = 0.5
     fp_mixup: Probability = 0.5
     tp_mixup: Probability = 0.0
-    mixup_alpha: PositiveFloat = 0.4
+    mixup_alpha: PositiveFloat = 4.0
     mixup_labels: Literal["union", "weighted"] = "union"
     background: Probability = 0.0
     gain_sd: NonNegativeFloat = 0.0
@@ -249,11 +251,8 @@ class TrainingConfig(_Section):
         folds: number of cross-validation folds, grouped by recording.
         fold_seed: of the assignment of recordings to folds. Apart from `seed`, so that
             trainings with different seeds are compared on the same folds and shards.
-        accumulation_steps: batches whose gradients are summed up for one step, as a
-            substitute for a batch that does not fit into memory (batch normalisation still
-            sees single batches).
         precision: `auto` is mixed bfloat16 where the hardware multiplies it (GPUs from
-            Ampere on, CPUs with AMX), mixed float16 on other GPUs, float32 elsewhere.
+            Ampere on, CPUs with AMX), mixed float16 on another single GPU, float32 elsewhere.
         logical_cpus: try MirroredStrategy on this many logical CPU devices.
         schedule: `cosine` with warm-up, or `plateau` on the monitor (the write-up's).
         ema: decay of the moving average of the weights; 0: off. The average is what is
@@ -271,7 +270,6 @@ class TrainingConfig(_Section):
     epochs: PositiveInt = 30
     steps_per_epoch: PositiveInt = 100
     batch_size: PositiveInt = 64
-    accumulation_steps: PositiveInt = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     logical_cpus: Annotated[int, Field(ge=1)] = 1
     learning_rate: PositiveFloat = 1e-3

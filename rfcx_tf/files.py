@@ -28,6 +28,30 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         InputError: if nothing can be written there.
     """
     path = Path(path)
+    temporary = _temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Finds out before long work whether its result can be written; leaves nothing behind.
+
+    Raises:
+        InputError: if nothing can be written there.
+    """
+    _temporary_beside(Path(path)).unlink()
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Writes UTF-8 text to `path` in one step; see `atomic_file`."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _temporary_beside(path: Path) -> Path:
     if os.path.exists(path) and not os.path.isfile(path):
         # Also keeps `--out /dev/null` from replacing the device.
         raise InputError(f"An output must be a regular file. {path} is not one; name another.")
@@ -40,14 +64,4 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             f"{path} cannot be written: its folder cannot be made or written to "
             f"({error.strerror}). Name another place."
         ) from None
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def atomic_write_text(path: str | Path, text: str) -> None:
-    """Writes UTF-8 text to `path` in one step; see `atomic_file`."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    return temporary

@@ -38,7 +38,7 @@ class RunInfo:
         classes: the species, in the order of the outputs.
         mean_box_s: mean TP box length by species id.
         frontend_fingerprint: of the front end that made the shards.
-        tfrecords: folder of the shards.
+        tfrecords: folder of the shards; `shards_id` identifies what is in it.
         recordings: number of recordings in them.
         counts: crops by kind.
         command: that started the run.
@@ -49,6 +49,7 @@ class RunInfo:
     mean_box_s: dict[int, float]
     frontend_fingerprint: str
     tfrecords: str
+    shards_id: str
     recordings: int
     counts: dict[str, int]
     command: str
@@ -74,7 +75,7 @@ class RunFolder:
         """Makes a run folder, or opens the one that is there to go on with it.
 
         Raises:
-            InputError: if a run of another recipe or other classes is in it.
+            InputError: if a run of another recipe or on other shards is in it.
         """
         path = Path(path)
         if (path / "run.json").exists():
@@ -88,11 +89,11 @@ class RunFolder:
                     f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. "
                     "Name another --run."
                 )
-            if run.info.classes != manifest.classes:
+            if run.info.shards_id != manifest.shards_id:
                 raise InputError(
-                    f"A run goes on with the classes that it began with. {path} has "
-                    f"{len(run.info.classes)}, the shards {len(manifest.classes)} or others. "
-                    "Name another --run."
+                    f"A run goes on with the shards that it began with. {path} began with "
+                    f"{run.info.tfrecords} ({run.info.shards_id}), {shards} holds others "
+                    f"({manifest.shards_id}). Name another --run."
                 )
             return run
         if path.exists() and (not path.is_dir() or _holds_something_else(path)):
@@ -105,6 +106,7 @@ class RunFolder:
             mean_box_s=manifest.mean_box_s,
             frontend_fingerprint=manifest.frontend_fingerprint,
             tfrecords=str(Path(shards).resolve()),
+            shards_id=manifest.shards_id,
             recordings=len(manifest.recordings),
             counts=manifest.counts,
             command=" ".join(sys.argv),

@@ -1,7 +1,7 @@
 """Trains variants of a recipe and writes one table of what each is worth.
 
-    python scripts/experiment.py --plan configs/experiments/screen.yaml --data DIR \\
-        --truth DIR/train_truth.csv --out experiments/screen
+    python scripts/experiment.py --plan configs/experiments/frontend.yaml --data DIR \\
+        --truth DIR/train_truth.csv --out experiments/frontend
 
 The truth is used for scoring held-out recordings only. Run it again to go on after a stop.
 """

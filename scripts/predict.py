@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli import add_run_override_argument, run_main
 from rfcx_tf.data.audio import by_recording_id, find_recordings
-from rfcx_tf.inference.tables import order_like_submission, write_scores
+from rfcx_tf.files import check_writable
+from rfcx_tf.inference.tables import blank_scores, order_like_submission, write_scores
 
 
 def main() -> int:
@@ -32,7 +33,12 @@ def main() -> int:
     recordings = by_recording_id(find_recordings(arguments.audio))
     from rfcx_tf.inference.predict import open_runs, predict_recordings
 
-    predictions = predict_recordings(open_runs(arguments.run, arguments.overrides), recordings)
+    models = open_runs(arguments.run, arguments.overrides)
+    # What could go wrong at the end is tried now, not after hours of work.
+    check_writable(arguments.out)
+    if arguments.like:
+        order_like_submission(blank_scores(recordings, models[0].classes), arguments.like)
+    predictions = predict_recordings(models, recordings)
     scores = predictions.scores
     if arguments.like and not predictions.failed:
         scores = order_like_submission(scores, arguments.like)

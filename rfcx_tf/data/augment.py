@@ -16,65 +16,72 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def label_crop(
-    box_frames, box_classes, box_present, crop_frames: int, classes: int
-) -> tuple[tf.Tensor, tf.Tensor]:
+def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, tf.Tensor]:
     """What the boxes say about one crop.
 
-    A box counts when at least half of it lies in the crop, or when it fills at least half of
-    the crop (long calls). Present wins over absent: a call heard is heard, whatever another
-    template did not find.
+    A box counts when at least half of it lies in the part of the crop that the windows of its
+    class cover, or when it fills at least half of that part (long calls). Present wins over
+    absent: a call heard is heard, whatever another template did not find.
 
     Args:
         box_frames: float32 [boxes, 2], begin and end relative to the crop's first frame.
         box_classes: int64 [boxes], class index.
         box_present: int64 [boxes], 1 for TP, 0 for FP.
-        crop_frames: length of the crop.
-        classes: number of classes.
+        spans: float32 [classes, 2], begin and end in frames of the part of a crop that the
+            windows of each class cover (`class_spans`).
 
     Returns:
         target, known: float32 [classes].
     """
-    inside = tf.clip_by_value(box_frames, 0.0, float(crop_frames))
-    overlap = inside[:, 1] - inside[:, 0]
-    length = tf.minimum(box_frames[:, 1] - box_frames[:, 0], float(crop_frames))
+    span = tf.gather(spans, box_classes)
+    begin = tf.maximum(box_frames[:, 0], span[:, 0])
+    end = tf.minimum(box_frames[:, 1], span[:, 1])
+    overlap = tf.maximum(end - begin, 0.0)
+    length = tf.minimum(box_frames[:, 1] - box_frames[:, 0], span[:, 1] - span[:, 0])
     counts = overlap >= 0.5 * length
+    classes = tf.shape(spans)[0]
     present = _any_of_class(box_classes, counts & (box_present == 1), classes)
     absent = _any_of_class(box_classes, counts & (box_present == 0), classes)
     return present, tf.maximum(present, absent)
 
 
-def _any_of_class(box_classes, chosen, classes: int) -> tf.Tensor:
+def _any_of_class(box_classes, chosen, classes) -> tf.Tensor:
     one_hot = tf.one_hot(box_classes, classes) * tf.cast(chosen, tf.float32)[:, None]
     return tf.reduce_max(tf.concat([one_hot, tf.zeros([1, classes])], axis=0), axis=0)
 
 
-def crop_start(box_frames, shift, crop_frames: int, stored_frames) -> tf.Tensor:
-    """Where a crop begins that is centred on a box and then shifted.
+def crop_start(box_frames, shift, span, crop_frames: int, stored_frames) -> tf.Tensor:
+    """Where a crop begins whose windows are centred on a box and then shifted.
 
-    The box's centre stays inside the crop, so at least half of the box (or half a crop of
-    it) does too and the row that the crop was drawn for keeps its label.
+    The box's centre stays in the span, so at least half of the box (or half a span of it) does
+    too, and the row that the crop was drawn for keeps its label; except where the stored piece
+    ends.
 
     Args:
         box_frames: float32 [2], begin and end of the box in frames of the stored piece.
         shift: frames, either sign.
+        span: float32 [2], the part of a crop that the windows of the box's class cover.
         crop_frames: length of the crop.
         stored_frames: length of the stored piece; the crop stays inside it.
 
     Returns:
         int32 scalar.
     """
-    centre = (box_frames[0] + box_frames[1]) / 2.0
-    half = crop_frames / 2.0
-    # One frame less than half a crop, since rounding moves the crop by up to half a frame.
-    reach = max(half - 1.0, 0.0)
-    begin = centre - half + tf.clip_by_value(shift, -reach, reach)
+    box_centre = (box_frames[0] + box_frames[1]) / 2.0
+    span_centre = (span[0] + span[1]) / 2.0
+    # One frame less than half a span, since rounding moves the crop by up to half a frame.
+    reach = tf.maximum((span[1] - span[0]) / 2.0 - 1.0, 0.0)
+    begin = box_centre - span_centre + tf.clip_by_value(shift, -reach, reach)
     last = tf.cast(stored_frames - crop_frames, tf.float32)
     return tf.cast(tf.round(tf.clip_by_value(begin, 0.0, last)), tf.int32)
 
 
 def flip_time(example: dict) -> dict:
-    """Reverses a crop in time. Labels stay."""
+    """Reverses a crop in time. Labels stay.
+
+    That holds as long as no species' call is another's backwards; where some are (a rising and
+    a falling whistle), `augment.fp_flip` must be 0.
+    """
     frames = tf.cast(tf.shape(example["spectrogram"])[0], tf.float32)
     return example | {
         "spectrogram": tf.reverse(example["spectrogram"], [0]),
@@ -125,9 +132,15 @@ def mixup(example: dict, partner: dict, weight, labels: str = "union") -> dict:
     return example | {"spectrogram": sound, "target": target, "known": known}
 
 
-def change_gain(example: dict, log_gain) -> dict:
-    """Multiplies a crop by exp(log_gain). Labels stay."""
-    return example | {"spectrogram": example["spectrogram"] * tf.exp(log_gain)}
+def change_gain(example: dict, log_gain, compression: str) -> dict:
+    """Makes a crop louder or quieter by a factor exp(log_gain). Labels stay.
+
+    The factor applies to the values of a PCEN spectrogram, which hardly depend on the gain of
+    the recording, and to the magnitudes under a `log` one.
+    """
+    spectrogram = example["spectrogram"]
+    louder = spectrogram + log_gain if compression == "log" else spectrogram * tf.exp(log_gain)
+    return example | {"spectrogram": louder}
 
 
 def lay_under(example: dict, background, weight) -> dict:

@@ -6,6 +6,8 @@ A batch is a dict: spectrogram [batch, frames, mels], target [batch, classes] an
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +16,7 @@ from rfcx_tf.data import augment
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.data.sampler import BalancedSampler
 from rfcx_tf.errors import InputError
+from rfcx_tf.model.detector import class_spans
 from rfcx_tf.model.frontend import mel_band_centres_hz
 
 _LABELS = ("spectrogram", "target", "known")
@@ -34,6 +37,7 @@ def training_dataset(
         first_draw: number of the first example, for resuming.
     """
     sampler = _sampler(reader, config, folds)
+    geometry = _Geometry.of(reader, config)
     seed = config.seed
     unlabelled = reader.rows(folds, "unlabelled")
     if config.augment.background > 0 and len(unlabelled) == 0:
@@ -59,7 +63,7 @@ def training_dataset(
         low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
         high = tf.cast(tf.bitwise.right_shift(number, 31), tf.int32)
         key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
-        return _training_example(crops, key, config, len(reader.manifest.classes))
+        return _training_example(crops, key, config, geometry)
 
     numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64)
     dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -72,7 +76,7 @@ def validation_dataset(
     reader: ShardReader, config: Config, rows: np.ndarray, batch_size: int | None = None
 ) -> tf.data.Dataset:
     """The crops of the given rows once, in order, centred on their boxes, not augmented."""
-    classes = len(reader.manifest.classes)
+    geometry = _Geometry.of(reader, config)
 
     def read(row):
         serialized = tf.numpy_function(lambda r: reader[r], [row], tf.string)
@@ -80,7 +84,7 @@ def validation_dataset(
         return serialized
 
     def make(serialized):
-        example = _cut(parse_crop(serialized), 0.0, config, classes)
+        example = _cut(parse_crop(serialized), 0.0, config, geometry)
         return {name: example[name] for name in _LABELS}
 
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
@@ -103,14 +107,41 @@ def _sampler(reader: ShardReader, config: Config, folds: list[int]) -> BalancedS
     )
 
 
-def _cut(stored: dict, shift_frames, config: Config, classes: int) -> dict:
+class _Geometry(NamedTuple):
+    """What a crop covers: the species, and the frames that the windows of each look at.
+
+    Attributes:
+        species_ids: int64 [classes].
+        spans: float32 [classes, 2].
+    """
+
+    species_ids: np.ndarray
+    spans: np.ndarray
+
+    @classmethod
+    def of(cls, reader: ShardReader, config: Config) -> _Geometry:
+        manifest = reader.manifest
+        return cls(
+            np.array([c.species_id for c in manifest.classes], np.int64),
+            class_spans(config, manifest.classes, manifest.mean_box_s),
+        )
+
+    def own_span(self, species_id) -> tf.Tensor:
+        """The span of a species [2]; the widest one for crops that were cut for none."""
+        own = tf.boolean_mask(self.spans, self.species_ids == species_id)
+        widest = [self.spans[:, 0].min(), self.spans[:, 1].max()]
+        return tf.concat([own, [widest]], axis=0)[0]
+
+
+def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry) -> dict:
     """Cuts a training crop out of a stored piece and labels it by all boxes in it."""
     frame_s = config.frontend.frame_s
     length = config.crop_frames
     origin = tf.cast(stored["start_frame"], tf.float32)
     own_box = stored["box"][:2] / frame_s - origin
     stored_frames = tf.shape(stored["spectrogram"])[0]
-    start = augment.crop_start(own_box, shift_frames, length, stored_frames)
+    own_span = geometry.own_span(stored["species_id"])
+    start = augment.crop_start(own_box, shift_frames, own_span, length, stored_frames)
     first = tf.cast(start, tf.float32)
     spectrogram = stored["spectrogram"][start : start + length]
     spectrogram.set_shape([length, config.frontend.n_mels])
@@ -118,8 +149,7 @@ def _cut(stored: dict, shift_frames, config: Config, classes: int) -> dict:
         stored["box_times_s"] / frame_s - origin - first,
         stored["box_classes"],
         stored["box_present"],
-        length,
-        classes,
+        geometry.spans,
     )
     return {
         "spectrogram": spectrogram,
@@ -138,16 +168,16 @@ def _bands_of(frequencies_hz, config: Config) -> tf.Tensor:
     return tf.cast(tf.concat([low, high], axis=0), tf.float32)
 
 
-def _training_example(crops, seed, config: Config, classes: int) -> dict:
+def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     """One example from the serialised crop, its partner in a mix, and perhaps background."""
     options = config.augment
-    example, is_tp = _shifted_crop(crops[0], _stream(seed, 0), config, classes)
+    example, is_tp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
     example = _augment_fp(example, is_tp, options, _stream(seed, 1))
     probability = tf.where(is_tp, options.tp_mixup, options.fp_mixup)
     if options.tp_mixup > 0 or options.fp_mixup > 0:
 
         def mixed():
-            other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, classes)
+            other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, geometry)
             other = _augment_fp(other, is_tp, options, _stream(seed, 4))
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
             return augment.mixup(example, other, weight, options.mixup_labels)
@@ -157,7 +187,7 @@ def _training_example(crops, seed, config: Config, classes: int) -> dict:
         unmixed = example
 
         def over_background():
-            below, _ = _shifted_crop(crops[2], _stream(seed, 8), config, classes)
+            below, _ = _shifted_crop(crops[2], _stream(seed, 8), config, geometry)
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 9))
             return augment.lay_under(unmixed, below["spectrogram"], weight)
 
@@ -165,7 +195,8 @@ def _training_example(crops, seed, config: Config, classes: int) -> dict:
         example = tf.cond(chosen, over_background, lambda: unmixed)
     if options.gain_sd > 0:
         normal = tf.random.stateless_normal([], _stream(seed, 6))
-        example = augment.change_gain(example, options.gain_sd * normal)
+        log_gain = options.gain_sd * normal
+        example = augment.change_gain(example, log_gain, config.frontend.compression)
     if options.noise_sd > 0:
         example = augment.add_noise(example, options.noise_sd, _stream(seed, 10))
     if options.click > 0:
@@ -186,7 +217,7 @@ def _training_example(crops, seed, config: Config, classes: int) -> dict:
     return {name: example[name] for name in _LABELS}
 
 
-def _shifted_crop(serialized, seed, config: Config, classes: int) -> tuple[dict, tf.Tensor]:
+def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tuple[dict, tf.Tensor]:
     """A crop at a random shift: in seconds for TP, in widths of the box for FP."""
     stored = parse_crop(serialized)
     is_tp = stored["kind"] == "tp"
@@ -198,7 +229,7 @@ def _shifted_crop(serialized, seed, config: Config, classes: int) -> tuple[dict,
     fp_reach = options.fp_shift_boxes * box_frames
     reach = tf.where(is_tp, tp_reach, fp_reach)
     shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
-    return _cut(stored, shift, config, classes), is_tp
+    return _cut(stored, shift, config, geometry), is_tp
 
 
 def _augment_fp(example: dict, is_tp, options: AugmentConfig, seed) -> dict:

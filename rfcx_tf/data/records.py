@@ -79,7 +79,8 @@ class Manifest:
         mean_box_s: mean TP box length by species id.
         frontend: the front end's configuration; `frontend_fingerprint` identifies it.
         crop_frames, margin_frames: length of a training crop, and of what is kept each side.
-        folds: number of folds.
+        folds, fold_seed: number of folds, and the seed of their assignment.
+        shards_id: identifies data and recipe of the shards.
         shards: bytes of every shard file by name.
         counts: crops by kind.
         data_dir: where the recordings were.
@@ -95,6 +96,8 @@ class Manifest:
     crop_frames: int
     margin_frames: int
     folds: int
+    fold_seed: int
+    shards_id: str
     shards: dict[str, int]
     counts: dict[str, int]
     data_dir: str

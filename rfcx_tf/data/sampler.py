@@ -51,9 +51,10 @@ class BalancedSampler:
         self._seed = seed
         self._groups = {}
         for kind, rows, classes in (("tp", tp_rows, tp_classes), ("fp", fp_rows, fp_classes)):
-            if not balance_classes:
-                classes = np.zeros_like(classes)
-            self._groups[kind] = [rows[classes == c] for c in np.unique(classes)]
+            drawn_as = classes if balance_classes else np.zeros_like(classes)
+            self._groups[kind] = [rows[drawn_as == c] for c in np.unique(drawn_as)]
+        self._fp_of_class = {c: fp_rows[fp_classes == c] for c in np.unique(fp_classes)}
+        self._fp_class = dict(zip(fp_rows.tolist(), fp_classes.tolist(), strict=True))
 
     def draw(self, number: int) -> tuple[int, int]:
         """The row of a draw, and of the crop to mix it with.
@@ -75,12 +76,16 @@ class BalancedSampler:
         group = _shuffled(len(groups), (self._seed, _CLASS_STREAM, is_tp, 0, turn))[place]
         rows = groups[group]
         turn, place = divmod(turn, len(rows))
-        row = rows[_shuffled(len(rows), (self._seed, _ROW_STREAM, is_tp, group, turn))[place]]
+        row = int(rows[_shuffled(len(rows), (self._seed, _ROW_STREAM, is_tp, group, turn))[place]])
         chance = np.random.default_rng([self._seed, _PARTNER_STREAM, number])
-        partners = groups[chance.integers(len(groups))] if is_tp else rows[rows != row]
-        if len(partners) == 0:
-            return int(row), int(row)
-        return int(row), int(partners[chance.integers(len(partners))])
+        if is_tp:
+            partners = groups[chance.integers(len(groups))]
+        else:
+            of_class = self._fp_of_class[self._fp_class[row]]
+            partners = of_class[of_class != row]
+            if len(partners) == 0:
+                return row, row
+        return row, int(partners[chance.integers(len(partners))])
 
     def draw_background(self, number: int, rows: np.ndarray) -> int:
         """One of `rows` for the draw of this number; each equally likely."""

@@ -294,6 +294,8 @@ def _finish(
         crop_frames=config.crop_frames,
         margin_frames=config.margin_frames,
         folds=config.training.folds,
+        fold_seed=config.training.fold_seed,
+        shards_id=plan_id,
         shards={plan.name: (out_dir / plan.name).stat().st_size for plan in plans},
         counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
         data_dir=str(data_dir.resolve()),

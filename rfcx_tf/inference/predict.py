@@ -35,7 +35,7 @@ class Predictions:
 
 
 class RecordingScorer:
-    """Runs recording models over waveforms, traced once for every length."""
+    """Runs recording models over waveforms, traced once for all lengths."""
 
     def __init__(self, models: list[RecordingModel]):
         """Takes models of one class list; their scores are averaged."""

@@ -14,8 +14,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
+
+
+def blank_scores(recording_ids: Iterable[str], classes: Iterable[SpeciesClass]) -> pd.DataFrame:
+    """A scores table of zeros, to check what will become of the real one."""
+    ids = list(recording_ids)
+    columns = [f"s{c.species_id}" for c in classes]
+    table = pd.DataFrame(0.0, index=range(len(ids)), columns=columns)
+    table.insert(0, "recording_id", ids)
+    return table
 
 
 def write_scores(scores: pd.DataFrame, path: str | Path) -> None:

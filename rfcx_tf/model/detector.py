@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import keras
+import numpy as np
 from keras import layers
 
 from rfcx_tf.config import Config
@@ -37,6 +38,29 @@ def class_window_cells(
     return [cells(species) for species in classes]
 
 
+def class_spans(
+    config: Config, classes: list[SpeciesClass], mean_box_s: dict[int, float]
+) -> np.ndarray:
+    """The part of a training crop that the windows of every class cover.
+
+    All of it with a `shared` head. With a `per_class` one, the middle: what the class's own
+    cells of the first to the last window stand for; cell i stands for the frames around
+    i * stride.
+
+    Returns:
+        float32 [classes, 2], begin and end in frames of the crop.
+    """
+    if config.model.head.kind == "shared":
+        return np.tile(np.float32([0, config.crop_frames]), (len(classes), 1))
+    stride = config.model.backbone.stride[0]
+    cells = math.ceil(config.crop_frames / stride)
+    own = np.array(class_window_cells(config, classes, mean_box_s))
+    first = (config.window_cells - own) // 2
+    last = cells - config.window_cells + first + own - 1
+    spans = np.stack([(first - 0.5) * stride, (last + 0.5) * stride], axis=1)
+    return np.clip(spans, 0, config.crop_frames).astype(np.float32)
+
+
 def build_detector(
     config: Config,
     classes: list[SpeciesClass],
@@ -62,7 +86,8 @@ def build_detector(
     """
     mels, head = config.frontend.n_mels, config.model.head
     spectrogram = keras.Input((None, mels), name="spectrogram")
-    image = layers.Reshape((-1, mels, 1), name="image")(spectrogram)
+    # In float32: log-mel values of about 20 would lose a decibel in bfloat16.
+    image = layers.Reshape((-1, mels, 1), dtype="float32", name="image")(spectrogram)
     # Brings any front end to zero mean and unit variance, learned from the data.
     image = BatchNormalization(
         momentum=0.9,
@@ -70,6 +95,7 @@ def build_detector(
         center=True,
         scale=True,
         synchronized=synchronized,
+        dtype="float32",
         name="input_bn",
     )(image)
     if config.model.frequency_coordinate:

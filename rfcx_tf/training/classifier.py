@@ -17,7 +17,8 @@ class CropClassifier(keras.Model):
     """
 
     def __init__(self, detector: keras.Model, config: Config):
-        super().__init__(name="crop_classifier")
+        # The detector casts by itself, after it has normalised its input in float32.
+        super().__init__(name="crop_classifier", autocast=False)
         self.detector = detector
         self._loss_function = MaskedBinaryCrossEntropy(config.loss)
 
@@ -53,9 +54,6 @@ def compile_classifier(
         rate,
         weight_decay=config.weight_decay,
         global_clipnorm=config.gradient_clip_norm / replicas or None,
-        gradient_accumulation_steps=(
-            config.accumulation_steps if config.accumulation_steps > 1 else None
-        ),
         use_ema=config.ema > 0,
         ema_momentum=config.ema or None,
     )

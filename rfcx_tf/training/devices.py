@@ -41,7 +41,10 @@ def choose_precision(config: TrainingConfig) -> str:
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         capabilities = [d.get("compute_capability", (0, 0)) for d in details]
-        return "mixed_bfloat16" if min(capabilities) >= _AMPERE else "mixed_float16"
+        if min(capabilities) >= _AMPERE:
+            return "mixed_bfloat16"
+        # Keras 3 looks for overflow on one device only, so float16 is safe on one only.
+        return "mixed_float16" if len(gpus) == 1 else "float32"
     return "mixed_bfloat16" if _cpu_multiplies_bfloat16() else "float32"
 
 

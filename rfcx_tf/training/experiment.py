@@ -131,7 +131,8 @@ def run_trials(
 
 def _train(trial: Trial, run_dir: Path, data_dir: Path, out_dir: Path) -> None:
     config = trial.config
-    key = f"{config.frontend.model_dump()}{config.crops.model_dump()}{config.training.folds}"
+    folds = (config.training.folds, config.training.fold_seed)
+    key = f"{config.frontend.model_dump()}{config.crops.model_dump()}{folds}{data_dir.resolve()}"
     shards = out_dir / "shards" / hashlib.sha256(key.encode()).hexdigest()[:12]
     recipe = out_dir / "recipes" / f"{trial.variant}-seed{trial.seed}.yaml"
     with atomic_file(recipe) as temporary:
@@ -151,7 +152,8 @@ def _train(trial: Trial, run_dir: Path, data_dir: Path, out_dir: Path) -> None:
                 *arguments,
             ]
             done = subprocess.run([str(part) for part in command], stdout=output, stderr=output)
-            if done.returncode != 0:
+            # Status 1: done, but something was left out, which the log lists.
+            if done.returncode not in (0, 1):
                 raise InputError(
                     f"A trial must train to its end. {trial.variant}, seed {trial.seed}, fold "
                     f"{trial.fold} ended with status {done.returncode}; see {log}."

@@ -27,7 +27,7 @@ from rfcx_tf.training.diagnosis import draw_diagnosis
 from rfcx_tf.training.pictures import ValidationPictures, log_picture
 from rfcx_tf.training.recording_monitor import RecordingMonitor
 
-_TIMED_BATCHES = 10
+_TIMED_BATCHES = 5
 
 
 def train_fold(

@@ -83,6 +83,7 @@ class RecordingMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if not self._spectrograms:
+            logs["val_recording_lwlrap"] = float("nan")
             return
         if self._score is None:
             mels = next(iter(self._spectrograms.values())).shape[1]

@@ -52,16 +52,25 @@ def train_run(
             f"A fold must lie between 0 and {config.training.folds - 1} (training.folds). "
             f"Received: {wrong[0]}."
         )
+    for fold in folds:
+        check_recordings_are_there(reader.manifest, fold, data_dir)
     run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
     strategy = open_strategy(config.training)
+    replicas = strategy.num_replicas_in_sync
+    if config.training.batch_size % replicas:
+        raise InputError(
+            f"training.batch_size must be a multiple of the number of devices ({replicas}). "
+            f"Received: {config.training.batch_size}."
+        )
     precision = choose_precision(config.training)
-    keras.mixed_precision.set_global_policy(precision)
     report(
         f"{describe_devices(strategy)}, {precision}, batch {config.training.batch_size}; "
         f"{len(reader.manifest.classes)} classes, seed {config.seed}"
     )
     summaries = []
     for fold in folds:
+        # Here, since clearing the session after a fold forgets it.
+        keras.mixed_precision.set_global_policy(precision)
         summaries.append(
             train_fold(run, reader, fold, strategy, data_dir=data_dir, verbose=verbose)
         )
@@ -80,6 +89,7 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
     changed = differences(manifest.frontend, config.frontend.model_dump(mode="json"), "frontend.")
     others = [
         ("training.folds", manifest.folds, config.training.folds),
+        ("training.fold_seed", manifest.fold_seed, config.training.fold_seed),
         ("crop frames (crops.crop_s)", manifest.crop_frames, config.crop_frames),
         ("margin frames (crops.margin_s)", manifest.margin_frames, config.margin_frames),
         ("front end version", manifest.frontend_fingerprint, config.frontend.fingerprint),
@@ -90,6 +100,20 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
         raise InputError(
             f"Shards must be made with the recipe's front end, crops and folds. {folder} has "
             f"{name} = {made}, the recipe {asked}. Make the shards again or change the recipe."
+        )
+
+
+def check_recordings_are_there(manifest: Manifest, fold: int, data_dir: Path | None) -> None:
+    """Refuses, before hours of training, a fold whose recordings could not be predicted.
+
+    Raises:
+        InputError: if none of them is where the manifest or `data_dir` says.
+    """
+    sources = manifest.audio_sources(fold, data_dir)
+    if sources and not any(source.path.exists() for source in sources.values()):
+        raise InputError(
+            f"Training predicts the held-out recordings. None of the {len(sources)} of fold "
+            f"{fold} is in {data_dir or manifest.data_dir}. Say with --data where they are."
         )
 
 

@@ -23,14 +23,15 @@ def make_example(seed=0, states="pau-"):
     }
 
 
-def labels(boxes, crop_frames=10, classes=3):
+def labels(boxes, crop_frames=10, classes=3, spans=None):
     """States by class after label_crop; boxes are (begin, end, class, present)."""
+    if spans is None:
+        spans = [(0, crop_frames)] * classes
     target, known = augment.label_crop(
         tf.constant([box[:2] for box in boxes], tf.float32, [len(boxes), 2]),
         tf.constant([box[2] for box in boxes], tf.int64, [len(boxes)]),
         tf.constant([box[3] for box in boxes], tf.int64, [len(boxes)]),
-        crop_frames,
-        classes,
+        tf.constant(spans, tf.float32),
     )
     assert target.dtype == known.dtype == tf.float32
     return "".join(state(t, k) for t, k in zip(target.numpy(), known.numpy(), strict=True))
@@ -90,7 +91,8 @@ def test_present_wins_over_absent_and_only_where_it_counts():
 def test_a_row_keeps_its_label_at_any_shift(begin, length, shift, crop_frames, present):
     stored_frames = 160
     end = min(begin + length, stored_frames)
-    start = augment.crop_start(tf.constant([begin, end]), shift, crop_frames, stored_frames)
+    span = tf.constant([0.0, crop_frames])
+    start = augment.crop_start(tf.constant([begin, end]), shift, span, crop_frames, stored_frames)
     start = int(start)
     assert 0 <= start <= stored_frames - crop_frames
     assert start - 1e-3 <= (begin + end) / 2 <= start + crop_frames + 1e-3
@@ -111,7 +113,25 @@ def test_a_row_keeps_its_label_at_any_shift(begin, length, shift, crop_frames, p
     ],
 )
 def test_crops_are_centred_then_shifted_and_stay_in_the_stored_piece(box, shift, start):
-    assert int(augment.crop_start(tf.constant(box, tf.float32), shift, 20, 160)) == start
+    span = tf.constant([0.0, 20.0])
+    assert int(augment.crop_start(tf.constant(box, tf.float32), shift, span, 20, 160)) == start
+
+
+def test_a_box_counts_in_the_part_that_its_class_looks_at():
+    # Class 0 looks at all of the crop, class 1 at its middle.
+    spans = [(0, 10), (4, 6), (0, 10)]
+    assert labels([(0, 3, 0, 1), (0, 3, 1, 1)], spans=spans) == "puu"
+    assert labels([(3, 5, 1, 0)], spans=spans) == "uau"  # exactly half of the box
+    assert labels([(2.5, 4.5, 1, 0)], spans=spans) == "uuu"
+    assert labels([(0, 5, 1, 1)], spans=spans) == "upu"  # fills half of what is looked at
+
+
+def test_a_crop_is_placed_so_that_the_part_looked_at_is_on_the_box():
+    # The middle of frames 2 to 6 of the crop is put on the middle of the box, frame 80.
+    span = tf.constant([2.0, 6.0])
+    assert int(augment.crop_start(tf.constant([70.0, 90.0]), 0.0, span, 20, 160)) == 76
+    # Shifts end one frame short of half of that part.
+    assert int(augment.crop_start(tf.constant([70.0, 90.0]), 50.0, span, 20, 160)) == 77
 
 
 def test_flip_reverses_sound_and_box_and_leaves_the_labels():
@@ -179,7 +199,7 @@ def test_weighted_labels_are_in_proportion_and_known_alike(first, second, weight
 
 def test_gain_multiplies_by_its_exponential():
     example = make_example()
-    louder = augment.change_gain(example, float(np.log(2.0)))
+    louder = augment.change_gain(example, float(np.log(2.0)), "pcen")
     np.testing.assert_allclose(louder["spectrogram"], 2 * example["spectrogram"], rtol=1e-6)
     assert_same({**louder, "spectrogram": 0}, {**example, "spectrogram": 0})
 
@@ -232,11 +252,11 @@ OPERATIONS = {
     "mixup": lambda example: augment.mixup(
         example, augment.flip_time(example), augment.beta_weight(0.4, tf.constant([3, 4]))
     ),
-    "gain": lambda example: augment.change_gain(example, 0.3),
+    "gain": lambda example: augment.change_gain(example, 0.3, "log"),
     "frequency_mask": lambda example: augment.mask_stripe(example, 1, 4, tf.constant([1, 3])),
     "time_mask": lambda example: augment.mask_stripe(example, 0, 4, tf.constant([1, 3])),
     "crop_start": lambda example: {
-        "start": augment.crop_start(example["box_frames"], 1.5, 6, FRAMES)
+        "start": augment.crop_start(example["box_frames"], 1.5, (0.0, 6.0), 6, FRAMES)
     },
 }
 

@@ -86,6 +86,8 @@ def manifest_for(shards, **changes):
         crop_frames=2,
         margin_frames=1,
         folds=2,
+        fold_seed=0,
+        shards_id="0a",
         shards=shards,
         counts={"tp": 1, "fp": 2, "unlabelled": 0},
         data_dir="/data",
