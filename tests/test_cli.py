@@ -54,7 +54,7 @@ def test_evaluate_prints_the_figures_and_ends_with_what_it_wrote(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("LWLRAP 0.7500 ")
     assert "Owl" in result.stdout
-    assert result.stdout.splitlines()[-1] == "out/table.csv"
+    assert result.stdout.splitlines()[-1] == "Wrote out/table.csv."
     assert (tmp_path / "out" / "table.csv").read_text().startswith("class,name,positives,lwlrap,")
 
 

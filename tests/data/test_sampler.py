@@ -103,6 +103,14 @@ def test_partners_of_fp_are_of_its_class_and_those_of_tp_any_tp():
     assert partners.keys() == {*TP_ROWS, *FP_ROWS}
 
 
+def test_partners_of_fp_are_of_its_class_also_without_balance():
+    sampler = make_sampler(tp_fraction=0.0, balance=False)
+    for number in range(200):
+        row, partner = sampler.draw(number)
+        assert class_of(row) == class_of(partner)
+        assert row != partner
+
+
 def test_one_kind_alone_gives_all_draws():
     none = (np.array([], int), np.array([], int))
     assert set(drawn(make_sampler(fp=none), 60)) == set(TP_ROWS)

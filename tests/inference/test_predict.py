@@ -109,6 +109,24 @@ def test_running_mean_comes_before_the_maximum(cells, tiny_config, tiny_shards, 
     assert np.abs(np.max(means, axis=0) - windows.max(axis=0)).max() > 1e-3
 
 
+@pytest.mark.parametrize("samples", [500, 32000])
+def test_time_shifts_average_passes_over_shifted_frames(
+    samples, tiny_config, tiny_shards, tmp_path
+):
+    prediction = tiny_config.prediction.model_copy(update={"time_shifts": 4})
+    config = tiny_config.model_copy(update={"prediction": prediction})
+    run = random_run(tmp_path / "run", config, read_manifest(tiny_shards), [0])
+    waveform = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    model = load_recording_model(run)
+    spectrogram = model.spectrogram(waveform[None]).numpy()
+    detector = build_detector(config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(0))
+    # A quarter of the stride of 16 frames from pass to pass.
+    passes = [np.asarray(detector(spectrogram[:, shift:]), float) for shift in (0, 4, 8, 12)]
+    expected = np.mean([(1 / (1 + np.exp(-p))).max(axis=1) for p in passes], axis=0)
+    np.testing.assert_allclose(model.score_waveform(waveform[None])["scores"], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("samples", [1, 500, 6272, 6273])
 def test_a_recording_shorter_than_a_window_has_silence_behind_it(samples, run):
     """A window of 4 cells is there from 49 frames on: 48 hops, 6144 samples."""
@@ -205,6 +223,19 @@ def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, t
     (line,) = [text for text in result.stderr.splitlines() if "b.flac" in text]
     assert "Traceback" not in result.stderr
     assert line.startswith("  ")
+
+
+def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp_path):
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text("recording_id,s2,s5,s9\ntiny00,0,0,0\nnot_there,0,0,0\n")
+    result = predict_script(
+        *("--run", run.path, "--audio", tiny_data / "train", "--like", sample),
+        *("--out", tmp_path / "scores.csv"),
+    )
+    assert result.returncode == 2
+    assert "not_there" in result.stderr
+    assert "predict:" not in result.stderr
+    assert not (tmp_path / "scores.csv").exists()
 
 
 @pytest.mark.parametrize("wrong", ["run", "audio"])

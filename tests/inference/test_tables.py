@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text
+from rfcx_tf.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.inference.tables import (
+    blank_scores,
     name_first,
     order_like_submission,
     read_class_names,
@@ -163,3 +165,18 @@ def test_places_that_cannot_be_written_are_refused_in_one_line(tmp_path):
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_blank_scores_have_the_layout_of_scores():
+    blank = blank_scores(["007", "b"], [SpeciesClass(3, "x"), SpeciesClass(9, "y")])
+    assert list(blank.columns) == ["recording_id", "s3", "s9"]
+    assert blank["recording_id"].tolist() == ["007", "b"]
+    assert (blank[["s3", "s9"]] == 0).all(axis=None)
+
+
+def test_checking_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "new" / "scores.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "scores.csv")

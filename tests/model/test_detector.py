@@ -6,7 +6,7 @@ import pytest
 
 from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.model.detector import build_detector, class_window_cells
+from rfcx_tf.model.detector import build_detector, class_spans, class_window_cells
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle"), SpeciesClass(9, "high")]
 MEAN_BOX_S = {2: 0.3, 5: 0.6, 9: 5.0}
@@ -103,6 +103,23 @@ def test_a_class_pools_over_its_mean_box_in_whole_cells():
     # Cells of 0.256 s, rounded up; 9 s are more than a window, the last class has no box.
     mean_box_s = {0: 0.1, 1: 0.256, 2: 0.257, 3: 1.0, 4: 9.0}
     assert class_window_cells(config, classes, mean_box_s) == [1, 1, 2, 4, 4, 4]
+
+
+def test_what_the_windows_of_a_class_cover_by_hand():
+    """A crop of 64 frames is one window of 4 cells, around frames 0, 16, 32 and 48."""
+    mean_box_s = {2: 0.3, 5: 0.2, 9: 5.0}
+    spans = class_spans(recipe(head={"kind": "per_class"}), CLASSES, mean_box_s)
+    # 2 cells in the middle: those around 16 and 32; 1 cell: that around 16; all 4.
+    np.testing.assert_array_equal(spans, [[8, 40], [8, 24], [0, 56]])
+    shared = class_spans(recipe(head={"kind": "shared"}), CLASSES, mean_box_s)
+    np.testing.assert_array_equal(shared, [[0, 64]] * 3)
+
+
+def test_windows_of_a_class_slide_over_a_longer_crop():
+    """Windows of 2 cells in a crop of 4: a class of 1 cell sees the first 3 cells."""
+    config = recipe(window_s=1.024, head={"kind": "per_class", "window_s": 0.5})
+    spans = class_spans(config, CLASSES, {2: 0.2, 5: 0.5, 9: 0.5})
+    np.testing.assert_array_equal(spans, [[0, 40], [0, 56], [0, 56]])
 
 
 def test_a_per_class_head_of_whole_windows_is_the_mean_over_cells():

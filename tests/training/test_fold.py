@@ -209,6 +209,23 @@ def test_mixed_precision_trains(precision, tiny_config, tiny_shards, tmp_path):
     assert all(np.isfinite(w).all() for w in trained_weights(tmp_path / "run"))
 
 
+def test_every_fold_trains_in_the_precision_that_was_said(
+    tiny_config, tiny_shards, tmp_path, monkeypatch
+):
+    seen = []
+
+    def detector_of(*arguments, **options):
+        detector = build_detector(*arguments, **options)
+        backbone = next(layer for layer in detector.layers if layer.name.startswith("resnet"))
+        seen.append(backbone.get_layer("stem_conv").compute_dtype)
+        return detector
+
+    monkeypatch.setattr(fold_module, "build_detector", detector_of)
+    config = small(tiny_config, epochs=1, steps_per_epoch=1, precision="mixed_bfloat16")
+    train(config, tiny_shards, tmp_path / "run", folds=[0, 1])
+    assert seen == ["bfloat16", "bfloat16"]
+
+
 def spoil_from(step):
     """Makes every spectrogram from a training step on NaN."""
     original = fold_module.training_dataset
@@ -454,6 +471,7 @@ def refused(config, shards, run_dir, **options) -> str:
         ("frontend", {"f_min_hz": 50.0}, "frontend.f_min_hz = 0.0, the recipe 50.0"),
         ("frontend", {"n_mels": 64}, "frontend.n_mels = 32, the recipe 64"),
         ("training", {"folds": 3}, "training.folds = 2, the recipe 3"),
+        ("training", {"fold_seed": 7}, "training.fold_seed = 0, the recipe 7"),
         ("crops", {"crop_s": 2.048}, "crop frames (crops.crop_s) = 64, the recipe 128"),
         ("crops", {"margin_s": 0.64}, "margin frames (crops.margin_s) = 32, the recipe 40"),
     ],
@@ -465,15 +483,23 @@ def test_shards_of_another_recipe_are_refused(
     assert expected in refused(config, tiny_shards, tmp_path / "run")
 
 
-def test_shards_of_other_classes_are_refused(reference, tiny_config, tiny_shards, tmp_path):
+def test_a_run_does_not_go_on_with_other_shards(reference, tiny_config, tiny_shards, tmp_path):
     other = tmp_path / "shards"
     shutil.copytree(tiny_shards, other)
     manifest = json.loads((other / "manifest.json").read_text())
-    manifest["classes"] = manifest["classes"][:2]
+    manifest["shards_id"] = "others"
     (other / "manifest.json").write_text(json.dumps(manifest))
     config = small(tiny_config, pictures_every_epochs=2)
     text = refused(config, other, reference[0], folds=[1])
-    assert f"{reference[0]} has 3, the shards 2" in text
+    assert "(others)" in text
+
+
+def test_recordings_that_are_nowhere_are_missed_before_training(tiny_config, tiny_shards, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    text = refused(small(tiny_config), tiny_shards, tmp_path / "run", data=nowhere)
+    assert str(nowhere) in text
+    assert "--data" in text
 
 
 def test_another_recipe_in_the_same_run_is_refused(reference, tiny_config, tiny_shards):

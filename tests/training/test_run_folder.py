@@ -14,7 +14,7 @@ from rfcx_tf.run_folder import RunFolder
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle")]
 
 
-def manifest(classes=CLASSES) -> Manifest:
+def manifest(classes=CLASSES, shards_id="0a1b") -> Manifest:
     return Manifest(
         classes=classes,
         mean_box_s={2: 0.5},
@@ -23,6 +23,8 @@ def manifest(classes=CLASSES) -> Manifest:
         crop_frames=64,
         margin_frames=32,
         folds=2,
+        fold_seed=0,
+        shards_id=shards_id,
         shards={},
         counts={"tp": 3, "fp": 4, "unlabelled": 0},
         data_dir="data",
@@ -72,14 +74,11 @@ def test_another_recipe_is_refused_with_key_and_both_values(tmp_path):
     assert "training.epochs was 7, is 9 (and 1 more)" in text
 
 
-def test_other_classes_are_refused_with_both_numbers(tmp_path):
+def test_other_shards_are_refused_with_both_ids(tmp_path):
     RunFolder.create(tmp_path, config(), manifest(), tmp_path)
-    fewer = manifest(CLASSES[:1])
-    assert "has 2, the shards 1" in message_of(
-        RunFolder.create, tmp_path, config(), fewer, tmp_path
-    )
-    renamed = manifest([CLASSES[0], SpeciesClass(6, "other")])
-    message_of(RunFolder.create, tmp_path, config(), renamed, tmp_path)
+    others = manifest(shards_id="2c3d")
+    text = message_of(RunFolder.create, tmp_path, config(), others, tmp_path)
+    assert "0a1b" in text and "2c3d" in text
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
