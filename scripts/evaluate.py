@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="CSV", help="also write the table to this file")
     arguments = parser.parse_args(argv)
 
+    if arguments.out and not arguments.truth:
+        raise InputError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
         result = evaluate_run(RunFolder.open(arguments.run), truth)
@@ -45,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     if evaluation:
         print(format_evaluation(evaluation))
     if arguments.out:
-        if evaluation is None:
-            raise InputError("--out writes the table of the recordings. Add --truth CSV.")
         save_evaluation(evaluation, arguments.out)
         print(f"Wrote {arguments.out}.")
     return 0

@@ -44,6 +44,7 @@ def main() -> int:
         print(f"Left out, {len(manifest.skipped)} in all:", file=sys.stderr)
         for text in manifest.skipped:
             print(f"  {text}", file=sys.stderr)
+        print(f"After mending them delete {arguments.out} and run this again.", file=sys.stderr)
         return 1
     return 0
 

@@ -83,6 +83,7 @@ class Manifest:
         shards_id: identifies data and recipe of the shards.
         shards: bytes of every shard file by name.
         counts: crops by kind.
+        rows: TP and FP rows used, and skipped since their recording is not there.
         data_dir: where the recordings were.
         recordings: path, relative to data_dir, and fold by recording id.
         skipped: what was left out, in words.
@@ -100,6 +101,7 @@ class Manifest:
     shards_id: str
     shards: dict[str, int]
     counts: dict[str, int]
+    rows: dict[str, int]
     data_dir: str
     recordings: dict[str, dict]
     skipped: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -298,6 +298,7 @@ def _finish(
         shards_id=plan_id,
         shards={plan.name: (out_dir / plan.name).stat().st_size for plan in plans},
         counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
+        rows=asdict(annotations.counts),
         data_dir=str(data_dir.resolve()),
         recordings={
             name: {

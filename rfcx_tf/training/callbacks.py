@@ -116,11 +116,21 @@ class RunState(keras.callbacks.Callback):
 
         Returns:
             Number of epochs that are done.
+
+        Raises:
+            InputError: if it was made in another precision, whose optimiser has other state.
         """
         path = self._folder / "state.json"
         if not path.exists():
             return 0
         state = json.loads(path.read_text(encoding="utf-8"))
+        precision = keras.mixed_precision.global_policy().name
+        if state["precision"] != precision:
+            raise InputError(
+                f"A training goes on in the precision that it began with. {path}: "
+                f"{state['precision']}, here it would be {precision}. Set training.precision in a "
+                "new run, or go on where it began."
+            )
         classifier.load_weights(self._folder / state["weights"])
         self.history, self.ended = state["history"], state["ended"]
         return len(self.history)
@@ -171,7 +181,12 @@ class RunState(keras.callbacks.Callback):
         # Before the state: a kill in between is mended by repeating the epoch.
         with atomic_file(self._folder / "history.csv") as temporary:
             pd.DataFrame(self.history).to_csv(temporary, index=False)
-        state = {"weights": weights.name, "history": self.history, "ended": self.ended}
+        state = {
+            "weights": weights.name,
+            "precision": keras.mixed_precision.global_policy().name,
+            "ended": self.ended,
+            "history": self.history,
+        }
         atomic_write_text(self._folder / "state.json", json.dumps(state))
         for old in self._folder.glob("resume-*.weights.h5"):
             if old != weights:

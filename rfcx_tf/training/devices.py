@@ -63,4 +63,7 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown")
         return f"{count} x GPU ({name})"
-    return f"{count} x CPU" + (" (logical)" if count > 1 else "")
+    text = f"{count} x CPU" + (" (logical)" if count > 1 else "")
+    if Path("/proc/driver/nvidia").exists():
+        text += "; there is an NVIDIA GPU that TensorFlow does not see: README, GPU"
+    return text

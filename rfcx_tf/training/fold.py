@@ -23,6 +23,7 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
+from rfcx_tf.training.devices import describe_devices
 from rfcx_tf.training.diagnosis import draw_diagnosis
 from rfcx_tf.training.pictures import ValidationPictures, log_picture
 from rfcx_tf.training.recording_monitor import RecordingMonitor
@@ -111,6 +112,8 @@ def train_fold(
     write_scores(predictions.scores, folder / "oof_scores.csv")
     summary = {
         "fold": fold,
+        "devices": describe_devices(strategy),
+        "precision": keras.mixed_precision.global_policy().name,
         "epochs": len(state.history),
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "crops_trained_on": len(trained_on),

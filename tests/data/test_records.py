@@ -88,6 +88,7 @@ def manifest_for(shards, **changes):
         folds=2,
         fold_seed=0,
         shards_id="0a",
+        rows={},
         shards=shards,
         counts={"tp": 1, "fp": 2, "unlabelled": 0},
         data_dir="/data",

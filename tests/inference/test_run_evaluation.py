@@ -26,7 +26,7 @@ SCORES = "recording_id,s2,s15,s5\n001,0.9,0.2,0.3\n007,0.1,0.6,0.8\n"
 
 @pytest.fixture
 def run(tmp_path):
-    manifest = Manifest(CLASSES, {}, {}, "", 64, 32, 2, 0, "", {}, {}, "", {})
+    manifest = Manifest(CLASSES, {}, {}, "", 64, 32, 2, 0, "", {}, {}, {}, "", {})
     config = Config.model_validate({"training": {"folds": 2}})
     folder = RunFolder.create(tmp_path / "run", config, manifest, tmp_path)
     (folder.path / "oof_crops.csv").write_text(CROPS)

@@ -25,6 +25,7 @@ def manifest(classes=CLASSES, shards_id="0a1b") -> Manifest:
         folds=2,
         fold_seed=0,
         shards_id=shards_id,
+        rows={},
         shards={},
         counts={"tp": 3, "fp": 4, "unlabelled": 0},
         data_dir="data",
