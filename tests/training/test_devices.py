@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
         ([(9, 0)], False, "mixed_bfloat16"),
         ([(8, 0), (8, 6)], False, "mixed_bfloat16"),
         ([(7, 5)], True, "mixed_float16"),
-        ([(9, 0), (7, 0)], False, "mixed_float16"),
+        ([(9, 0), (7, 0)], False, "float32"),
         ([None], False, "mixed_float16"),
         ([], True, "mixed_bfloat16"),
         ([], False, "float32"),

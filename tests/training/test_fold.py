@@ -434,6 +434,13 @@ def test_lrap_is_better_when_higher_and_nan_is_never_best(tmp_path):
     assert [row["saved"] for row in state.history] == [True, True, True, False, False, True]
 
 
+def test_a_state_of_another_precision_is_refused(tmp_path):
+    state = {"weights": "x", "precision": "mixed_float16", "ended": False, "history": []}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match="mixed_float16, here it would be float32"):
+        RunState(tmp_path, TrainingConfig()).restore(None)
+
+
 def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
     config = TrainingConfig(epochs=3)
     state, _ = epochs(tmp_path, config, [1.0, 2.0, 3.0])
