@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
 from rfcx_tf.run_folder import RunFolder
 
-# Enough to keep the model busy: decoding costs a fraction of what the network does.
-_DECODING_THREADS = 2
+# A GPU scores a recording faster than one core decodes it.
+_DECODING_THREADS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

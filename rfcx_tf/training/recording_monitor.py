@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from rfcx_tf.data.records import ShardReader
 from rfcx_tf.model.frontend import FrontEnd
 from rfcx_tf.model.metrics import lwlrap
 
-_DECODING_THREADS = 2
+_DECODING_THREADS = os.cpu_count() or 1
 
 
 def recording_labels(
