@@ -1,5 +1,7 @@
 """The table of an experiment by hand, and one real pair of tiny trials, resumed."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,3 +74,10 @@ def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
     pd.testing.assert_frame_equal(table, again)
     experiment.log_hparams(table, trials, out)
     assert len(list((out / "hparams").glob("*/events*"))) == 2
+
+
+def test_the_front_end_experiment_compares_what_its_variants_are_called():
+    path = Path(__file__).resolve().parents[2] / "configs" / "experiments" / "frontend.yaml"
+    for trial in experiment.list_trials(experiment.read_plan(path)):
+        named = "log" if trial.variant == "log_mel" else "pcen"
+        assert trial.config.frontend.compression == named
