@@ -88,12 +88,13 @@ def build_detector(
     spectrogram = keras.Input((None, mels), name="spectrogram")
     # In float32: log-mel values of about 20 would lose a decibel in bfloat16.
     image = layers.Reshape((-1, mels, 1), dtype="float32", name="image")(spectrogram)
-    # Brings any front end to zero mean and unit variance, learned from the data.
+    # Brings any front end to zero mean and unit variance, learned from the data. Nothing to
+    # train: the stem can scale by itself, and so needs no gradient of its input.
     image = BatchNormalization(
         momentum=0.9,
         epsilon=1e-5,
-        center=True,
-        scale=True,
+        center=False,
+        scale=False,
         synchronized=synchronized,
         dtype="float32",
         name="input_bn",

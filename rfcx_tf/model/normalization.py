@@ -29,11 +29,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
+        channels = [inputs.shape[-1]]
+        gamma = tf.ones(channels) if self.gamma is None else tf.convert_to_tensor(self.gamma)
+        beta = tf.zeros(channels) if self.beta is None else tf.convert_to_tensor(self.beta)
         if not (training and self.trainable):
             return tf.compat.v1.nn.fused_batch_norm(
                 inputs,
-                tf.convert_to_tensor(self.gamma),
-                tf.convert_to_tensor(self.beta),
+                gamma,
+                beta,
                 tf.convert_to_tensor(self.moving_mean),
                 tf.convert_to_tensor(self.moving_variance),
                 epsilon=self.epsilon,
@@ -41,8 +44,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             )[0]
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
-            tf.convert_to_tensor(self.gamma),
-            tf.convert_to_tensor(self.beta),
+            gamma,
+            beta,
             epsilon=self.epsilon,
             is_training=True,
         )
