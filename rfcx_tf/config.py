@@ -51,6 +51,10 @@ class PcenConfig(_Section):
 
     The defaults are librosa's and assume audio scaled to +-2**31. For bioacoustics
     Lostanlen et al. (2019) use gain 0.8, bias 10, power 0.25, time_constant_s 0.06.
+
+    Attributes:
+        initial: the smoothed level before the first frame: `one`, as in librosa, with which
+            every recording begins with a burst in all bands; or that of the `first_frame`.
     """
 
     gain: Probability = 0.98
@@ -58,6 +62,7 @@ class PcenConfig(_Section):
     power: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     time_constant_s: PositiveFloat = 0.4
     eps: PositiveFloat = 1e-6
+    initial: Literal["one", "first_frame"] = "one"
 
 
 class FrontEndConfig(_Section):
@@ -67,7 +72,7 @@ class FrontEndConfig(_Section):
         sample_rate_hz: rate to which every recording is resampled.
         f_max_hz: upper edge of the highest mel band; None means half the sample rate.
         magnitude_power: 1 for a magnitude spectrogram, 2 for power.
-        compression: `pcen`, or `log` for ln(1e-6 + mel).
+        compression: `pcen`, `log` for ln(1e-6 + mel), or `pcen_log` for both as two channels.
         input_scale: factor on the waveform in [-1, 1] before anything else.
     """
 
@@ -79,9 +84,19 @@ class FrontEndConfig(_Section):
     f_min_hz: NonNegativeFloat = 0.0
     f_max_hz: PositiveFloat | None = None
     magnitude_power: Literal[1, 2] = 1
-    compression: Literal["pcen", "log"] = "pcen"
+    compression: Literal["pcen", "log", "pcen_log"] = "pcen"
     input_scale: PositiveFloat = 2.0**31
     pcen: PcenConfig = PcenConfig()
+
+    @property
+    def channels(self) -> int:
+        """Values that every frame has for every mel band."""
+        return 2 if self.compression == "pcen_log" else 1
+
+    @property
+    def bands(self) -> int:
+        """Values in a frame: the mel bands in order, all channels of one beside each other."""
+        return self.n_mels * self.channels
 
     @property
     def frame_s(self) -> float:
@@ -143,9 +158,16 @@ class AugmentConfig(_Section):
             labels count too, can hardly be heard.
         mixup_labels: `union` for labels that do not depend on the weight, `weighted` for
             targets in proportion to it.
+        mixup_domain: `spectrogram` mixes the compressed values; `power`, for log-mel only, adds
+            the power of both sounds, as in air: the weights are shares of power.
+        feature_mixup: probability that a crop's features before the last layer are mixed with
+            those of another crop of its batch (manifold mixup), weighted by `mixup_alpha`.
         background: probability that a crop without any row is laid under a crop; needs
             `crops.unlabelled_per_recording`.
         gain_sd: standard deviation of the log gain on a whole crop.
+        equalizer_sd: standard deviation of a log gain that varies smoothly over the mel bands.
+        band_shift: a crop is moved up or down by at most this many mel bands.
+        stretch: a crop is played slower or faster by up to this part (0.15: 1.15 times).
         noise_sd: standard deviation of noise added to a crop, in those of the crop.
         click: probability of a click: one frame as loud in all bands as the loudest cell.
         frequency_masks: number of mel stripes set to the crop's mean.
@@ -162,8 +184,13 @@ class AugmentConfig(_Section):
     tp_mixup: Probability = 0.0
     mixup_alpha: PositiveFloat = 4.0
     mixup_labels: Literal["union", "weighted"] = "union"
+    mixup_domain: Literal["spectrogram", "power"] = "spectrogram"
+    feature_mixup: Probability = 0.0
     background: Probability = 0.0
     gain_sd: NonNegativeFloat = 0.0
+    equalizer_sd: NonNegativeFloat = 0.0
+    band_shift: Annotated[int, Field(ge=0)] = 0
+    stretch: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     noise_sd: NonNegativeFloat = 0.0
     click: Probability = 0.0
     frequency_masks: Annotated[int, Field(ge=0)] = 0
@@ -253,6 +280,8 @@ class TrainingConfig(_Section):
             trainings with different seeds are compared on the same folds and shards.
         precision: `auto` is mixed bfloat16 where the hardware multiplies it (GPUs from
             Ampere on, CPUs with AMX), mixed float16 on another single GPU, float32 elsewhere.
+        accumulation_steps: a batch goes through the network in this many parts, one after the
+            other, for less memory. Batch normalisation sees the parts, not the batch.
         logical_cpus: try MirroredStrategy on this many logical CPU devices.
         schedule: `cosine` with warm-up, or `plateau` on the monitor (the write-up's).
         ema: decay of the moving average of the weights; 0: off. The average is what is
@@ -270,6 +299,7 @@ class TrainingConfig(_Section):
     epochs: PositiveInt = 30
     steps_per_epoch: PositiveInt = 100
     batch_size: PositiveInt = 64
+    accumulation_steps: PositiveInt = 1
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
     logical_cpus: Annotated[int, Field(ge=1)] = 1
     learning_rate: PositiveFloat = 1e-3
@@ -414,6 +444,12 @@ class Config(_Section):
             self.augment.tp_shift_s,
         )
         _require(
+            self.augment.band_shift < front.n_mels,
+            "augment.band_shift",
+            f"must be smaller than frontend.n_mels ({front.n_mels})",
+            self.augment.band_shift,
+        )
+        _require(
             self.augment.frequency_mask_bands <= front.n_mels,
             "augment.frequency_mask_bands",
             f"must not exceed frontend.n_mels ({front.n_mels})",
@@ -433,10 +469,17 @@ class Config(_Section):
         )
         training = self.training
         _require(
-            training.batch_size % training.logical_cpus == 0,
+            training.batch_size % (training.logical_cpus * training.accumulation_steps) == 0,
             "training.batch_size",
-            f"must be a multiple of training.logical_cpus ({training.logical_cpus})",
+            "must be a multiple of training.logical_cpus x training.accumulation_steps "
+            f"({training.logical_cpus} x {training.accumulation_steps})",
             training.batch_size,
+        )
+        _require(
+            self.augment.mixup_domain != "power" or front.compression == "log",
+            "augment.mixup_domain",
+            f"can be power only where frontend.compression is log (not {front.compression})",
+            self.augment.mixup_domain,
         )
         _require(
             training.schedule != "plateau" or training.monitor != "last",

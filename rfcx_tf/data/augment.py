@@ -1,9 +1,10 @@
 """Augmentation of training crops: example -> example, each with the rule for its labels.
 
-An example is a dict of tensors: spectrogram [frames, mels] float32, target [classes] and
-known [classes] float32, box_frames [2] float32 (begin and end, in frames of the spectrogram,
-of the box that the crop was cut for). A class is *present* where known and target are 1,
-*absent* where known is 1 and target 0, *unknown* where known is 0.
+An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
+those of the front end), target [classes] and known [classes] float32, box_frames [2] float32
+(begin and end, in frames of the spectrogram, of the box that the crop was cut for). A class
+is *present* where known and target are 1, *absent* where known is 1 and target 0, *unknown*
+where known is 0.
 
 Every function is pure: what is random comes in as an argument (a number drawn by the caller)
 or as a stateless seed (int32 [2]), so the same call gives the same example, inside a tf.data
@@ -13,7 +14,11 @@ cut-and-paste; and gain and masks beside them.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+# Of a random equaliser, over the whole mel axis.
+_EQUALIZER_POINTS = 6
 
 
 def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, tf.Tensor]:
@@ -92,7 +97,7 @@ def flip_time(example: dict) -> dict:
 def cut_and_paste(example: dict, shift) -> dict:
     """Pastes a copy of the box's frames, shifted by `shift` frames, over the crop.
 
-    The louder of the two sounds is kept in every cell, as in a mixture of both, so nothing
+    The louder of the two sounds is kept in every value, as in a mixture of both, so nothing
     that was present disappears; and nothing is pasted that was not in the crop. Labels stay.
     """
     spectrogram = example["spectrogram"]
@@ -103,11 +108,13 @@ def cut_and_paste(example: dict, shift) -> dict:
     end = tf.cast(tf.math.ceil(example["box_frames"][1]), tf.int32)
     from_box = (source >= tf.maximum(begin, 0)) & (source < tf.minimum(end, frames))
     copy = tf.gather(spectrogram, tf.clip_by_value(source, 0, frames - 1))
-    pasted = tf.where(from_box[:, None], tf.maximum(spectrogram, copy), spectrogram)
+    pasted = tf.where(from_box[:, None, None], tf.maximum(spectrogram, copy), spectrogram)
     return example | {"spectrogram": pasted}
 
 
-def mixup(example: dict, partner: dict, weight, labels: str = "union") -> dict:
+def mixup(
+    example: dict, partner: dict, weight, labels: str = "union", power_of_log: float | None = None
+) -> dict:
     """Weighted sum of two crops (Zhang et al. 2018) with three-valued labels.
 
     A class is present if it is in either crop, absent only where both crops are known not to
@@ -118,11 +125,12 @@ def mixup(example: dict, partner: dict, weight, labels: str = "union") -> dict:
         weight: of `example`, in [0, 1]; `partner` has the rest.
         labels: `union`: present targets are those of the crops, whatever the weight.
             `weighted`: they are the weighted sum of both (an unknown one counts as 0).
+        power_of_log: as in `add_sounds`.
 
     Returns:
         The mix; box_frames is that of `example`.
     """
-    sound = weight * example["spectrogram"] + (1.0 - weight) * partner["spectrogram"]
+    sound = add_sounds(example["spectrogram"], partner["spectrogram"], weight, power_of_log)
     united = tf.maximum(example["target"], partner["target"])
     target = united
     if labels == "weighted":
@@ -132,24 +140,105 @@ def mixup(example: dict, partner: dict, weight, labels: str = "union") -> dict:
     return example | {"spectrogram": sound, "target": target, "known": known}
 
 
+def add_sounds(spectrogram, other, weight, power_of_log: float | None = None) -> tf.Tensor:
+    """Two sounds at once, `weight` of the first and the rest of the second.
+
+    Args:
+        spectrogram, other: of the same shape.
+        weight: in [0, 1].
+        power_of_log: None: the weighted mean of the values. For a log spectrogram that is a
+            geometric mean, in which each sound has only a part of its decibels above the
+            background. A number p: values are v = log(s) with power s**p, and power adds, as
+            that of independent sounds does: log(weight exp(p v) + ...) / p.
+    """
+    if power_of_log is None:
+        return weight * spectrogram + (1.0 - weight) * other
+    shares = tf.math.log(tf.maximum(tf.stack([weight, 1.0 - weight]), 1e-12))
+    first = power_of_log * spectrogram + shares[0]
+    second = power_of_log * other + shares[1]
+    louder = tf.maximum(first, second)
+    # log(exp(a) + exp(b)) = max(a, b) + log(1 + exp(-|a - b|)), which cannot overflow.
+    return (louder + tf.math.log1p(tf.exp(-tf.abs(first - second)))) / power_of_log
+
+
 def change_gain(example: dict, log_gain, compression: str) -> dict:
     """Makes a crop louder or quieter by a factor exp(log_gain). Labels stay.
 
     The factor applies to the values of a PCEN spectrogram, which hardly depend on the gain of
-    the recording, and to the magnitudes under a `log` one.
+    the recording, and to the magnitudes under a `log` one; with `pcen_log`, to each channel as
+    to its own kind.
+
+    Args:
+        example: the example.
+        log_gain: scalar, or [mels, 1] for a gain of every mel band.
+        compression: that of the front end.
     """
     spectrogram = example["spectrogram"]
-    louder = spectrogram + log_gain if compression == "log" else spectrogram * tf.exp(log_gain)
+    if compression == "pcen_log":
+        pcen, log = tf.split(spectrogram, 2, axis=-1)
+        louder = tf.concat([pcen * tf.exp(log_gain), log + log_gain], axis=-1)
+    elif compression == "log":
+        louder = spectrogram + log_gain
+    else:
+        louder = spectrogram * tf.exp(log_gain)
     return example | {"spectrogram": louder}
 
 
-def lay_under(example: dict, background, weight) -> dict:
+def equalizer_curve(mels: int, deviation: float, seed) -> tf.Tensor:
+    """A random smooth log gain over the mel axis [mels, 1], for `change_gain`.
+
+    Normal at evenly spaced points, straight lines between them: another microphone, distance
+    or vegetation (FilterAugment, Nam et al. 2022).
+    """
+    gains = deviation * tf.random.stateless_normal([_EQUALIZER_POINTS], seed)
+    position = np.linspace(0.0, _EQUALIZER_POINTS - 1.0, mels)[:, None]
+    nearness = np.maximum(0.0, 1.0 - np.abs(position - np.arange(_EQUALIZER_POINTS)))
+    return tf.linalg.matvec(nearness.astype(np.float32), gains)[:, None]
+
+
+def shift_bands(example: dict, bands) -> dict:
+    """Moves a crop up by `bands` mel bands (down if negative). Labels stay.
+
+    The outermost band is repeated where nothing is left to move in.
+    """
+    spectrogram = example["spectrogram"]
+    mels = tf.shape(spectrogram)[1]
+    source = tf.clip_by_value(tf.range(mels) - bands, 0, mels - 1)
+    return example | {
+        "spectrogram": tf.gather(spectrogram, source, axis=1),
+        "box_bands": example["box_bands"] + tf.cast(bands, tf.float32),
+    }
+
+
+def stretch_time(spectrogram, rate, shortest: int) -> tf.Tensor:
+    """A spectrogram played `rate` times as fast, without change of pitch: linear between frames.
+
+    Args:
+        spectrogram: [frames, bands].
+        rate: frames of the spectrogram for every frame of the result.
+        shortest: least number of frames of the result; the last frame is repeated up to it.
+
+    Returns:
+        [about frames / rate, bands].
+    """
+    last = tf.shape(spectrogram)[0] - 1
+    frames = 1 + tf.cast(tf.cast(last, tf.float32) / rate, tf.int32)
+    position = rate * tf.range(tf.maximum(frames, shortest), dtype=tf.float32)
+    position = tf.minimum(position, tf.cast(last, tf.float32))
+    below = tf.cast(position, tf.int32)
+    part = (position - tf.floor(position))[:, None]
+    earlier = tf.gather(spectrogram, below)
+    later = tf.gather(spectrogram, tf.minimum(below + 1, last))
+    return (1.0 - part) * earlier + part * later
+
+
+def lay_under(example: dict, background, weight, power_of_log: float | None = None) -> dict:
     """Mixes a crop with sound that nobody marked, `weight` of the crop and the rest of that.
 
     What is present stays present. What was absent becomes unknown, since nobody looked for it
-    in the other sound.
+    in the other sound. `power_of_log` is that of `add_sounds`.
     """
-    sound = weight * example["spectrogram"] + (1.0 - weight) * background
+    sound = add_sounds(example["spectrogram"], background, weight, power_of_log)
     known = example["known"] * tf.cast(example["target"] > 0, tf.float32)
     return example | {"spectrogram": sound, "known": known}
 
@@ -158,27 +247,35 @@ def add_noise(example: dict, deviations: float, seed) -> dict:
     """Adds white noise of so many standard deviations of the crop. Labels stay.
 
     PCEN divides every band by its own level, so steady noise of any colour comes out of it
-    nearly white: this stands for pink noise or rain in the recording as well.
+    nearly white: this stands for pink noise or rain in the recording as well. All channels get
+    the same noise, since they show one sound, each in its own standard deviations.
     """
     spectrogram = example["spectrogram"]
-    noise = tf.random.stateless_normal(tf.shape(spectrogram), seed)
-    noisy = spectrogram + deviations * tf.math.reduce_std(spectrogram) * noise
+    frames, mels = tf.unstack(tf.shape(spectrogram)[:2])
+    noise = tf.random.stateless_normal([frames, mels, 1], seed)
+    deviation = tf.math.reduce_std(spectrogram, axis=[0, 1], keepdims=True)
+    noisy = spectrogram + deviations * deviation * noise
     return example | {"spectrogram": noisy}
 
 
 def add_click(example: dict, seed) -> dict:
-    """Makes one random frame as loud in all bands as the crop's loudest cell. Labels stay."""
+    """Makes one random frame as loud in all bands as the crop's loudest cell. Labels stay.
+
+    Every channel has its own loudest cell.
+    """
     spectrogram = example["spectrogram"]
     frames = tf.shape(spectrogram)[0]
     where = tf.random.stateless_uniform([], seed, 0, frames, tf.int32)
-    click = (tf.range(frames) == where)[:, None]
-    return example | {"spectrogram": tf.where(click, tf.reduce_max(spectrogram), spectrogram)}
+    click = (tf.range(frames) == where)[:, None, None]
+    loudest = tf.reduce_max(spectrogram, axis=[0, 1], keepdims=True)
+    return example | {"spectrogram": tf.where(click, loudest, spectrogram)}
 
 
 def mask_stripe(example: dict, axis: int, widest: int, seed, spare_bands=None) -> dict:
     """Sets one random stripe of frames (axis 0) or mel bands (axis 1) to the crop's mean.
 
-    Labels stay (SpecAugment, Park et al. 2019).
+    The stripe is the same in all channels, the mean each one's own. Labels stay (SpecAugment,
+    Park et al. 2019).
 
     Args:
         example: the example.
@@ -194,11 +291,12 @@ def mask_stripe(example: dict, axis: int, widest: int, seed, spare_bands=None) -
     begin = tf.random.stateless_uniform([], seeds[1], 0, size, tf.int32)
     position = tf.range(size)
     stripe = (position >= begin) & (position < begin + width)
-    stripe = stripe[:, None] if axis == 0 else stripe[None, :]
+    stripe = stripe[:, None, None] if axis == 0 else stripe[None, :, None]
     if spare_bands is not None:
         band = tf.range(tf.shape(spectrogram)[1], dtype=tf.float32)
-        stripe &= ((band < spare_bands[0]) | (band > spare_bands[1]))[None, :]
-    masked = tf.where(stripe, tf.reduce_mean(spectrogram), spectrogram)
+        stripe &= ((band < spare_bands[0]) | (band > spare_bands[1]))[None, :, None]
+    mean = tf.reduce_mean(spectrogram, axis=[0, 1], keepdims=True)
+    masked = tf.where(stripe, mean, spectrogram)
     return example | {"spectrogram": masked}
 
 

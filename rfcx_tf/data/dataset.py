@@ -1,6 +1,6 @@
 """Shards to batches: drawn evenly, cropped, labelled, augmented, by tf.data.
 
-A batch is a dict: spectrogram [batch, frames, mels], target [batch, classes] and known
+A batch is a dict: spectrogram [batch, frames, bands], target [batch, classes] and known
 [batch, classes], all float32.
 """
 
@@ -84,8 +84,7 @@ def validation_dataset(
         return serialized
 
     def make(serialized):
-        example = _cut(parse_crop(serialized), 0.0, config, geometry)
-        return {name: example[name] for name in _LABELS}
+        return _labelled(_cut(parse_crop(serialized), 0.0, config, geometry), config)
 
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -133,26 +132,30 @@ class _Geometry(NamedTuple):
         return tf.concat([own, [widest]], axis=0)[0]
 
 
-def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry) -> dict:
-    """Cuts a training crop out of a stored piece and labels it by all boxes in it."""
-    frame_s = config.frontend.frame_s
+def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry, rate=None) -> dict:
+    """Cuts a training crop out of a stored piece and labels it by all boxes in it.
+
+    Its spectrogram is [frames, mels, channels], as augmentation takes it. With a `rate` the
+    piece is played so many times as fast first.
+    """
+    frontend, frame_s = config.frontend, config.frontend.frame_s
     length = config.crop_frames
     origin = tf.cast(stored["start_frame"], tf.float32)
     own_box = stored["box"][:2] / frame_s - origin
-    stored_frames = tf.shape(stored["spectrogram"])[0]
+    boxes = stored["box_times_s"] / frame_s - origin
+    piece = stored["spectrogram"]
+    if rate is not None:
+        own_box, boxes = own_box / rate, boxes / rate
+        piece = augment.stretch_time(piece, rate, shortest=length)
     own_span = geometry.own_span(stored["species_id"])
-    start = augment.crop_start(own_box, shift_frames, own_span, length, stored_frames)
+    start = augment.crop_start(own_box, shift_frames, own_span, length, tf.shape(piece)[0])
     first = tf.cast(start, tf.float32)
-    spectrogram = stored["spectrogram"][start : start + length]
-    spectrogram.set_shape([length, config.frontend.n_mels])
+    image = tf.reshape(piece[start : start + length], [length, frontend.n_mels, frontend.channels])
     target, known = augment.label_crop(
-        stored["box_times_s"] / frame_s - origin - first,
-        stored["box_classes"],
-        stored["box_present"],
-        geometry.spans,
+        boxes - first, stored["box_classes"], stored["box_present"], geometry.spans
     )
     return {
-        "spectrogram": spectrogram,
+        "spectrogram": image,
         "target": target,
         "known": known,
         "box_frames": own_box - first,
@@ -174,13 +177,17 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     example, is_tp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
     example = _augment_fp(example, is_tp, options, _stream(seed, 1))
     probability = tf.where(is_tp, options.tp_mixup, options.fp_mixup)
+    # The front end takes the log of magnitudes or of powers.
+    power_of_log = (
+        2.0 / config.frontend.magnitude_power if options.mixup_domain == "power" else None
+    )
     if options.tp_mixup > 0 or options.fp_mixup > 0:
 
         def mixed():
             other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, geometry)
             other = _augment_fp(other, is_tp, options, _stream(seed, 4))
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
-            return augment.mixup(example, other, weight, options.mixup_labels)
+            return augment.mixup(example, other, weight, options.mixup_labels, power_of_log)
 
         example = tf.cond(_chance(_stream(seed, 2)) < probability, mixed, lambda: example)
     if options.background > 0:
@@ -189,7 +196,7 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
         def over_background():
             below, _ = _shifted_crop(crops[2], _stream(seed, 8), config, geometry)
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 9))
-            return augment.lay_under(unmixed, below["spectrogram"], weight)
+            return augment.lay_under(unmixed, below["spectrogram"], weight, power_of_log)
 
         chosen = _chance(_stream(seed, 7)) < options.background
         example = tf.cond(chosen, over_background, lambda: unmixed)
@@ -214,11 +221,20 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     for mask in range(options.time_masks):
         frames = config.frontend.frames(options.time_mask_s)
         example = augment.mask_stripe(example, 0, frames, _stream(seed, 200 + mask))
-    return {name: example[name] for name in _LABELS}
+    return _labelled(example, config)
+
+
+def _labelled(example: dict, config: Config) -> dict:
+    """What a batch takes of an example; the spectrogram [frames, bands], as models take it."""
+    flat = tf.reshape(example["spectrogram"], [config.crop_frames, config.frontend.bands])
+    return {name: example[name] for name in _LABELS} | {"spectrogram": flat}
 
 
 def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tuple[dict, tf.Tensor]:
-    """A crop at a random shift: in seconds for TP, in widths of the box for FP."""
+    """A crop at a random shift, in seconds for TP, in widths of the box for FP; and whether TP.
+
+    Speed, pitch and colour vary before crops are mixed, in each by itself.
+    """
     stored = parse_crop(serialized)
     is_tp = stored["kind"] == "tp"
     options, frame_s = config.augment, config.frontend.frame_s
@@ -229,7 +245,23 @@ def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tupl
     fp_reach = options.fp_shift_boxes * box_frames
     reach = tf.where(is_tp, tp_reach, fp_reach)
     shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
-    return _cut(stored, shift, config, geometry), is_tp
+    rate = None
+    if options.stretch > 0:
+        # As often slower as faster.
+        log_rate = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
+        rate = (1.0 + options.stretch) ** log_rate
+    example = _cut(stored, shift, config, geometry, rate)
+    if options.equalizer_sd > 0:
+        curve = augment.equalizer_curve(
+            config.frontend.n_mels, options.equalizer_sd, _stream(seed, 2)
+        )
+        example = augment.change_gain(example, curve, config.frontend.compression)
+    if options.band_shift > 0:
+        bands = tf.random.stateless_uniform(
+            [], _stream(seed, 3), -options.band_shift, options.band_shift + 1, tf.int32
+        )
+        example = augment.shift_bands(example, bands)
+    return example, is_tp
 
 
 def _augment_fp(example: dict, is_tp, options: AugmentConfig, seed) -> dict:

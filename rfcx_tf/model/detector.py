@@ -1,4 +1,4 @@
-"""The detector: spectrogram [batch, frames, mels] -> window logits [batch, windows, classes]."""
+"""The detector: spectrogram [batch, frames, bands] -> window logits [batch, windows, classes]."""
 
 from __future__ import annotations
 
@@ -74,20 +74,21 @@ def build_detector(
     as far as the zero padding at a crop's borders is out of sight.
 
     Args:
-        config: front end (mel bands), crops and model sections are used.
+        config: front end (mel bands and their channels), crops and model sections are used.
         classes: the species, in the order of the outputs.
         mean_box_s: mean TP box length by species id, for the `per_class` head.
         synchronized: batch statistics over all replicas.
 
     Returns:
-        A model [batch, frames, mels] -> float32 logits [batch, windows, classes] with
+        A model [batch, frames, bands] -> float32 logits [batch, windows, classes] with
         windows = ceil(frames / stride) - window_cells + 1. Window i begins i * cell_s seconds
         into the sound. The layer `cells` gives the features [batch, cells, D].
     """
-    mels, head = config.frontend.n_mels, config.model.head
-    spectrogram = keras.Input((None, mels), name="spectrogram")
+    frontend, head = config.frontend, config.model.head
+    mels, channels = frontend.n_mels, frontend.channels
+    spectrogram = keras.Input((None, frontend.bands), name="spectrogram")
     # In float32: log-mel values of about 20 would lose a decibel in bfloat16.
-    image = layers.Reshape((-1, mels, 1), dtype="float32", name="image")(spectrogram)
+    image = layers.Reshape((-1, mels, channels), dtype="float32", name="image")(spectrogram)
     # Brings any front end to zero mean and unit variance, learned from the data. Nothing to
     # train: the stem can scale by itself, and so needs no gradient of its input.
     image = BatchNormalization(

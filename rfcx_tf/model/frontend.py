@@ -1,4 +1,7 @@
-"""Waveform [batch, samples] in, PCEN or log-mel spectrogram [batch, frames, mels] out.
+"""Waveform [batch, samples] in, PCEN or log-mel spectrogram [batch, frames, bands] out.
+
+A spectrogram has one band for each mel band, or, with `pcen_log`, two beside each other: PCEN,
+then log-mel. `reshape(batch, frames, mels, channels)` makes it an image.
 
 One Keras layer serves shards, prediction and export, so that the network never meets another
 front end than the one that it was trained on. It is made of stock TensorFlow operations.
@@ -138,12 +141,13 @@ def pcen(mel: tf.Tensor, smoothed: tf.Tensor, config: PcenConfig) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="rfcx_tf")
 class FrontEnd(keras.layers.Layer):
-    """Mel spectrogram with PCEN or logarithmic compression, as librosa computes them.
+    """Mel spectrogram with PCEN, logarithmic compression or both, as librosa computes them.
 
     `librosa.feature.melspectrogram(center=True, pad_mode="constant")` of the waveform times
-    `input_scale`, with a periodic Hann window, followed by `librosa.pcen` with its initial
-    state (M = 1 before the first frame) or by ln(1e-6 + mel). Frame k is centred on sample
-    k * hop_length. The output is float32 under every dtype policy.
+    `input_scale`, with a periodic Hann window, followed by `librosa.pcen` (with M = 1 before
+    the first frame, or M as that frame is), by ln(1e-6 + mel), or by both of the same mel
+    spectrogram as two channels. Frame k is centred on sample k * hop_length. The output is
+    float32 under every dtype policy.
 
     The eager call is correct but runs the smoother's loop in Python: wrap it in `tf.function`.
 
@@ -170,7 +174,7 @@ class FrontEnd(keras.layers.Layer):
             waveform: floating point [batch, samples] in [-1, 1], at `sample_rate_hz`.
 
         Returns:
-            float32 [batch, 1 + samples // hop_length, mels].
+            float32 [batch, 1 + samples // hop_length, bands].
 
         Raises:
             ValueError: if the shape or type is another, or there is no sample.
@@ -185,8 +189,9 @@ class FrontEnd(keras.layers.Layer):
         return self._spectrogram(padded, self.initial_state(tf.shape(waveform)[0]))[0]
 
     def initial_state(self, batch: int | tf.Tensor) -> tf.Tensor:
-        """Smoother before the first frame, float64 [batch, mels]: 1, as `librosa.pcen` has it."""
-        return tf.ones([batch, self.config.n_mels], tf.float64)
+        """Smoother before the first frame, float64 [batch, mels]; negative: as that frame is."""
+        level = 1.0 if self.config.pcen.initial == "one" else -1.0
+        return tf.fill([batch, self.config.n_mels], tf.constant(level, tf.float64))
 
     @functools.cached_property
     def advance(self) -> tf.types.experimental.PolymorphicFunction:
@@ -206,9 +211,15 @@ class FrontEnd(keras.layers.Layer):
     def _spectrogram(self, samples: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mel = self._mel_spectrogram(samples)
         if self.config.compression == "log":
-            return tf.math.log(LOG_OFFSET + tf.cast(mel, tf.float32)), state
+            return _log(mel), state
+        state = tf.where(state < 0, mel[:, 0], state)
         smoothed = smooth(mel, self._b, state)
-        return pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
+        normalised, after = pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
+        if self.config.compression == "pcen":
+            return normalised, after
+        image = tf.stack([normalised, _log(mel)], axis=-1)
+        batch, frames = tf.shape(mel)[0], tf.shape(mel)[1]
+        return tf.reshape(image, [batch, frames, self.config.bands]), after
 
     def _mel_spectrogram(self, samples: tf.Tensor) -> tf.Tensor:
         samples = tf.cast(samples, tf.float64)
@@ -227,7 +238,7 @@ class FrontEnd(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, samples = input_shape
         frames = None if samples is None else 1 + samples // self.config.hop_length
-        return (batch, frames, self.config.n_mels)
+        return (batch, frames, self.config.bands)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "config": self.config.model_dump(mode="json")}
@@ -265,7 +276,7 @@ class FrontEndStream:
             piece: float32 [samples], any number of them, zero included.
 
         Returns:
-            float32 [frames, mels]; frames may be 0.
+            float32 [frames, bands]; frames may be 0.
         """
         if self._finished:
             raise ValueError("A stream takes one recording. Make a new one for the next.")
@@ -279,12 +290,12 @@ class FrontEndStream:
         frames = max(0, 1 + (len(samples) - config.n_fft) // config.hop_length)
         self._waiting = samples[frames * config.hop_length :]
         if frames == 0:
-            return np.zeros([0, config.n_mels], np.float32)
+            return np.zeros([0, config.bands], np.float32)
         spectrogram, self._state = self._frontend.advance(samples[np.newaxis], self._state)
         return spectrogram[0].numpy()
 
     def finish(self) -> np.ndarray:
-        """Ends the recording, returns its last frames, float32 [frames, mels].
+        """Ends the recording, returns its last frames, float32 [frames, bands].
 
         Raises:
             ValueError: if there was no sample at all.
@@ -295,6 +306,11 @@ class FrontEndStream:
         last = self.push(np.zeros(n_fft - n_fft // 2, np.float32))
         self._finished = True
         return last
+
+
+def _log(mel: tf.Tensor) -> tf.Tensor:
+    """ln(1e-6 + mel) in float32."""
+    return tf.math.log(LOG_OFFSET + tf.cast(mel, tf.float32))
 
 
 def _centred_hann(win_length: int, n_fft: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 exported/NAME/1/
   serving_default   waveform float32 [batch, samples] -> scores [batch, classes],
                     window_scores [batch, windows, classes], window_start_s [windows]
-  spectrogram       spectrogram float32 [batch, frames, mels] -> the same
+  spectrogram       spectrogram float32 [batch, frames, bands] -> the same
   assets/           classes.csv (column, species_id, name), config.yaml
 """
 
@@ -37,8 +37,8 @@ class ServableModel(tf.Module):
             tf.saved_model.Asset(str(assets_dir / name)) for name in ("config.yaml", "classes.csv")
         ]
         waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
-        mels = model.config.frontend.n_mels
-        spectrogram = tf.TensorSpec([None, None, mels], tf.float32, "spectrogram")
+        bands = model.config.frontend.bands
+        spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
         self.score_waveform = tf.function(model.score_waveform, [waveform])
         self.score_spectrogram = tf.function(model.scores, [spectrogram])
 

@@ -73,7 +73,7 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
 
     Args:
         crops: from `parse_crop`.
-        window_logits: spectrograms [batch, frames, mels] -> logits [batch, windows, classes].
+        window_logits: spectrograms [batch, frames, bands] -> logits [batch, windows, classes].
         config: the recipe.
         classes: the species, in the order of the logits.
 
@@ -94,7 +94,9 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
     band_hz = mel_band_centres_hz(config.frontend)
     frame_s, half_window_s = config.frontend.frame_s, config.window_cells * config.cell_s / 2
     for axis, crop, window_scores in zip(axes, crops, scores, strict=False):
-        spectrogram = crop["spectrogram"].numpy()
+        # The last channel: with `pcen_log`, log-mel, which shows what PCEN would hide.
+        image = crop["spectrogram"].numpy().reshape(-1, len(band_hz), config.frontend.channels)
+        spectrogram = image[:, :, -1]
         begin_s = float(crop["start_frame"]) * frame_s
         end_s = begin_s + len(spectrogram) * frame_s
         bands = len(band_hz)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rfcx_tf.data import augment
 
-FRAMES, MELS, CLASSES = 12, 5, 4
+FRAMES, MELS, CHANNELS, CLASSES = 12, 5, 2, 4
 quickly = settings(max_examples=40, deadline=None)
 
 
@@ -16,7 +16,7 @@ def make_example(seed=0, states="pau-"):
     """A random crop; states by class: p present, a absent, u and - unknown."""
     random = np.random.default_rng(seed)
     return {
-        "spectrogram": tf.constant(random.normal(size=(FRAMES, MELS)), tf.float32),
+        "spectrogram": tf.constant(random.normal(size=(FRAMES, MELS, CHANNELS)), tf.float32),
         "target": tf.constant([float(state == "p") for state in states]),
         "known": tf.constant([float(state in "pa") for state in states]),
         "box_frames": tf.constant([3.25, 5.75]),
@@ -197,10 +197,34 @@ def test_weighted_labels_are_in_proportion_and_known_alike(first, second, weight
     assert (mix["target"].numpy()[mix["known"].numpy() == 0] == 0).all()
 
 
-def test_gain_multiplies_by_its_exponential():
+@quickly
+@given(st.floats(0, 1), st.sampled_from([1.0, 2.0]))
+def test_power_adds_where_the_values_are_logs(weight, power):
+    one, other = make_example(1, "pau"), make_example(2, "uap")
+    mix = augment.mixup(one, other, weight, power_of_log=power)
+    first, second = (np.float64(e["spectrogram"].numpy()) for e in (one, other))
+    sum_of_powers = weight * np.exp(first) ** power + (1 - weight) * np.exp(second) ** power
+    np.testing.assert_allclose(np.exp(mix["spectrogram"]) ** power, sum_of_powers, rtol=1e-4)
+    plain = augment.mixup(one, other, weight)
+    for name in ("target", "known", "box_frames"):
+        np.testing.assert_array_equal(mix[name], plain[name])
+
+
+def test_power_of_far_louder_sound_does_not_overflow():
+    loud, faint = tf.constant([80.0, 20.0]), tf.constant([10.0, 20.0])
+    mixed = augment.add_sounds(loud, faint, tf.constant(0.5), 2.0)
+    np.testing.assert_allclose(mixed, [80.0 - np.log(2.0) / 2, 20.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("compression", "factor", "summand"),
+    [("pcen", 2.0, 0.0), ("log", 1.0, np.log(2.0)), ("pcen_log", [2.0, 1.0], [0.0, np.log(2.0)])],
+)
+def test_gain_multiplies_pcen_by_its_exponential_and_adds_to_logs(compression, factor, summand):
     example = make_example()
-    louder = augment.change_gain(example, float(np.log(2.0)), "pcen")
-    np.testing.assert_allclose(louder["spectrogram"], 2 * example["spectrogram"], rtol=1e-6)
+    louder = augment.change_gain(example, float(np.log(2.0)), compression)
+    expected = example["spectrogram"].numpy() * np.float32(factor) + np.float32(summand)
+    np.testing.assert_allclose(louder["spectrogram"], expected, rtol=1e-6)
     assert_same({**louder, "spectrogram": 0}, {**example, "spectrogram": 0})
 
 
@@ -211,11 +235,14 @@ def test_a_mask_is_one_stripe_no_wider_than_said_at_the_mean(axis, widest, seed)
     masked = augment.mask_stripe(example, axis, widest, tf.constant([seed, 1]))
     before, after = example["spectrogram"].numpy(), masked["spectrogram"].numpy()
     changed = before != after
+    np.testing.assert_array_equal(changed[..., 0], changed[..., 1])
+    means = np.broadcast_to(before.mean(axis=(0, 1)), before.shape)
+    np.testing.assert_allclose(after[changed], means[changed], rtol=1e-4, atol=1e-6)
+    changed = changed[..., 0]
     lines = np.flatnonzero(changed.any(axis=1 - axis))
     assert len(lines) <= widest
     assert changed.sum() == len(lines) * changed.shape[1 - axis], "a stripe is masked in part"
     assert len(lines) == 0 or np.array_equal(lines, range(lines[0], lines[-1] + 1))
-    np.testing.assert_allclose(after[changed], before.mean(), rtol=1e-4, atol=1e-6)
     assert_same({**masked, "spectrogram": 0}, {**example, "spectrogram": 0})
 
 
@@ -224,7 +251,7 @@ def test_masks_come_in_all_widths_and_places():
     widths, begins = set(), set()
     for seed in range(150):
         masked = augment.mask_stripe(example, 0, 3, tf.constant([seed, 0]))
-        changed = (masked["spectrogram"] != example["spectrogram"]).numpy().any(axis=1)
+        changed = (masked["spectrogram"] != example["spectrogram"]).numpy().any(axis=(1, 2))
         lines = np.flatnonzero(changed)
         widths.add(len(lines))
         begins |= set(lines[:1].tolist())
@@ -253,6 +280,9 @@ OPERATIONS = {
         example, augment.flip_time(example), augment.beta_weight(0.4, tf.constant([3, 4]))
     ),
     "gain": lambda example: augment.change_gain(example, 0.3, "log"),
+    "gain_of_both": lambda example: augment.change_gain(example, 0.3, "pcen_log"),
+    "noise": lambda example: augment.add_noise(example, 0.3, tf.constant([1, 3])),
+    "click": lambda example: augment.add_click(example, tf.constant([1, 3])),
     "frequency_mask": lambda example: augment.mask_stripe(example, 1, 4, tf.constant([1, 3])),
     "time_mask": lambda example: augment.mask_stripe(example, 0, 4, tf.constant([1, 3])),
     "crop_start": lambda example: {
@@ -275,13 +305,58 @@ def test_each_operation_gives_the_same_in_a_pipeline_and_again(name):
 
 
 def plain_example(frames=20, bands=6, seed=3):
+    """Positive values; those of the second channel are ten times as large."""
     generator = np.random.default_rng(seed)
     return {
-        "spectrogram": tf.constant(generator.random((frames, bands)), tf.float32),
+        "spectrogram": tf.constant(generator.random((frames, bands, 2)) * [1, 10], tf.float32),
         "target": tf.constant([1.0, 0.0, 0.0]),
         "known": tf.constant([1.0, 1.0, 0.0]),
         "box_frames": tf.constant([4.0, 9.0]),
     }
+
+
+def test_a_gain_of_every_band_adds_to_its_logs():
+    example = plain_example()
+    curve = augment.equalizer_curve(6, 0.5, tf.constant([1, 2]))
+    changed = augment.change_gain(example, curve, "log")
+    expected = example["spectrogram"].numpy() + curve.numpy()[np.newaxis]
+    np.testing.assert_allclose(changed["spectrogram"], expected, rtol=1e-6)
+
+
+def test_equalizer_is_straight_between_normal_points():
+    curves = np.stack(
+        [augment.equalizer_curve(26, 0.5, tf.constant([seed, 2]))[:, 0] for seed in range(400)]
+    )
+    points = curves[:, ::5]  # 6 points, 5 bands from one to the next
+    np.testing.assert_allclose(points.std(), 0.5, rtol=0.05)
+    assert abs(np.corrcoef(points.T)[np.triu_indices(6, 1)]).max() < 0.3
+    between = np.interp(np.arange(26), np.arange(0, 26, 5), points[0])
+    np.testing.assert_allclose(curves[0], between, atol=1e-5)
+
+
+@pytest.mark.parametrize("bands", [-2, 0, 3])
+def test_bands_move_with_their_box(bands):
+    example = plain_example() | {"box_bands": tf.constant([1.0, 4.0])}
+    moved = augment.shift_bands(example, bands)
+    before, after = example["spectrogram"].numpy(), moved["spectrogram"].numpy()
+    for band in range(6):
+        np.testing.assert_array_equal(after[:, band], before[:, min(max(band - bands, 0), 5)])
+    assert moved["box_bands"].numpy().tolist() == [1.0 + bands, 4.0 + bands]
+
+
+@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
+def test_stretching_interpolates_in_time(rate):
+    before = np.random.default_rng(1).random((41, 3)).astype(np.float32)
+    after = augment.stretch_time(tf.constant(before), tf.constant(rate), shortest=10).numpy()
+    assert len(after) == 1 + int(40 / rate)
+    for band in range(3):
+        expected = np.interp(np.arange(len(after)) * rate, np.arange(41), before[:, band])
+        np.testing.assert_allclose(after[:, band], expected, atol=1e-5)
+
+
+def test_stretching_leaves_at_least_a_crop():
+    after = augment.stretch_time(tf.constant([[1.0], [2.0], [3.0]]), tf.constant(2.0), 5).numpy()
+    assert after[:, 0].tolist() == [1.0, 3.0, 3.0, 3.0, 3.0]
 
 
 def test_over_unmarked_sound_absent_becomes_unknown():
@@ -297,17 +372,19 @@ def test_noise_has_the_deviation_asked_for():
     example = plain_example(frames=400, bands=60)
     noisy = augment.add_noise(example, 0.5, tf.constant([1, 2]))
     noise = (noisy["spectrogram"] - example["spectrogram"]).numpy()
-    expected = 0.5 * np.std(example["spectrogram"].numpy())
-    assert np.std(noise) == pytest.approx(expected, rel=0.03)
-    assert abs(noise.mean()) < 0.03 * expected
+    expected = 0.5 * np.std(example["spectrogram"].numpy(), axis=(0, 1))
+    np.testing.assert_allclose(np.std(noise, axis=(0, 1)), expected, rtol=0.03)
+    assert (abs(noise.mean(axis=(0, 1))) < 0.03 * expected).all()
+    # One noise, in the deviations of each channel.
+    np.testing.assert_allclose(*np.moveaxis(noise / expected, -1, 0), atol=1e-4)
 
 
 def test_a_click_is_one_frame():
     example = plain_example()
     clicked = augment.add_click(example, tf.constant([5, 6]))["spectrogram"].numpy()
-    changed = np.flatnonzero((clicked != example["spectrogram"].numpy()).any(axis=1))
+    changed = np.flatnonzero((clicked != example["spectrogram"].numpy()).any(axis=(1, 2)))
     assert len(changed) == 1
-    assert (clicked[changed[0]] == example["spectrogram"].numpy().max()).all()
+    assert (clicked[changed[0]] == example["spectrogram"].numpy().max(axis=(0, 1))).all()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -30,6 +30,9 @@ EVERYTHING = {
     "tp_shift_s": 0.5,
     "tp_mixup": 0.5,
     "gain_sd": 0.2,
+    "equalizer_sd": 0.2,
+    "band_shift": 2,
+    "stretch": 0.2,
     "frequency_masks": 2,
     "time_masks": 1,
 }
@@ -190,6 +193,19 @@ def test_training_labels_are_what_the_rows_say_at_every_shift(
     assert len(starts) > 150, "crops are hardly shifted"
 
 
+def test_stretched_boxes_keep_their_labels(reader, tiny_config):
+    """A crop around a box is around it at any speed; a faster one holds no less."""
+    batches = {}
+    for stretch in (0.0, 0.25):
+        config = changed(tiny_config, augment=NO_CHANGE | {"stretch": stretch})
+        batches[stretch] = as_numpy(take(training_dataset(reader, config, [0, 1]), 10))
+    plain, stretched = batches[0.0], batches[0.25]
+    # Example n is the same row in both; without shifts its own label is all that is sure.
+    assert (stretched["known"].sum(axis=1) > 0).all()
+    assert (stretched["known"] == plain["known"]).mean() > 0.95
+    assert not np.array_equal(stretched["spectrogram"], plain["spectrogram"])
+
+
 def test_validation_labels_are_what_the_rows_say(dense_reader, tiny_config, rows_of, places):
     rows = np.arange(len(dense_reader.index))
     batches = list(validation_dataset(dense_reader, tiny_config, rows))
@@ -312,6 +328,47 @@ def test_every_augmentation_takes_part_and_only_where_it_should(reader, tiny_con
     np.testing.assert_array_equal(
         crops["spectrogram"][~is_tp], plain["spectrogram"][~is_tp][:, ::-1]
     )
+
+
+@pytest.fixture(scope="module")
+def readers_of_compressions(tiny_data, tiny_config, tmp_path_factory):
+    """The same data with either compression and with both: (shards, recipe) by compression."""
+    made = {}
+    for compression in ("pcen", "log", "pcen_log"):
+        config = changed(
+            tiny_config,
+            frontend={"compression": compression},
+            crops={"unlabelled_per_recording": 2},
+        )
+        folder = tmp_path_factory.mktemp(compression)
+        make_shards(read_kaggle_folder(tiny_data), config, tiny_data, folder, progress=False)
+        made[compression] = ShardReader(folder), config
+    return made
+
+
+def test_two_channels_are_augmented_as_either_alone(readers_of_compressions):
+    augmented = {
+        **EVERYTHING,
+        **{"fp_flip": 0.5, "fp_cut_paste": 0.5, "fp_mixup": 0.5, "background": 0.3},
+        **{"noise_sd": 0.3, "click": 0.5, "frequency_masks_spare_box": True},
+        "frequency_mask_bands": 8,
+    }
+    trained, validated = {}, {}
+    for compression, (reader, config) in readers_of_compressions.items():
+        dataset = training_dataset(reader, changed(config, augment=augmented), [0])
+        assert dataset.element_spec["spectrogram"].shape == (8, 64, config.frontend.bands)
+        trained[compression] = as_numpy(take(dataset, 5))
+        validated[compression] = as_numpy(list(validation_dataset(reader, config, np.arange(9))))
+    for crops in (trained, validated):
+        image = crops["pcen_log"]["spectrogram"].reshape(-1, 64, 32, 2)
+        for channel, compression in enumerate(("pcen", "log")):
+            single = crops[compression]
+            # Sums over one channel and over two may be taken in another order.
+            np.testing.assert_allclose(
+                image[..., channel], single["spectrogram"], rtol=1e-4, atol=1e-4
+            )
+            for name in ("target", "known"):
+                np.testing.assert_array_equal(crops["pcen_log"][name], single[name])
 
 
 def test_folds_without_fp_rows_train_on_tp_alone(tiny_shards, tiny_config):

@@ -87,6 +87,25 @@ def test_number_of_windows(head, frames):
     assert detector(recipe(**HEADS[head]))(sound(frames)).shape == (1, windows, 3)
 
 
+@pytest.mark.parametrize("frequency_coordinate", [False, True])
+def test_channels_beside_each_other_become_those_of_the_image(frequency_coordinate):
+    values = recipe(frequency_coordinate=frequency_coordinate).model_dump()
+    values["frontend"]["compression"] = "pcen_log"
+    model = detector(Config.model_validate(values))
+    channels = [sound(100), -sound(100)]
+    interleaved = np.stack(channels, axis=-1).reshape(1, 100, 64)
+    image = model.get_layer("image")(interleaved).numpy()
+    np.testing.assert_array_equal(image, np.stack(channels, axis=-1))
+    backbone = next(layer for layer in model.layers if layer.name.startswith("resnet"))
+    assert backbone.input_shape == (None, None, 32, 3 if frequency_coordinate else 2)
+    # Each channel has statistics of its own, and each takes part.
+    assert model.get_layer("input_bn").moving_mean.shape == (2,)
+    logits = model(interleaved)
+    assert logits.shape == (1, 4, 3)
+    for silenced in (interleaved * ([0, 1] * 32), interleaved * ([1, 0] * 32)):
+        assert np.abs(model(silenced) - logits).max() > 1e-3
+
+
 def test_the_default_recipe_classifies_a_crop_in_one_window():
     """10 s at 48 kHz, hop 512: 938 frames of 128 mels, 59 cells."""
     values = {"crops": {"crop_s": 10.0}, "model": {"backbone": {"name": "resnet10", "width": 1}}}

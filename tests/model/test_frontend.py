@@ -32,6 +32,7 @@ CONFIGS = {
     "power of a band": FrontEndConfig(magnitude_power=2, f_min_hz=150.0, f_max_hz=14000.0),
     "unscaled": FrontEndConfig(input_scale=1.0, pcen=PcenConfig(time_constant_s=4.0)),
     "no memory": FrontEndConfig(pcen=PcenConfig(time_constant_s=1e-4)),
+    "first frame": FrontEndConfig(pcen=PcenConfig(initial="first_frame")),
 }
 
 
@@ -76,9 +77,13 @@ def librosa_mel(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
 
 
 def librosa_pcen(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
+    mel = librosa_mel(waveform, config)
+    b = smoothing_coefficient(config.pcen.time_constant_s / config.frame_s)
+    steady = scipy.signal.lfilter_zi([b], [1, b - 1])  # after an endless input of 1
+    level = mel[:, :1] if config.pcen.initial == "first_frame" else np.ones_like(mel[:, :1])
     with np.errstate(divide="ignore"):  # librosa takes log(0) of silence when the bias is 0
         return librosa.pcen(
-            librosa_mel(waveform, config),
+            mel,
             sr=config.sample_rate_hz,
             hop_length=config.hop_length,
             gain=config.pcen.gain,
@@ -86,6 +91,7 @@ def librosa_pcen(waveform: np.ndarray, config: FrontEndConfig) -> np.ndarray:
             power=config.pcen.power,
             time_constant=config.pcen.time_constant_s,
             eps=config.pcen.eps,
+            zi=steady * level,
         ).T
 
 
@@ -134,6 +140,30 @@ def test_log_compression_matches_librosa():
         for sound in synthetic_sounds(1.0).values():
             expected = np.log(1e-6 + librosa_mel(sound, config)).T
             np.testing.assert_allclose(run(FrontEnd(config), sound), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["default", "short window"])
+def test_both_compressions_lie_beside_each_other_band_by_band(name):
+    values = CONFIGS[name].model_dump()
+    front_ends = {
+        compression: FrontEnd(FrontEndConfig.model_validate(values | {"compression": compression}))
+        for compression in ("pcen", "log", "pcen_log")
+    }
+    both, mels = front_ends["pcen_log"], CONFIGS[name].n_mels
+    assert both.compute_output_shape((2, 480_000))[-1] == 2 * mels
+    sounds = synthetic_sounds(1.0)
+    batch = np.stack([sounds["field, 16 bit"], sounds["loud then silence"]])
+    found = both(batch)
+    assert found.shape == both.compute_output_shape(batch.shape)
+    image = found.numpy().reshape(2, -1, mels, 2)
+    np.testing.assert_array_equal(image[..., 0], front_ends["pcen"](batch))
+    np.testing.assert_array_equal(image[..., 1], front_ends["log"](batch))
+
+    stream = FrontEndStream(both)
+    assert stream.push(batch[0, :100]).shape == (0, 2 * mels)
+    pieces = [stream.push(piece) for piece in np.array_split(batch[0, 100:], 5)]
+    streamed = np.concatenate([*pieces, stream.finish()])
+    np.testing.assert_allclose(streamed, found[0], rtol=1e-6)
 
 
 def test_real_recordings_match_librosa():
@@ -201,7 +231,9 @@ def test_smoothing_coefficient_stays_in_range():
     np.testing.assert_allclose(b[1:], published[1:], rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["default", "24 kHz", "short window", "bioacoustic"])
+@pytest.mark.parametrize(
+    "name", ["default", "24 kHz", "short window", "bioacoustic", "first frame"]
+)
 def test_stream_equals_one_pass_for_any_pieces(name):
     config = CONFIGS[name]
     frontend = FrontEnd(config)
@@ -216,6 +248,17 @@ def test_stream_equals_one_pass_for_any_pieces(name):
         found = np.concatenate([*frames, stream.finish()])
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert frontend.advance.experimental_get_tracing_count() == 1
+
+
+def test_from_the_first_frame_on_steady_sound_has_no_burst():
+    waveform = 0.1 * np.random.default_rng(3).standard_normal(48000).astype(np.float32)
+    from_one, from_first = (
+        run(FrontEnd(FrontEndConfig(pcen=PcenConfig(initial=initial))), waveform)
+        for initial in ("one", "first_frame")
+    )
+    later = from_one[40:].mean()
+    assert from_one[:5].mean() > 5 * later
+    assert from_first[:5].mean() < 2 * later
 
 
 def test_stream_of_a_few_samples_and_misuse():

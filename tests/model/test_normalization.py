@@ -72,6 +72,28 @@ def test_inference_gives_the_outputs_of_keras_and_leaves_statistics_alone(policy
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_without_scale_and_centre_it_is_that_of_keras_too(policy):
+    ours, theirs = pair(policy, center=False, scale=False)
+    assert not ours.trainable_weights
+    inputs, tolerance = images(ours.compute_dtype), TOLERANCE[policy]
+    assert_close(ours(inputs), theirs(inputs), tolerance)
+    upstream = tf.constant(np.random.default_rng(2).normal(size=inputs.shape), tf.float32)
+    for _ in range(3):
+        gradients = []
+        for layer in (ours, theirs):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = layer(inputs, training=True)
+                loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * upstream)
+            gradients.append((outputs, tape.gradient(loss, inputs)))
+        for own, other in zip(*gradients, strict=True):
+            assert_close(own, other, 5 * tolerance)
+    assert_close(ours.moving_mean, theirs.moving_mean, 1e-5)
+    assert_close(ours.moving_variance, theirs.moving_variance, 1e-5)
+    assert_close(ours(inputs), theirs(inputs), tolerance)
+
+
 def test_moving_variance_is_the_biased_one_of_numpy():
     ours, _ = pair("float32")
     ours.set_weights([np.ones(3), np.zeros(3), np.zeros(3), np.zeros(3)])
