@@ -137,14 +137,15 @@ class RunState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_began = time.perf_counter()
-        # Weight files leave out the state of dropout's random numbers, so every epoch begins
-        # with its own: a resumed run draws the masks that it would have drawn.
-        for layer in self.model.detector.layers:
+        # Weight files leave out the state of the random numbers of dropout and of mixes, so every
+        # epoch begins with its own: a resumed run draws the masks that it would have drawn.
+        steps_done = epoch * self._config.steps_per_epoch
+        draws_done = steps_done * self._config.accumulation_steps
+        for layer in [*self.model.detector.layers, self.model]:
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
                 seed = np.asarray(generator.state)[0]
-                steps_done = epoch * self._config.steps_per_epoch
-                generator.state.assign(np.array([seed, steps_done], np.uint32))
+                generator.state.assign(np.array([seed, draws_done], np.uint32))
 
     def on_epoch_end(self, epoch, logs=None):
         config = self._config

@@ -5,12 +5,13 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import log_loss
 
 from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.training.classifier import CropClassifier, compile_classifier
+from rfcx_tf.training.classifier import CropClassifier, compile_classifier, partner_weights
 
 CLASSES = [SpeciesClass(number, "") for number in range(3)]
 
@@ -104,3 +105,192 @@ def test_gradients_are_clipped_by_their_common_norm(tiny_config):
     clipped = optimizer._clip_gradients([np.float32([3.0, 0.0]), np.float32([4.0])])
     np.testing.assert_allclose(np.concatenate(clipped), [0.6, 0.0, 0.8], rtol=1e-5)
     assert classifier_for(tiny_config).optimizer.global_clipnorm is None
+
+
+def gradients_by_hand(classifier, spectrograms, target, known):
+    """Mean over the batch of the summed cross-entropy of known labels, and its gradients."""
+    with tf.GradientTape() as tape:
+        logits = tf.reduce_max(classifier.detector(spectrograms, training=True), axis=1)
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+        loss = tf.reduce_sum(known * entropy) / len(target)
+    return float(loss), tape.gradient(loss, classifier.detector.trainable_variables)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_parts_of_a_batch_make_one_step_with_their_mean_gradient(tiny_config, xla):
+    """With plain descent at rate 1 the step is the gradient itself."""
+    spectrograms, target, known = batch(8)
+    by_hand = classifier_for(tiny_config)
+    halves = [
+        gradients_by_hand(by_hand, spectrograms[part], target[part], known[part])
+        for part in (slice(0, 4), slice(4, 8))
+    ]
+    expected = [
+        np.array(variable) - (np.array(first) + np.array(second)) / 2
+        for variable, first, second in zip(
+            by_hand.trainable_variables, halves[0][1], halves[1][1], strict=True
+        )
+    ]
+    classifier = classifier_for(tiny_config, accumulation_steps=2, xla=xla)
+    assert not classifier.jit_compile  # the parts are, not the step
+    classifier.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    loss = classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+    assert float(loss) == pytest.approx((halves[0][0] + halves[1][0]) / 2, rel=1e-5)
+    assert int(classifier.optimizer.iterations) == 1
+    for variable, value in zip(classifier.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-5)
+    # The statistics of both halves went into the moving ones, in order.
+    for variable, value in zip(
+        classifier.detector.non_trainable_variables,
+        by_hand.detector.non_trainable_variables,
+        strict=True,
+    ):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_gradient_is_clipped_and_not_those_of_the_parts(tiny_config):
+    spectrograms, target, known = batch(8)
+    steps = []
+    for limit in (None, 0.01):
+        classifier = classifier_for(tiny_config, accumulation_steps=2)
+        before = [np.array(v) for v in classifier.trainable_variables]
+        classifier.compile(keras.optimizers.SGD(1.0, global_clipnorm=limit), jit_compile=False)
+        classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+        after = classifier.trainable_variables
+        steps.append(np.concatenate([np.ravel(b - a) for b, a in zip(before, after, strict=True)]))
+    free, clipped = steps
+    norm = np.linalg.norm(free)
+    assert norm > 0.02
+    np.testing.assert_allclose(clipped, free * 0.01 / norm, atol=1e-6)
+
+
+def mixing(tiny_config, alpha=0.4, probability=1.0, **head):
+    """A recipe in which features are mixed."""
+    values = tiny_config.model_dump()
+    values["augment"] |= {"feature_mixup": probability, "mixup_alpha": alpha}
+    values["model"]["head"] |= head
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+@pytest.mark.parametrize(
+    "head",
+    [{"kind": "shared", "window_s": 0.5}, {"kind": "per_class", "window_s": 0.5, "hidden": 5}],
+)
+def test_mixes_with_nothing_of_the_other_crop_train_as_without(
+    tiny_config, head, accumulation_steps
+):
+    """A tiny alpha gives the other crop no weight at all."""
+    spectrograms, target, known = batch(8)
+    found = []
+    for probability in (0.0, 1.0):
+        config = mixing(tiny_config, 1e-6, probability, **head)
+        classifier = classifier_for(
+            config, window_s=head["window_s"], accumulation_steps=accumulation_steps
+        )
+        classifier.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+        loss = classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+        weights = [np.array(v) for v in classifier.detector.variables if "seed" not in v.path]
+        found.append((float(loss), weights))
+    assert found[0][0] == found[1][0]
+    for plain, mixed in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_array_equal(mixed, plain)
+
+
+def test_features_are_mixed_in_training_only(tiny_config):
+    classifier = classifier_for(mixing(tiny_config))
+    spectrograms = batch()[0]
+    expected = classifier.detector(spectrograms).numpy().max(axis=1)
+    np.testing.assert_array_equal(classifier(spectrograms), expected)
+    outputs = classifier(spectrograms, training=True)
+    assert outputs["logits"].shape == (6, 3)
+    assert outputs["partner_weight"].shape == (6,)
+
+
+def one_layer(tiny_config, monkeypatch, weights):
+    """Logits are features times a kernel; the other crop has the given weights."""
+    spectrogram = keras.Input((None, 2))
+    features = keras.layers.Identity()(spectrogram)
+    x = keras.layers.Dropout(0.0, name="dropout")(features)
+    logits = keras.layers.Dense(2, use_bias=False, name="logits")(x)
+    classifier = CropClassifier(keras.Model(spectrogram, logits), mixing(tiny_config))
+    monkeypatch.setattr(
+        classifier, "_draw_partner_weights", lambda size: tf.constant(weights, tf.float32)
+    )
+    return classifier
+
+
+def test_a_mix_by_hand(tiny_config, monkeypatch):
+    """Three crops of one cell with two features, two classes; the partner is the crop before."""
+    classifier = one_layer(tiny_config, monkeypatch, [0.25, 0.0, 0.5])
+    features = np.array([[[1, 2]], [[-1, 0]], [[3, 1]]], np.float32)
+    kernel = np.array([[0.5, -1.0], [0.25, 1.0]], np.float32)
+    classifier.detector.get_layer("logits").kernel.assign(kernel)
+    # Known: the first crop's class 0, present; the second's class 0, absent; the third's both.
+    target = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+    known = np.array([[1, 0], [1, 0], [1, 1]], np.float32)
+    outputs = classifier(features, training=True)
+    mixed = np.array([[1.5, 1.75], [-1, 0], [1, 0.5]])
+    logits = mixed @ kernel
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-6)
+
+    logit = tf.constant(outputs["logits"])
+    with tf.GradientTape() as tape:
+        tape.watch(logit)
+        loss = classifier.compute_loss(
+            y={"target": tf.constant(target), "known": tf.constant(known)},
+            y_pred={"logits": logit, "partner_weight": outputs["partner_weight"]},
+        )
+    p = 1 / (1 + np.exp(-logits))
+    terms = [
+        # 3/4 its own label, 1/4 the third crop's: class 0 absent, class 1 present.
+        -0.75 * np.log(p[0, 0]) - 0.25 * np.log(1 - p[0, 0]) - 0.25 * np.log(p[0, 1]),
+        # Its own label only.
+        -np.log(1 - p[1, 0]),
+        # Half its own labels, half the second crop's: class 0 absent, class 1 unknown.
+        -np.log(1 - p[2, 0]) - 0.5 * np.log(p[2, 1]),
+    ]
+    assert float(loss) == pytest.approx(sum(terms) / 3, rel=1e-6)
+    expected = [
+        [0.75 * (p[0, 0] - 1) + 0.25 * p[0, 0], 0.25 * (p[0, 1] - 1)],
+        [p[1, 0], 0],
+        [p[2, 0], 0.5 * (p[2, 1] - 1)],
+    ]
+    gradient = tape.gradient(loss, logit).numpy()
+    np.testing.assert_allclose(gradient, np.array(expected) / 3, rtol=1e-5)
+    assert gradient[1, 1] == 0
+
+
+def test_labels_that_neither_crop_knows_move_nothing(tiny_config, monkeypatch):
+    classifier = one_layer(tiny_config, monkeypatch, [0.25, 0.0, 0.5])
+    classifier.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    features = np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32)
+    kernel = classifier.detector.get_layer("logits").kernel
+    before = np.array(kernel)
+    known = np.float32([[1, 0], [1, 0], [1, 0]])
+    classifier.train_on_batch(features, {"target": known, "known": known})
+    assert (np.array(kernel)[:, 0] != before[:, 0]).all()
+    np.testing.assert_array_equal(np.array(kernel)[:, 1], before[:, 1])
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 4.0])
+def test_weights_of_the_other_crop_follow_the_beta_distribution(tiny_config, alpha):
+    values = partner_weights(mixing(tiny_config, alpha).augment)
+    x = np.random.default_rng(0).beta(alpha, alpha, 200_000)
+    drawn = np.minimum(x, 1 - x)
+    assert (values >= 0).all()
+    assert (values <= 0.5).all()
+    for quantile in (0.05, 0.25, 0.5, 0.75, 0.95):
+        assert np.quantile(values, quantile) == pytest.approx(
+            np.quantile(drawn, quantile), abs=0.004
+        )
+
+
+def test_as_many_crops_are_mixed_as_the_recipe_says_and_not_the_same_ones(tiny_config):
+    classifier = classifier_for(mixing(tiny_config, alpha=1.0, probability=0.3))
+    draws = [classifier._draw_partner_weights(5000).numpy() for _ in range(2)]
+    for weights in draws:
+        assert (weights > 0).mean() == pytest.approx(0.3, abs=0.03)
+        # x ~ Beta(1, 1) is uniform, so the smaller of x and 1 - x has a mean of 1/4.
+        assert weights[weights > 0].mean() == pytest.approx(0.25, abs=0.02)
+    assert (draws[0] != draws[1]).mean() > 0.3

@@ -94,3 +94,35 @@ def test_two_devices_train_as_one(tiny_data, tiny_config, tiny_shards, tmp_path)
     scores = [c for c in crops[0] if c.startswith("s") and c[1:].isdigit()]
     assert crops[0].drop(columns=scores).equals(crops[1].drop(columns=scores))
     np.testing.assert_allclose(crops[0][scores], crops[1][scores], atol=1e-3)
+
+
+def test_two_devices_train_in_parts_with_mixes_and_an_average(
+    tiny_data, tiny_config, tiny_shards, tmp_path
+):
+    """Synchronised batch normalisation and dropout in every part; one clipped update a step."""
+    save_config(tiny_config, tmp_path / "tiny.yaml")
+    options = {
+        "training.epochs": 1,
+        "training.logical_cpus": 2,
+        "training.accumulation_steps": 2,
+        "training.ema": 0.9,
+        "training.gradient_clip_norm": 1,
+        "training.precision": "mixed_bfloat16",
+        "augment.feature_mixup": 0.5,
+    }
+    result = subprocess.run(
+        [
+            *(sys.executable, ROOT / "scripts" / "train.py"),
+            *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
+            *("--run", tmp_path / "run"),
+            *(f"--set={key}={value}" for key, value in options.items()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "2 x CPU" in result.stdout
+    history = pd.read_csv(tmp_path / "run" / "fold0" / "history.csv")
+    assert len(history) == 1
+    assert np.isfinite(history.to_numpy(float)).all()
