@@ -58,3 +58,16 @@ def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> No
 def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--set prediction.key=value`, for `RunFolder.open`."""
     add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
+
+
+def read_folds(text: str, folds: int) -> list[int]:
+    """The folds that `--fold K` or `--fold all` means, of so many.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text == "all":
+        return list(range(folds))
+    if not text.isdecimal():
+        raise InputError(f"--fold takes a number or `all`. Received: {text!r}.")
+    return [int(text)]

@@ -10,9 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_config_arguments, run_main
+from rfcx_tf.cli import add_config_arguments, read_folds, run_main
 from rfcx_tf.config import load_config
-from rfcx_tf.errors import InputError
 
 
 def main() -> int:
@@ -28,7 +27,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
-    folds = _folds(arguments.fold, config.training.folds)
+    folds = read_folds(arguments.fold, config.training.folds)
     from rfcx_tf.training.run import train_run
 
     summaries = train_run(
@@ -49,14 +48,6 @@ def main() -> int:
             print(f"  {text}", file=sys.stderr)
         return 1
     return 0
-
-
-def _folds(text: str, folds: int) -> list[int]:
-    if text == "all":
-        return list(range(folds))
-    if not text.isdigit():
-        raise InputError(f"--fold takes a number or `all`. Received: {text!r}.")
-    return [int(text)]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -77,7 +78,7 @@ def train_fold(
         )
         classifier = CropClassifier(detector, config)
         compile_classifier(classifier, config.training, replicas)
-        classifier.build((None, config.crop_frames, config.frontend.n_mels))
+        classifier.build((None, config.crop_frames, config.frontend.bands))
         classifier.optimizer.build(classifier.trainable_variables)
     state = RunState(folder, config.training)
     epochs_done = state.restore(classifier)
@@ -92,8 +93,11 @@ def train_fold(
             tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
             begin = f", going on after epoch {epochs_done}" if epochs_done else ""
             print(f"Fold {fold}: {tp} TP and {fp} FP crops, {len(held_out)} held out{begin}.")
-            pipeline, both = measure_speed(classifier, dataset, config.training.batch_size)
-            print(f"Input pipeline alone {pipeline:.0f}, training {both:.0f} examples/s.")
+            speed = measure_speed(classifier, dataset, config.training.batch_size)
+            print(
+                f"Examples/s: input pipeline alone {speed.pipeline:.0f}, training step alone "
+                f"{speed.step:.0f}, both together {speed.both:.0f}."
+            )
         classifier.fit(
             dataset,
             initial_epoch=epochs_done,
@@ -158,15 +162,21 @@ def _callbacks(
     return callbacks
 
 
-def measure_speed(
-    classifier: CropClassifier, dataset: tf.data.Dataset, batch_size: int
-) -> tuple[float, float]:
-    """Examples per second of the input pipeline alone and of training with it.
+class Speed(NamedTuple):
+    """Examples per second: of the input pipeline, of the training step, of both together."""
 
-    The few steps that this takes are undone.
+    pipeline: float
+    step: float
+    both: float
+
+
+def measure_speed(classifier: CropClassifier, dataset: tf.data.Dataset, batch_size: int) -> Speed:
+    """What bounds training: a few batches drawn, a few steps on one batch, a few of both.
+
+    The steps are undone.
     """
     batches = iter(dataset)
-    next(batches)
+    one_batch = next(batches)
     began = time.perf_counter()
     for _ in range(_TIMED_BATCHES):
         next(batches)
@@ -174,17 +184,22 @@ def measure_speed(
     del batches
     variables = [*classifier.variables, *classifier.optimizer.variables]
     before = [np.array(variable) for variable in variables]
-    ended_at: list[float] = []
-    clock = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ended_at.append(time.perf_counter())
-    )
-    # The first batch compiles.
-    steps = dataset.take(1 + _TIMED_BATCHES)
-    classifier.fit(steps, callbacks=[clock], shuffle=False, verbose=0)
-    training = _TIMED_BATCHES * batch_size / (ended_at[-1] - ended_at[0])
+
+    def examples_per_s(batches: tf.data.Dataset) -> float:
+        ended_at: list[float] = []
+        clock = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: ended_at.append(time.perf_counter())
+        )
+        # The first batch compiles.
+        steps = batches.take(1 + _TIMED_BATCHES)
+        classifier.fit(steps, callbacks=[clock], shuffle=False, verbose=0)
+        return _TIMED_BATCHES * batch_size / (ended_at[-1] - ended_at[0])
+
+    step = examples_per_s(tf.data.Dataset.from_tensors(one_batch).repeat())
+    both = examples_per_s(dataset)
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
-    return pipeline, training
+    return Speed(pipeline, step, both)
 
 
 def _save_crops(

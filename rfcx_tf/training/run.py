@@ -46,14 +46,7 @@ def train_run(
     """
     reader = ShardReader(tfrecords)
     check_shards_fit(reader.manifest, config, Path(tfrecords))
-    wrong = [fold for fold in folds if not 0 <= fold < config.training.folds]
-    if wrong:
-        raise InputError(
-            f"A fold must lie between 0 and {config.training.folds - 1} (training.folds). "
-            f"Received: {wrong[0]}."
-        )
-    for fold in folds:
-        check_recordings_are_there(reader.manifest, fold, data_dir)
+    check_folds(reader.manifest, folds, data_dir)
     run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync
@@ -103,18 +96,26 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
         )
 
 
-def check_recordings_are_there(manifest: Manifest, fold: int, data_dir: Path | None) -> None:
-    """Refuses, before hours of training, a fold whose recordings could not be predicted.
+def check_folds(manifest: Manifest, folds: list[int], data_dir: Path | None) -> None:
+    """Refuses, before hours of training, folds that cannot be held out and predicted.
 
     Raises:
-        InputError: if none of them is where the manifest or `data_dir` says.
+        InputError: if a fold does not exist, or none of its recordings is where the manifest
+            or `data_dir` says.
     """
-    sources = manifest.audio_sources(fold, data_dir)
-    if sources and not any(source.path.exists() for source in sources.values()):
+    wrong = [fold for fold in folds if not 0 <= fold < manifest.folds]
+    if wrong:
         raise InputError(
-            f"Training predicts the held-out recordings. None of the {len(sources)} of fold "
-            f"{fold} is in {data_dir or manifest.data_dir}. Say with --data where they are."
+            f"A fold must lie between 0 and {manifest.folds - 1} (training.folds). "
+            f"Received: {wrong[0]}."
         )
+    for fold in folds:
+        sources = manifest.audio_sources(fold, data_dir)
+        if sources and not any(source.path.exists() for source in sources.values()):
+            raise InputError(
+                f"Held-out recordings are predicted. None of the {len(sources)} of fold {fold} "
+                f"is in {data_dir or manifest.data_dir}. Say with --data where they are."
+            )
 
 
 def join_out_of_fold(run: RunFolder) -> None:

@@ -15,9 +15,14 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.config import Config, TrainingConfig, save_config
+from rfcx_tf.data.annotations import read_kaggle_folder
+from rfcx_tf.data.audio import read_audio
+from rfcx_tf.data.shards import make_shards
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training.callbacks import RunState, TrainingDiverged
 from rfcx_tf.training.run import train_run
@@ -199,10 +204,50 @@ def test_a_finished_fold_is_not_trained_again(reference, tiny_config, tiny_shard
     assert train(config, tiny_shards, path) == [summary]
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains(precision, tiny_config, tiny_shards, tmp_path):
+def test_two_channels_from_sound_to_an_exported_model(tiny_data, tiny_config, tmp_path):
+    """Shards, training with pictures and whole recordings, prediction and export."""
+    config = changed(
+        small(
+            tiny_config,
+            epochs=1,
+            steps_per_epoch=2,
+            pictures_every_epochs=1,
+            recording_validation=True,
+        ),
+        frontend={"compression": "pcen_log"},
+        model={"frequency_coordinate": True},
+        augment={"tp_mixup": 0.5, "gain_sd": 0.2, "noise_sd": 0.1, "frequency_masks": 1},
+    )
+    shards = tmp_path / "shards"
+    make_shards(read_kaggle_folder(tiny_data), config, tiny_data, shards, progress=False)
+    train(config, shards, tmp_path / "run")
+    assert np.isfinite(history_of(tmp_path / "run").to_numpy(float)).all()
+    folder = tmp_path / "run" / "fold0"
+    assert tf.io.decode_png((folder / "validation.png").read_bytes()).shape[0] > 0
+    predicted = pd.read_csv(folder / "oof_scores.csv", index_col="recording_id")
+
+    model = load_recording_model(RunFolder.open(tmp_path / "run"), [0])
+    served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "exported")))
+    name = predicted.index[0]
+    waveform = read_audio(tiny_data / "train" / f"{name}.flac", 8000)[None]
+    scores = served.signatures["serving_default"](waveform=tf.constant(waveform))["scores"]
+    np.testing.assert_allclose(scores[0], predicted.loc[name], atol=1e-5)
+    spectrogram = model.spectrogram(waveform)
+    assert spectrogram.shape == (1, 376, 64)
+    again = served.signatures["spectrogram"](spectrogram=spectrogram)["scores"]
+    np.testing.assert_allclose(again, scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "parts", "mixup"),
+    [("mixed_bfloat16", 1, 0), ("mixed_float16", 1, 0), ("mixed_float16", 2, 0.5)],
+)
+def test_mixed_precision_trains(precision, parts, mixup, tiny_config, tiny_shards, tmp_path):
     """With the average, which Keras keeps inside the loss-scaling optimiser for float16."""
-    config = small(tiny_config, epochs=1, precision=precision, ema=0.9)
+    config = changed(
+        small(tiny_config, epochs=1, precision=precision, ema=0.9, accumulation_steps=parts),
+        augment={"feature_mixup": mixup},
+    )
     train(config, tiny_shards, tmp_path / "run")
     history = history_of(tmp_path / "run")
     assert np.isfinite(history.to_numpy()).all()
@@ -304,10 +349,20 @@ def test_the_saved_weights_are_the_moving_average(
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, tmp_path):
-    """SIGKILL in the middle of an epoch; with a moving average and a cosine schedule."""
+    """SIGKILL in the middle of an epoch; with all that draws or remembers something.
+
+    That is dropout, mixes of features, a moving average and a cosine schedule, in two parts.
+    """
     config = changed(
         tiny_config,
-        training={"epochs": 3, "steps_per_epoch": 15, "ema": 0.9, "warmup_epochs": 0.5},
+        training={
+            "epochs": 3,
+            "steps_per_epoch": 15,
+            "accumulation_steps": 2,
+            "ema": 0.9,
+            "warmup_epochs": 0.5,
+        },
+        augment={"feature_mixup": 0.5},
     )
     save_config(config, tmp_path / "tiny.yaml")
 

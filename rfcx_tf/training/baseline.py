@@ -1,0 +1,243 @@
+"""Logistic regression on pooled spectrogram statistics: what every network has to beat.
+
+It hears what a network hears: the recipe's front end, crops, labels and label weights, with
+the same folds held out. What it lacks is any notion of a call's shape in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from rfcx_tf.config import Config, HeadConfig
+from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.dataset import validation_dataset
+from rfcx_tf.data.records import ShardReader
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.predict import Predictions, predict_recordings
+from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.model.losses import label_weights
+from rfcx_tf.training.run import check_folds, check_shards_fit
+
+_MAX_ITERATIONS = 5000
+
+
+@dataclass(frozen=True)
+class PooledCrops:
+    """Statistics and labels of centred crops, a row a crop.
+
+    Attributes:
+        rows: int64 [crops], row numbers in the index of the shards.
+        folds: int64 [crops], fold of each crop's recording.
+        statistics: float32 [crops, 3 * bands].
+        target: float32 [crops, classes], 1 where the class is present.
+        weights: float32 [crops, classes], weight of every label in the loss; 0 where it counts
+            for nothing.
+    """
+
+    rows: np.ndarray
+    folds: np.ndarray
+    statistics: np.ndarray
+    target: np.ndarray
+    weights: np.ndarray
+
+
+def pooled_statistics(windows) -> tf.Tensor:
+    """Mean, standard deviation and maximum over time of every band, in this order.
+
+    Args:
+        windows: spectrograms float32 [..., frames, bands].
+
+    Returns:
+        float32 [..., 3 * bands].
+    """
+    mean = tf.reduce_mean(windows, axis=-2)
+    deviation = tf.math.reduce_std(windows, axis=-2)
+    return tf.concat([mean, deviation, tf.reduce_max(windows, axis=-2)], axis=-1)
+
+
+def pool_crops(reader: ShardReader, config: Config) -> PooledCrops:
+    """Reads every TP and FP crop of the shards once."""
+    rows = reader.rows(list(range(config.training.folds)), "tp", "fp")
+    if len(rows) == 0:
+        raise InputError(f"A baseline needs TP or FP crops. {reader.folder} has none.")
+    # Labels of the whole crop, since the whole crop is pooled: those of a shared head.
+    model = config.model.model_copy(update={"head": HeadConfig()})
+    batches = validation_dataset(reader, config.model_copy(update={"model": model}), rows).map(
+        lambda batch: (pooled_statistics(batch["spectrogram"]), batch["target"], batch["known"])
+    )
+    statistics, target, known = (
+        np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True)
+    )
+    weights = keras.ops.convert_to_numpy(label_weights(target, known, config.loss))
+    folds = reader.index["fold"].to_numpy()[rows]
+    return PooledCrops(rows, folds, statistics, target, weights)
+
+
+class BaselineModel:
+    """One logistic regression a class; goes where `predict_recordings` takes a RecordingModel.
+
+    Attributes:
+        config: the recipe.
+        classes: the species, in the order of the scores.
+        rows: int64 [crops], row numbers in the index of the shards that it was fitted on.
+        fitted: bool [classes]; False where there was nothing to tell apart: no positives, or
+            nothing but positives.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        classes: list[SpeciesClass],
+        rows: np.ndarray,
+        scaler: StandardScaler,
+        regressions: list[LogisticRegression | None],
+    ):
+        """Takes a fitted scaler, and a fitted regression or None for every class."""
+        self.config = config
+        self.classes = classes
+        self.rows = rows
+        self.fitted = np.array([r is not None for r in regressions])
+        self._front_end = FrontEnd(config.frontend)
+        self._scaler = scaler
+        nothing = np.zeros(len(scaler.mean_))
+        # float64: in float32 the scores of loud recordings would all round to 1.
+        self._coefficients = np.stack(
+            [nothing if r is None else r.coef_[0] for r in regressions], axis=1
+        )
+        self._intercepts = np.array([0.0 if r is None else r.intercept_[0] for r in regressions])
+
+    def probability(self, statistics) -> tf.Tensor:
+        """Statistics [..., 3 * bands] -> float64 [..., classes]; 0 for classes not fitted."""
+        standardised = (tf.cast(statistics, tf.float64) - self._scaler.mean_) / self._scaler.scale_
+        logits = tf.tensordot(standardised, self._coefficients, axes=1) + self._intercepts
+        return tf.sigmoid(logits) * self.fitted.astype(np.float64)
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Scores of whole recordings: the maximum over windows that are half a crop apart.
+
+        Args:
+            waveform: float32 [batch, samples] at the recipe's sample rate. One shorter than a
+                crop gets silence behind it.
+
+        Returns:
+            scores: float64 [batch, classes], in [0, 1].
+        """
+        length = self.config.crop_frames
+        # With centred frames, n - 1 hops of sound give n frames.
+        shortest = (length - 1) * self.config.frontend.hop_length
+        missing = tf.maximum(0, shortest - tf.shape(waveform)[1])
+        spectrogram = self._front_end(tf.pad(waveform, [[0, 0], [0, missing]]))
+        windows = tf.signal.frame(spectrogram, length, max(1, length // 2), axis=1)
+        # What is left over at the end is heard in a window that ends with the recording.
+        windows = tf.concat([windows, spectrogram[:, tf.newaxis, -length:]], axis=1)
+        probability = self.probability(pooled_statistics(windows))
+        return {"scores": tf.reduce_max(probability, axis=1)}
+
+
+def fit_baseline(
+    crops: PooledCrops,
+    classes: list[SpeciesClass],
+    config: Config,
+    held_out: int,
+    c: float,
+) -> BaselineModel:
+    """Fits one regression a class on the crops of all folds but one.
+
+    Args:
+        crops: of all folds.
+        classes: the species, in the order of the labels.
+        config: the recipe.
+        held_out: the fold to leave out.
+        c: inverse strength of the L2 regularisation, scikit-learn's C.
+
+    Raises:
+        InputError: if the other folds have no crop.
+    """
+    others = crops.folds != held_out
+    if not others.any():
+        raise InputError(
+            f"A fold needs crops to train on. Held out fold {held_out}, the others have none. "
+            "Lower training.folds or add recordings."
+        )
+    scaler = StandardScaler().fit(crops.statistics[others].astype(np.float64))
+    statistics = scaler.transform(crops.statistics[others].astype(np.float64))
+    labels = zip(crops.target[others].T, crops.weights[others].T, strict=True)
+    # The products are so small that several threads only wait for each other, on a busy
+    # machine more than ten times as long as one takes.
+    with threadpool_limits(1, "blas"):
+        regressions = [_fit_class(statistics, *label, c) for label in labels]
+    return BaselineModel(config, classes, crops.rows[others], scaler, regressions)
+
+
+def _fit_class(
+    statistics: np.ndarray, target: np.ndarray, weights: np.ndarray, c: float
+) -> LogisticRegression | None:
+    counts = weights > 0
+    present = target[counts] > 0
+    if present.all() or not present.any():
+        return None
+    regression = LogisticRegression(C=c, class_weight="balanced", max_iter=_MAX_ITERATIONS)
+    return regression.fit(statistics[counts], present, sample_weight=weights[counts])
+
+
+def cross_validate(
+    config: Config,
+    tfrecords: str | Path,
+    folds: list[int],
+    *,
+    c: float,
+    data_dir: Path | None = None,
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> Predictions:
+    """Scores the recordings of each fold by the baseline of the other folds.
+
+    Args:
+        config: the recipe.
+        tfrecords: folder of shards.
+        folds: which folds to hold out, one after another.
+        c: inverse strength of the L2 regularisation, scikit-learn's C.
+        data_dir: where the recordings are, if not where the shards were made from.
+        progress: whether to show progress bars.
+        report: takes a line at a time.
+
+    Returns:
+        The out-of-fold scores, and the recordings that could not be read.
+
+    Raises:
+        InputError: if the shards do not fit the recipe, a fold does not exist or has nothing
+            to train on, its recordings are not there, or `c` is not a positive number.
+    """
+    if not (math.isfinite(c) and c > 0):
+        raise InputError(f"C must be a positive number. Received: {c:g}.")
+    reader = ShardReader(tfrecords)
+    manifest = reader.manifest
+    check_shards_fit(manifest, config, Path(tfrecords))
+    check_folds(manifest, folds, data_dir)
+    report(f"Pooling the crops of {reader.folder}.")
+    crops = pool_crops(reader, config)
+    tables, failed = [], []
+    for fold in folds:
+        model = fit_baseline(crops, manifest.classes, config, fold, c)
+        left_out = [x.name for x, fit in zip(model.classes, model.fitted, strict=True) if not fit]
+        zero = f"; scored 0: {', '.join(left_out)}" if left_out else ""
+        report(
+            f"Fold {fold}: fitted {model.fitted.sum()} of {len(model.classes)} classes on "
+            f"{len(model.rows)} crops{zero}."
+        )
+        sources = manifest.audio_sources(fold, data_dir)
+        predictions = predict_recordings([model], sources, progress=progress)
+        tables.append(predictions.scores)
+        failed += predictions.failed
+    return Predictions(pd.concat(tables, ignore_index=True), failed)
