@@ -7,8 +7,10 @@ by pair. Each training is a process of its own; what is finished is not done aga
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ import pandas as pd
 import pydantic
 import yaml
 
-from rfcx_tf.config import Config, load_config, save_config
+from rfcx_tf.config import Config, PredictionConfig, load_config, save_config
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
 from rfcx_tf.inference.evaluation import evaluate_scores
@@ -113,8 +115,9 @@ def run_trials(
     """
     rows = []
     for number, trial in enumerate(trials, start=1):
-        run_dir = out_dir / "runs" / f"{trial.variant}-seed{trial.seed}"
+        run_dir = _run_dir(trial, out_dir)
         if not (run_dir / f"fold{trial.fold}" / "done.json").exists():
+            _reuse_weights(trial, trials[: number - 1], out_dir)
             _train(trial, run_dir, data_dir, out_dir)
         row = _score(trial, run_dir, truth)
         rows.append(row)
@@ -127,6 +130,35 @@ def run_trials(
             table.to_csv(temporary, index=False)
         atomic_write_text(out_dir / "summary.md", format_summary(summarise(table)))
     return table
+
+
+def _run_dir(trial: Trial, out_dir: Path) -> Path:
+    return out_dir / "runs" / f"{trial.variant}-seed{trial.seed}"
+
+
+def _reuse_weights(trial: Trial, finished: list[Trial], out_dir: Path) -> None:
+    """Copies a finished training that differs in nothing but how it predicts, if there is one.
+
+    The trial then goes on with it as with an interrupted one, and only predicts.
+    """
+
+    def training(one: Trial) -> tuple:
+        return one.fold, one.config.model_copy(update={"prediction": PredictionConfig()})
+
+    run_dir, fold = _run_dir(trial, out_dir), f"fold{trial.fold}"
+    alike = [other for other in finished if training(other) == training(trial)]
+    if not alike or (run_dir / fold).exists():
+        return
+    source = _run_dir(alike[0], out_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_file(run_dir / "config.yaml") as temporary:
+        save_config(trial.config, temporary)
+    with atomic_file(run_dir / "run.json") as temporary:
+        shutil.copy(source / "run.json", temporary)
+    results = shutil.ignore_patterns("done.json", "oof_*.csv", "logs")
+    with tempfile.TemporaryDirectory(dir=run_dir) as temporary_dir:
+        copy = shutil.copytree(source / fold, Path(temporary_dir) / fold, ignore=results)
+        copy.rename(run_dir / fold)
 
 
 def _train(trial: Trial, run_dir: Path, data_dir: Path, out_dir: Path) -> None:

@@ -61,11 +61,17 @@ def test_an_unknown_key_in_the_plan_is_one_line(tmp_path, tiny_config):
 
 
 def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
-    trials = experiment.list_trials(experiment.read_plan(plan_file(tmp_path, tiny_config)))
+    variants = {
+        "base": [],
+        "tp_only": ["dataset.tp_fraction=1.0"],
+        "smoothed": ["prediction.running_mean_s=2.0"],
+    }
+    path = plan_file(tmp_path, tiny_config, variants=variants)
+    trials = experiment.list_trials(experiment.read_plan(path))
     truth = read_truth(tiny_data / "train_truth.csv")
     out = tmp_path / "out"
     table = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
-    assert table["variant"].tolist() == ["base", "tp_only"]
+    assert table["variant"].tolist() == sorted(variants)
     assert table["lwlrap"].between(0, 1).all()
     done = out / "runs" / "base-seed0" / "fold0" / "done.json"
     written = done.stat().st_mtime_ns
@@ -73,11 +79,29 @@ def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
     assert done.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(table, again)
     experiment.log_hparams(table, trials, out)
-    assert len(list((out / "hparams").glob("*/events*"))) == 2
+    assert len(list((out / "hparams").glob("*/events*"))) == 3
+    # A variant that only predicts otherwise takes the weights of the first.
+    names = ("detector.weights.h5", "history.csv", "oof_scores.csv")
+    first, smoothed = (
+        [(out / "runs" / f"{name}-seed0" / "fold0" / file).read_bytes() for file in names]
+        for name in ("base", "smoothed")
+    )
+    assert smoothed[:2] == first[:2]
+    assert smoothed[2] != first[2]
+
+
+@pytest.mark.parametrize("name", ["frontend", "parts"])
+def test_every_variant_of_an_experiment_is_a_recipe_of_its_own(name):
+    path = Path(__file__).resolve().parents[2] / "configs" / "experiments" / f"{name}.yaml"
+    trials = experiment.list_trials(experiment.read_plan(path))
+    one_of_each = [t for t in trials if (t.seed, t.fold) == (0, 0)]
+    configs = [trial.config.model_dump_json() for trial in one_of_each]
+    assert len(set(configs)) == len(configs), "two variants are the same"
 
 
 def test_the_front_end_experiment_compares_what_its_variants_are_called():
     path = Path(__file__).resolve().parents[2] / "configs" / "experiments" / "frontend.yaml"
     for trial in experiment.list_trials(experiment.read_plan(path)):
-        named = "log" if trial.variant == "log_mel" else "pcen"
+        kind, _, other = trial.variant.partition("_")
+        named = "pcen_log" if other == "and_log" else kind
         assert trial.config.frontend.compression == named
