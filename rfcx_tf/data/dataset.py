@@ -46,17 +46,20 @@ def training_dataset(
             "in these folds. Make them with crops.unlabelled_per_recording above 0."
         )
 
-    def read(number):
-        def draw(n):
-            row, partner = sampler.draw(int(n))
+    def read(numbers):
+        def crops_of(number: int) -> list[bytes]:
+            row, partner = sampler.draw(number)
             crops = [reader[row], reader[partner]]
             if config.augment.background > 0:
-                crops.append(reader[sampler.draw_background(int(n), unlabelled)])
-            return np.array(crops, dtype=object)
+                crops.append(reader[sampler.draw_background(number, unlabelled)])
+            return crops
 
-        crops = tf.numpy_function(draw, [number], tf.string)
-        crops.set_shape([None])
-        return number, crops
+        def draw(numbers):
+            return np.array([crops_of(int(n)) for n in numbers], dtype=object)
+
+        crops = tf.numpy_function(draw, [numbers], tf.string)
+        crops.set_shape([None, None])
+        return numbers, crops
 
     def make(number, crops):
         # A draw number can pass 2**31, a seed is two int32.
@@ -65,10 +68,11 @@ def training_dataset(
         key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
         return _training_example(crops, key, config, geometry)
 
-    numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64)
-    dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batch = config.training.batch_size
+    # Many draws in one call, since every call of Python costs as much as several draws.
+    numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64).batch(batch)
+    dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
+    dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 

@@ -102,6 +102,6 @@ def test_every_variant_of_an_experiment_is_a_recipe_of_its_own(name):
 def test_the_front_end_experiment_compares_what_its_variants_are_called():
     path = Path(__file__).resolve().parents[2] / "configs" / "experiments" / "frontend.yaml"
     for trial in experiment.list_trials(experiment.read_plan(path)):
-        kind, _, other = trial.variant.partition("_")
-        named = "pcen_log" if other == "and_log" else kind
+        kind, _, rest = trial.variant.partition("_")
+        named = "pcen_log" if rest == "and_log" else kind
         assert trial.config.frontend.compression == named
