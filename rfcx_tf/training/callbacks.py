@@ -164,6 +164,19 @@ class RunState(keras.callbacks.Callback):
         self.ended = stop or epoch + 1 == config.epochs
         self._save()
 
+    def describe_checkpoint(self) -> str:
+        """Which epoch's weights were kept, by which monitor, and what that means."""
+        name, epoch = self._config.monitor, len(self.history) - self._epochs_since_best()
+        if name == "last":
+            return (
+                f"epoch {epoch}, the last (training.monitor: last): nothing was chosen by the "
+                "held-out fold, so its scores are not flattered"
+            )
+        return (
+            f"epoch {epoch}, best by {name} ({self.history[epoch - 1][name]:.4f}) on the held-out "
+            "fold, whose own scores are a little flattered by that"
+        )
+
     def _epochs_since_best(self) -> int:
         """Epochs since the monitor was at its best; 0 if that is now, or none is named."""
         name = self._config.monitor

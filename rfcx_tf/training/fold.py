@@ -107,6 +107,8 @@ def train_fold(
             shuffle=False,  # drawn evenly already
             verbose="auto" if verbose else 0,
         )
+    if verbose:
+        print(f"Weights of {state.describe_checkpoint()}.")
     detector.load_weights(state.detector_weights)
     monitors.set_model(classifier)
     figures = monitors.validate()
@@ -119,6 +121,7 @@ def train_fold(
         "devices": describe_devices(strategy),
         "precision": keras.mixed_precision.global_policy().name,
         "epochs": len(state.history),
+        "checkpoint": state.describe_checkpoint(),
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "crops_trained_on": len(trained_on),
         "recordings_predicted": len(predictions.scores),

@@ -464,6 +464,7 @@ def test_plateau_and_early_stopping_by_hand(tmp_path):
     assert [row["learning_rate"] for row in state.history] == RATES
     best = [number for number, row in enumerate(state.history, 1) if row["saved"]]
     assert best == [1, 2, 5]
+    assert state.describe_checkpoint().startswith("epoch 5, best by val_log_loss (0.7000)")
     assert model.stop_training
     assert state.ended
     assert json.loads((tmp_path / "state.json").read_text())["ended"]
@@ -501,6 +502,7 @@ def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
     state, _ = epochs(tmp_path, config, [1.0, 2.0, 3.0])
     assert [row["saved"] for row in state.history] == [True, True, True]
     assert state.ended
+    assert state.describe_checkpoint().startswith("epoch 3, the last")
 
 
 def test_dropout_masks_depend_on_the_epoch_alone(tmp_path):
