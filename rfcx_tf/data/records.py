@@ -44,7 +44,7 @@ class Crop:
     """A stored piece of a recording's spectrogram: a training crop with its margins.
 
     Attributes:
-        spectrogram: float16 [frames, mels].
+        spectrogram: float16 [frames, bands].
         recording_id: the recording it was cut from.
         fold: cross-validation fold of that recording.
         kind: `tp`, `fp`, or `unlabelled`: the kind of row it was cut for.
@@ -154,7 +154,7 @@ def parse_crop(serialized) -> dict:
     """The bytes of one example as a dict of tensors, inside or outside a tf.data graph.
 
     Returns:
-        spectrogram float32 [frames, mels]; kind, recording_id string; species_id, songtype_id,
+        spectrogram float32 [frames, bands]; kind, recording_id string; species_id, songtype_id,
         fold, start_frame int64; box float32 [4] (t_min, t_max, f_min, f_max); box_times_s
         float32 [boxes, 2]; box_classes, box_present int64 [boxes].
     """

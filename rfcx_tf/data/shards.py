@@ -177,7 +177,7 @@ def _receipt_path(out_dir: Path, plan: _Plan) -> Path:
 
 
 def _recording_transform(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """A traced function from a waveform [samples] to a spectrogram [frames, mels]."""
+    """A traced function from a waveform [samples] to a spectrogram [frames, bands]."""
     import tensorflow as tf
 
     from rfcx_tf.model.frontend import FrontEnd

@@ -31,7 +31,7 @@ class RecordingModel(tf.Module):
         self._detectors = detectors
 
     def spectrogram(self, waveform):
-        """[batch, samples] -> [batch, frames, mels], for waveforms of any length.
+        """[batch, samples] -> [batch, frames, bands], for waveforms of any length.
 
         A waveform shorter than one window gets silence behind it.
         """
@@ -46,7 +46,7 @@ class RecordingModel(tf.Module):
         return self._front_end(tf.pad(waveform, [[0, 0], [0, missing]]))
 
     def scores(self, spectrogram) -> dict[str, tf.Tensor]:
-        """Scores of spectrograms [batch, frames, mels].
+        """Scores of spectrograms [batch, frames, bands].
 
         Returns:
             scores [batch, classes]: the maximum over time of the window scores (after the

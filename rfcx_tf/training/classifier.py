@@ -17,7 +17,7 @@ _MIX_WEIGHTS = 4096
 class CropClassifier(keras.Model):
     """Wraps a detector for `fit`.
 
-    Input is a spectrogram [batch, frames, mels]; labels are a dict of `target` and `known`
+    Input is a spectrogram [batch, frames, bands]; labels are a dict of `target` and `known`
     [batch, classes]. The logit of a crop is the largest of its windows'.
 
     With `augment.feature_mixup`, training mixes what enters the layer `dropout`, the features
@@ -57,7 +57,7 @@ class CropClassifier(keras.Model):
         """Logits of crops.
 
         Args:
-            spectrogram: [batch, frames, mels].
+            spectrogram: [batch, frames, bands].
             training: whether batch statistics, dropout and mixes are on.
 
         Returns:

@@ -100,8 +100,10 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
         begin_s = float(crop["start_frame"]) * frame_s
         end_s = begin_s + len(spectrogram) * frame_s
         bands = len(band_hz)
+        if config.frontend.compression == "pcen":
+            spectrogram = np.log1p(spectrogram)
         axis.imshow(
-            np.log1p(spectrogram.T - spectrogram.min()),
+            spectrogram.T,
             origin="lower",
             aspect="auto",
             cmap="magma",

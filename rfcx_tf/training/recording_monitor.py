@@ -87,13 +87,13 @@ class RecordingMonitor(keras.callbacks.Callback):
             logs["val_recording_lwlrap"] = float("nan")
             return
         if self._score is None:
-            mels = next(iter(self._spectrograms.values())).shape[1]
+            bands = next(iter(self._spectrograms.values())).shape[1]
 
             def score(spectrogram):
                 logits = self.model.detector(spectrogram, training=False)
                 return tf.reduce_max(logits, axis=1)[0]
 
-            self._score = tf.function(score, [tf.TensorSpec([1, None, mels], tf.float32)])
+            self._score = tf.function(score, [tf.TensorSpec([1, None, bands], tf.float32)])
         scores = [
             self._score(spectrogram[None].astype(np.float32)).numpy()
             for spectrogram in self._spectrograms.values()
