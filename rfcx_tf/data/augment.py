@@ -2,14 +2,15 @@
 
 An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
 those of the front end), target [classes] and known [classes] float32, box_frames [2] float32
-(begin and end, in frames of the spectrogram, of the box that the crop was cut for). A class
-is *present* where known and target are 1, *absent* where known is 1 and target 0, *unknown*
-where known is 0.
+(begin and end, in frames of the spectrogram, of the box that the crop was cut for), box_bands
+[2] float32 (its lowest and highest mel band). A class is *present* where known and target are
+1, *absent* where known is 1 and target 0, *unknown* where known is 0.
 
 Every function is pure: what is random comes in as an argument (a number drawn by the caller)
 or as a stateless seed (int32 [2]), so the same call gives the same example, inside a tf.data
 graph or outside. The operations are those of the write-up: shift, flip in time, mixup,
-cut-and-paste; and gain and masks beside them.
+cut-and-paste; and beside them gain, equaliser, changes of pitch and speed, background, noise,
+clicks and masks.
 """
 
 from __future__ import annotations
@@ -165,8 +166,8 @@ def change_gain(example: dict, log_gain, compression: str) -> dict:
     """Makes a crop louder or quieter by a factor exp(log_gain). Labels stay.
 
     The factor applies to the values of a PCEN spectrogram, which hardly depend on the gain of
-    the recording, and to the magnitudes under a `log` one; with `pcen_log`, to each channel as
-    to its own kind.
+    the recording, and to what the logarithm is taken of (magnitudes or powers) under a `log`
+    one; with `pcen_log`, to each channel as to its own kind.
 
     Args:
         example: the example.

@@ -242,18 +242,19 @@ def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tupl
     stored = parse_crop(serialized)
     is_tp = stored["kind"] == "tp"
     options, frame_s = config.augment, config.frontend.frame_s
+    rate = None
     box_frames = (stored["box"][1] - stored["box"][0]) / frame_s
+    if options.stretch > 0:
+        # As often slower as faster.
+        log_rate = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
+        rate = (1.0 + options.stretch) ** log_rate
+        box_frames /= rate
     # A call longer than the crop is learned from all of its parts.
     beyond_crop = tf.maximum(box_frames - config.crop_frames, 0.0) / 2.0
     tp_reach = options.tp_shift_s / frame_s + beyond_crop
     fp_reach = options.fp_shift_boxes * box_frames
     reach = tf.where(is_tp, tp_reach, fp_reach)
     shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
-    rate = None
-    if options.stretch > 0:
-        # As often slower as faster.
-        log_rate = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
-        rate = (1.0 + options.stretch) ** log_rate
     example = _cut(stored, shift, config, geometry, rate)
     if options.equalizer_sd > 0:
         curve = augment.equalizer_curve(

@@ -167,6 +167,8 @@ class RunState(keras.callbacks.Callback):
     def describe_checkpoint(self) -> str:
         """Which epoch's weights were kept, by which monitor, and what that means."""
         name, epoch = self._config.monitor, len(self.history) - self._epochs_since_best()
+        if name != "last" and math.isnan(self.history[epoch - 1][name]):
+            return f"epoch {epoch}, the last: {name} was never a number, so nothing was chosen"
         if name == "last":
             return (
                 f"epoch {epoch}, the last (training.monitor: last): nothing was chosen by the "

@@ -7,6 +7,7 @@ by pair. Each training is a process of its own; what is finished is not done aga
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pandas as pd
 import pydantic
 import yaml
 
-from rfcx_tf.config import Config, PredictionConfig, load_config, save_config
+from rfcx_tf.config import Config, PredictionConfig, differences, load_config, save_config
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
 from rfcx_tf.inference.evaluation import evaluate_scores
@@ -116,6 +117,7 @@ def run_trials(
     rows = []
     for number, trial in enumerate(trials, start=1):
         run_dir = _run_dir(trial, out_dir)
+        _check_recipe(trial, run_dir)
         if not (run_dir / f"fold{trial.fold}" / "done.json").exists():
             _reuse_weights(trial, trials[: number - 1], out_dir)
             _train(trial, run_dir, data_dir, out_dir)
@@ -136,6 +138,19 @@ def _run_dir(trial: Trial, out_dir: Path) -> Path:
     return out_dir / "runs" / f"{trial.variant}-seed{trial.seed}"
 
 
+def _check_recipe(trial: Trial, run_dir: Path) -> None:
+    """Refuses results of what a variant was called before the plan or its recipe changed."""
+    if not (run_dir / "run.json").exists():
+        return
+    changed = differences(RunFolder.open(run_dir).config.model_dump(), trial.config.model_dump())
+    if changed:
+        key, old, new = changed[0]
+        raise InputError(
+            f"An experiment goes on with the recipes that it began with. {run_dir}: {key} was "
+            f"{old}, is {new}. Name another --out, or delete that folder."
+        )
+
+
 def _reuse_weights(trial: Trial, finished: list[Trial], out_dir: Path) -> None:
     """Copies a finished training that differs in nothing but how it predicts, if there is one.
 
@@ -151,12 +166,14 @@ def _reuse_weights(trial: Trial, finished: list[Trial], out_dir: Path) -> None:
         return
     source = _run_dir(alike[0], out_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_file(run_dir / "config.yaml") as temporary:
-        save_config(trial.config, temporary)
-    with atomic_file(run_dir / "run.json") as temporary:
-        shutil.copy(source / "run.json", temporary)
+    if not (run_dir / "run.json").exists():
+        info = json.loads((source / "run.json").read_text(encoding="utf-8"))
+        info["command"] = f"weights of {source}"
+        with atomic_file(run_dir / "config.yaml") as temporary:
+            save_config(trial.config, temporary)
+        atomic_write_text(run_dir / "run.json", json.dumps(info, indent=1))
     results = shutil.ignore_patterns("done.json", "oof_*.csv", "logs")
-    with tempfile.TemporaryDirectory(dir=run_dir) as temporary_dir:
+    with tempfile.TemporaryDirectory(prefix=".", dir=run_dir) as temporary_dir:
         copy = shutil.copytree(source / fold, Path(temporary_dir) / fold, ignore=results)
         copy.rename(run_dir / fold)
 

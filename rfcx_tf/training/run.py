@@ -50,10 +50,17 @@ def train_run(
     run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync
-    if config.training.batch_size % replicas:
+    parts = config.training.accumulation_steps
+    if config.training.batch_size % (replicas * parts):
         raise InputError(
-            f"training.batch_size must be a multiple of the number of devices ({replicas}). "
+            "training.batch_size must be a multiple of the number of devices times "
+            f"training.accumulation_steps ({replicas} x {parts}). "
             f"Received: {config.training.batch_size}."
+        )
+    if config.training.xla and parts > 1 and replicas > 1:
+        raise InputError(
+            "training.xla with training.accumulation_steps above 1 works on one device only. "
+            f"Found: {replicas} devices. Turn one of them off."
         )
     precision = choose_precision(config.training)
     report(

@@ -279,6 +279,18 @@ OPERATIONS = {
     "mixup": lambda example: augment.mixup(
         example, augment.flip_time(example), augment.beta_weight(0.4, tf.constant([3, 4]))
     ),
+    "power_mixup": lambda example: augment.mixup(
+        example, augment.flip_time(example), tf.constant(0.7), power_of_log=2.0
+    ),
+    "lay_under": lambda example: augment.lay_under(
+        example, example["spectrogram"][::-1], tf.constant(0.7), 2.0
+    ),
+    "bands": lambda example: augment.shift_bands(
+        example | {"box_bands": tf.constant([1.0, 2.0])}, tf.constant(2)
+    ),
+    "equalizer": lambda example: augment.change_gain(
+        example, augment.equalizer_curve(MELS, 0.3, tf.constant([1, 3])), "log"
+    ),
     "gain": lambda example: augment.change_gain(example, 0.3, "log"),
     "gain_of_both": lambda example: augment.change_gain(example, 0.3, "pcen_log"),
     "noise": lambda example: augment.add_noise(example, 0.3, tf.constant([1, 3])),
