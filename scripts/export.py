@@ -1,6 +1,7 @@
-"""Exports a run as a SavedModel that takes waveforms.
+"""Exports a run, or several as one, as a SavedModel that takes waveforms.
 
 python scripts/export.py --run runs/rfcx --out exported/rfcx      -> exported/rfcx/1
+python scripts/export.py --run runs/a runs/b --weights weights.yaml --out exported/both
 """
 
 import argparse
@@ -16,18 +17,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", required=True, type=Path, help="run folder")
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
     parser.add_argument("--out", required=True, type=Path, help="folder of the model's versions")
+    parser.add_argument(
+        "--combine",
+        choices=("mean", "rank"),
+        default="mean",
+        help="of several runs, the mean of their scores or of their ranks in each recording",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of several runs: a number each, or a file of ensemble.py; default: equal",
+    )
     add_run_override_argument(parser)
     arguments = parser.parse_args()
-    from rfcx_tf.inference.recording_model import load_recording_model
+    from rfcx_tf.inference.ensemble import choose_weights, member_names
+    from rfcx_tf.inference.predict import open_runs
+    from rfcx_tf.inference.recording_model import EnsembleModel
     from rfcx_tf.run_folder import RunFolder
     from rfcx_tf.serving.export import export_saved_model
 
-    run = RunFolder.open(arguments.run, arguments.overrides)
-    version = export_saved_model(load_recording_model(run), arguments.out)
-    print(f"Exported fold(s) {', '.join(map(str, run.finished_folds))} of {arguments.run}.")
-    print(f"Wrote {version}: signatures serving_default (waveform) and spectrogram.")
+    weights = choose_weights(arguments.weights, arguments.run)
+    models = open_runs(arguments.run, arguments.overrides)
+    if len(models) == 1 and arguments.combine == "mean":
+        model = models[0]
+    else:
+        model = EnsembleModel(models, member_names(arguments.run), weights, arguments.combine)
+    version = export_saved_model(model, arguments.out)
+    for path in arguments.run:
+        folds = RunFolder.open(path).finished_folds
+        print(f"Exported fold(s) {', '.join(map(str, folds))} of {path}.")
+    if isinstance(model, EnsembleModel) and not model.one_front_end:
+        print(f"Wrote {version}: signature serving_default (waveform).")
+    else:
+        print(f"Wrote {version}: signatures serving_default (waveform) and spectrogram.")
     return 0
 
 

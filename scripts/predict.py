@@ -1,7 +1,8 @@
-"""Scores whole recordings with one run, or with several averaged.
+"""Scores whole recordings with one run, or with several combined.
 
     python scripts/predict.py --run runs/rfcx --audio DIR/test --out scores.csv \\
         --like DIR/sample_submission.csv
+    python scripts/predict.py --run runs/a runs/b --weights 0.7 0.3 --audio DIR --out scores.csv
 """
 
 import argparse
@@ -28,17 +29,31 @@ def main() -> int:
     parser.add_argument(
         "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
     )
+    parser.add_argument(
+        "--combine",
+        choices=("mean", "rank"),
+        default="mean",
+        help="of several runs, the mean of their scores or of their ranks in each recording",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of several runs: a number each, or a file of ensemble.py; default: equal",
+    )
     add_run_override_argument(parser)
     arguments = parser.parse_args()
     recordings = by_recording_id(find_recordings(arguments.audio))
+    from rfcx_tf.inference.ensemble import choose_weights
     from rfcx_tf.inference.predict import open_runs, predict_recordings
 
+    weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)
     # What could go wrong at the end is tried now, not after hours of work.
     check_writable(arguments.out)
     if arguments.like:
         order_like_submission(blank_scores(recordings, models[0].classes), arguments.like)
-    predictions = predict_recordings(models, recordings)
+    predictions = predict_recordings(models, recordings, weights=weights, rule=arguments.combine)
     scores = predictions.scores
     if arguments.like and not predictions.failed:
         scores = order_like_submission(scores, arguments.like)

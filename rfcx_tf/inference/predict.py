@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rfcx_tf.data.ahead import map_ahead
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.ensemble import check_classes, combine_scores
 from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
 from rfcx_tf.run_folder import RunFolder
 
@@ -38,9 +39,22 @@ class Predictions:
 class RecordingScorer:
     """Runs recording models over waveforms, traced once for all lengths."""
 
-    def __init__(self, models: list[RecordingModel]):
-        """Takes models of one class list; their scores are averaged."""
+    def __init__(
+        self,
+        models: list[RecordingModel],
+        weights: Sequence[float] | None = None,
+        rule: str = "mean",
+    ):
+        """Takes models of one class list and sample rate, which are combined.
+
+        Args:
+            models: the members of an ensemble, or a single model.
+            weights: of the models, with sum 1; None for equal ones.
+            rule: `mean` or `rank`, see `rfcx_tf.inference.ensemble`.
+        """
         self._models = models
+        self._weights = [1 / len(models)] * len(models) if weights is None else weights
+        self._rule = rule
         self.classes = models[0].classes
         self.sample_rate_hz = models[0].config.frontend.sample_rate_hz
         signature = [tf.TensorSpec([1, None], tf.float32)]
@@ -49,11 +63,13 @@ class RecordingScorer:
     def scores(self, waveform: np.ndarray) -> np.ndarray:
         """Scores [classes] of one waveform [samples]."""
         outputs = [function(waveform[None])["scores"][0] for function in self._functions]
-        return np.mean([output.numpy() for output in outputs], axis=0)
+        return combine_scores(outputs, self._weights, self._rule).numpy()
 
 
 def open_runs(paths: list[Path], overrides: Sequence[str] = ()) -> list[RecordingModel]:
-    """The recording models of runs that can be averaged.
+    """The recording models of runs that can be combined.
+
+    Their front ends may differ, except in the sample rate: all are given the same samples.
 
     Args:
         paths: run folders.
@@ -64,21 +80,15 @@ def open_runs(paths: list[Path], overrides: Sequence[str] = ()) -> list[Recordin
             classes or sample rate.
     """
     runs = [RunFolder.open(path, overrides) for path in paths]
+    check_classes(runs)
     first = runs[0]
     for run in runs[1:]:
-        for name, one, other in (
-            ("classes", first.info.classes, run.info.classes),
-            (
-                "frontend.sample_rate_hz",
-                first.config.frontend.sample_rate_hz,
-                run.config.frontend.sample_rate_hz,
-            ),
-        ):
-            if one != other:
-                raise InputError(
-                    f"Runs that are averaged must have the same {name}. {first.path} and "
-                    f"{run.path} differ. Predict with each by itself."
-                )
+        one, other = (r.config.frontend.sample_rate_hz for r in (first, run))
+        if one != other:
+            raise InputError(
+                f"Runs that are combined must have the same frontend.sample_rate_hz. {first.path} "
+                f"has {one}, {run.path} has {other}. Predict with each by itself."
+            )
     return [load_recording_model(run) for run in runs]
 
 
@@ -86,6 +96,8 @@ def predict_recordings(
     models: list[RecordingModel],
     recordings: dict[str, AudioSource | Path],
     *,
+    weights: Sequence[float] | None = None,
+    rule: str = "mean",
     progress: bool = True,
 ) -> Predictions:
     """Scores whole recordings, each in one pass; goes on past files that cannot be read.
@@ -93,9 +105,10 @@ def predict_recordings(
     Args:
         models: runs, or folds of runs; of one class list and sample rate.
         recordings: audio by recording id.
+        weights, rule: how the models' scores are combined, as for `RecordingScorer`.
         progress: whether to show a progress bar.
     """
-    scorer = RecordingScorer(models)
+    scorer = RecordingScorer(models, weights, rule)
     columns = [f"s{c.species_id}" for c in scorer.classes]
     rows, names, failed = [], [], []
 

@@ -5,11 +5,15 @@ Prediction and export use the same function, so a served model gives what predic
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
 from rfcx_tf.config import Config
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.ensemble import combine_scores
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.frontend import FrontEnd
 from rfcx_tf.run_folder import RunFolder
@@ -86,6 +90,81 @@ class RecordingModel(tf.Module):
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """`scores` of waveforms [batch, samples] at the recipe's sample rate."""
         return self.scores(self.spectrogram(waveform))
+
+
+class EnsembleModel(tf.Module):
+    """Scores of whole recordings by several runs, each with its own front end.
+
+    Attributes:
+        members: the runs.
+        names: of the members.
+        weights: of the members.
+        rule: how their scores are combined, see `rfcx_tf.inference.ensemble`.
+        classes: the species, in the order of the scores.
+        one_front_end: whether all members hear with the same front end.
+    """
+
+    def __init__(
+        self,
+        members: list[RecordingModel],
+        names: Sequence[str],
+        weights: Sequence[float],
+        rule: str = "mean",
+    ):
+        """Takes members of one class list and sample rate (`open_runs`).
+
+        Raises:
+            InputError: if the windows of two members differ in length or distance.
+        """
+        super().__init__(name="ensemble_model")
+        _check_one_grid(members, names)
+        self.members = members
+        self.names = list(names)
+        self.weights = list(weights)
+        self.rule = rule
+        self.classes = members[0].classes
+        self.one_front_end = len({m.config.frontend.fingerprint for m in members}) == 1
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Scores of waveforms [batch, samples] at the members' sample rate.
+
+        Returns:
+            as `RecordingModel.scores`. The scores are combined by the rule. The window scores
+            are weighted means of the members' probabilities by either rule: by ranks, silence
+            too would have its highest class.
+        """
+        return self._combine([member.score_waveform(waveform) for member in self.members])
+
+    def scores(self, spectrogram) -> dict[str, tf.Tensor]:
+        """The same, of spectrograms [batch, frames, bands] of the one front end."""
+        return self._combine([member.scores(spectrogram) for member in self.members])
+
+    def _combine(self, outputs: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        scores, window_scores = (
+            [output[key] for output in outputs] for key in ("scores", "window_scores")
+        )
+        return {
+            "scores": combine_scores(scores, self.weights, self.rule),
+            "window_scores": combine_scores(window_scores, self.weights),
+            "window_start_s": outputs[0]["window_start_s"],
+        }
+
+
+def _check_one_grid(members: list[RecordingModel], names: Sequence[str]) -> None:
+    """Window i must be the same sound for all members, for their window scores are averaged."""
+    first = members[0].config
+    for member, name in zip(members[1:], names[1:], strict=True):
+        config = member.config
+        if config.window_cells == first.window_cells and math.isclose(config.cell_s, first.cell_s):
+            continue
+        windows = [
+            f"{label}: {c.window_cells * c.cell_s:.6g} s, one every {c.cell_s:.6g} s"
+            for label, c in ((names[0], first), (name, config))
+        ]
+        raise InputError(
+            "Runs in one model must have the same windows. Found "
+            f"{'; '.join(windows)}. Export each by itself, or combine them with predict.py."
+        )
 
 
 def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> RecordingModel:

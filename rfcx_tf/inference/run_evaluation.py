@@ -67,7 +67,7 @@ def evaluate_run(run: RunFolder, truth: pd.DataFrame | None = None) -> RunEvalua
 def _monitors(table: pd.DataFrame, fold: str) -> dict:
     columns = class_columns(table)
     probability = table[columns].to_numpy(float)
-    present, absent = (_label_matrix(table[name], columns) for name in ("present", "absent"))
+    present, absent = (label_matrix(table[name], columns) for name in ("present", "absent"))
     known = present | absent
     is_tp = (table["kind"] == "tp").to_numpy()
     return {
@@ -80,7 +80,7 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
     }
 
 
-def _label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:
+def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:
     """Bool [crops, classes] from cells such as `3;17`."""
     named = cells.str.split(";").map(lambda ids: {f"s{number}" for number in ids})
     return np.array([[column in ids for column in columns] for ids in named], bool)

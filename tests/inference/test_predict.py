@@ -17,6 +17,7 @@ from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.ensemble import rank_scores, write_weights
 from rfcx_tf.inference.predict import open_runs, predict_recordings
 from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.model.detector import build_detector
@@ -89,6 +90,30 @@ def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
     both = predict_recordings(open_runs([run.path, other.path]), some).scores
     expected = (each[0][COLUMNS] + each[1][COLUMNS]) / 2
     np.testing.assert_allclose(both[COLUMNS], expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def finer_run(tiny_config, tiny_shards, tmp_path_factory):
+    """Another front end and windows of another length; sound of the same rate."""
+    front = tiny_config.frontend.model_copy(
+        update={"n_mels": 40, "hop_length": 64, "compression": "log"}
+    )
+    config = tiny_config.model_copy(update={"frontend": front})
+    path = tmp_path_factory.mktemp("predict") / "finer"
+    return random_run(path, config, read_manifest(tiny_shards), [0], seed=7)
+
+
+def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny_data):
+    """Each hears the same samples with its own front end."""
+    some = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (2, 3)}
+    models = open_runs([run.path, finer_run.path])
+    one, other = (predict_recordings([m], some).scores[COLUMNS].to_numpy() for m in models)
+    weighted = predict_recordings(models, some, weights=[0.75, 0.25]).scores
+    np.testing.assert_allclose(weighted[COLUMNS], 0.75 * one + 0.25 * other, atol=1e-6)
+    ranked = predict_recordings(models, some, weights=[0.75, 0.25], rule="rank").scores
+    expected = 0.75 * rank_scores(one).numpy() + 0.25 * rank_scores(other).numpy()
+    np.testing.assert_allclose(ranked[COLUMNS], expected, atol=1e-6)
+    assert np.abs(one - other).max() > 0.01
 
 
 @pytest.mark.parametrize("cells", [2, 3, 4])
@@ -164,13 +189,13 @@ def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards,
     other = random_run(tmp_path / "other", tiny_config, renamed, [0])
     text = refused(open_runs, [run.path, other.path])
     assert "the same classes" in text
-    assert str(run.path) in text
-    assert str(other.path) in text
+    assert f"only in {run.path}: 1 (s9 high); only in {other.path}: 1 (s10 other)" in text
     faster = tiny_config.model_copy(
         update={"frontend": tiny_config.frontend.model_copy(update={"sample_rate_hz": 16000})}
     )
     other = random_run(tmp_path / "faster", faster, manifest, [0])
-    assert "frontend.sample_rate_hz" in refused(open_runs, [run.path, other.path])
+    text = refused(open_runs, [run.path, other.path])
+    assert f"frontend.sample_rate_hz. {run.path} has 8000, {other.path} has 16000." in text
 
 
 def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_path):
@@ -207,6 +232,24 @@ def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path):
     expected = predict_recordings(open_runs([run.path]), {p.stem: p for p in files}).scores
     expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
     np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
+
+
+def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp_path):
+    write_weights(tmp_path / "weights.yaml", ["finer", "run"], [0.25, 0.75])
+    recording = tiny_data / "train" / "tiny03.flac"
+    out = tmp_path / "scores.csv"
+    result = predict_script(
+        *("--run", run.path, finer_run.path, "--weights", tmp_path / "weights.yaml"),
+        *("--combine", "rank", "--audio", recording, "--out", out),
+    )
+    assert result.returncode == 0, result.stderr
+    expected = predict_recordings(
+        open_runs([run.path, finer_run.path]),
+        {"tiny03": recording},
+        weights=[0.75, 0.25],
+        rule="rank",
+    ).scores
+    np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
 
 
 def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, tmp_path):

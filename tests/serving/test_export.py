@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+import yaml
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from rfcx_tf.config import load_config
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.predict import open_runs, predict_recordings
-from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.inference.recording_model import EnsembleModel, load_recording_model
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.serving.export import export_saved_model
@@ -47,15 +48,13 @@ np.savez(sys.argv[4], **outputs)
 """
 
 
-@pytest.fixture(scope="module")
-def run(tiny_config, tiny_shards, tmp_path_factory):
-    """Two folds of random weights, as if trained."""
-    path = tmp_path_factory.mktemp("export") / "run"
-    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
-    random = np.random.default_rng(0)
-    for fold in (0, 1):
-        keras.utils.set_random_seed(fold)
-        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+def random_run(path, config, shards, folds=(0, 1), seed=0) -> RunFolder:
+    """Folds of random weights, as if trained."""
+    run = RunFolder.create(path, config, read_manifest(shards), shards)
+    random = np.random.default_rng(seed)
+    for fold in folds:
+        keras.utils.set_random_seed(seed + fold)
+        detector = build_detector(config, run.info.classes, run.info.mean_box_s)
         for weight in detector.weights:
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
@@ -63,6 +62,24 @@ def run(tiny_config, tiny_shards, tmp_path_factory):
         detector.save_weights(run.detector_weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     return run
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_shards, tmp_path_factory):
+    return random_run(tmp_path_factory.mktemp("export") / "run", tiny_config, tiny_shards)
+
+
+@pytest.fixture(scope="module")
+def make_other(tiny_config, tiny_shards, tmp_path_factory):
+    """Makes a run of one fold with other values of the front end."""
+
+    def make(**front_end) -> RunFolder:
+        front = tiny_config.frontend.model_copy(update=front_end)
+        config = tiny_config.model_copy(update={"frontend": front})
+        path = tmp_path_factory.mktemp("export") / "other"
+        return random_run(path, config, tiny_shards, [0], seed=7)
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +161,75 @@ def test_assets_explain_the_columns(run, exported):
         ["s9", "9", "high"],
     ]
     assert load_config(exported / "assets" / "config.yaml") == run.config
+
+
+def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp_path):
+    other = make_other(n_mels=40, compression="log")
+    models, weights = open_runs([run.path, other.path]), [0.7, 0.3]
+    model = EnsembleModel(models, ["run", "other"], weights)
+    version = export_saved_model(model, tmp_path / "m")
+    served = tf.saved_model.load(str(version)).signatures
+    assert list(served) == ["serving_default"]
+    files = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (3, 8)}
+    waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files.values()])
+    outputs = served["serving_default"](waveform=tf.constant(waves))
+    predicted = predict_recordings(models, files, weights=weights, progress=False).scores
+    difference = np.abs(outputs["scores"] - predicted[COLUMNS].to_numpy()).max()
+    print(f"export of an ensemble against predict: largest difference {difference:.1e}")
+    assert difference < 1e-6
+    one, two = (member.score_waveform(waves) for member in models)
+    for key in ("scores", "window_scores"):
+        np.testing.assert_allclose(outputs[key], 0.7 * one[key] + 0.3 * two[key], atol=1e-5)
+    np.testing.assert_array_equal(outputs["window_start_s"], one["window_start_s"])
+    assert np.abs(one["scores"] - two["scores"]).max() > 0.01
+
+    names = {path.name for path in (version / "assets").iterdir()}
+    assert names == {"classes.csv", "ensemble.yaml", "config0.yaml", "config1.yaml"}
+    assert load_config(version / "assets" / "config1.yaml") == other.config
+    assert yaml.safe_load((version / "assets" / "ensemble.yaml").read_text()) == {
+        "rule": "mean",
+        "members": [
+            {"run": "run", "weight": 0.7, "config": "config0.yaml"},
+            {"run": "other", "weight": 0.3, "config": "config1.yaml"},
+        ],
+    }
+
+
+def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_path):
+    """One front end, so there is a signature for spectrograms; windows keep probabilities."""
+    other = make_other()
+    result = subprocess.run(
+        [
+            *(sys.executable, ROOT / "scripts" / "export.py", "--run", run.path, other.path),
+            *("--combine", "rank", "--weights", "3", "1", "--out", tmp_path / "m"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"Exported fold(s) 0, 1 of {run.path}." in result.stdout
+    assert f"Exported fold(s) 0 of {other.path}." in result.stdout
+    served = tf.saved_model.load(str(tmp_path / "m" / "1")).signatures
+    path = tiny_data / "train" / "tiny03.flac"
+    wave = soundfile.read(path, dtype="float32")[0][None]
+    models, weights = open_runs([run.path, other.path]), [0.75, 0.25]
+    predicted = predict_recordings(
+        models, {"tiny03": path}, weights=weights, rule="rank", progress=False
+    ).scores[COLUMNS]
+    outputs = served["serving_default"](waveform=tf.constant(wave))
+    np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-6)
+    one, two = (member.score_waveform(wave)["window_scores"] for member in models)
+    np.testing.assert_allclose(outputs["window_scores"], 0.75 * one + 0.25 * two, atol=1e-5)
+    again = served["spectrogram"](spectrogram=models[0].spectrogram(wave))
+    np.testing.assert_allclose(again["window_scores"], outputs["window_scores"], atol=1e-5)
+
+
+def test_an_ensemble_of_other_windows_is_refused(run, make_other):
+    other = make_other(hop_length=64)
+    with pytest.raises(InputError, match="must have the same windows") as caught:
+        EnsembleModel(open_runs([run.path, other.path]), ["run", "other"], [0.5, 0.5])
+    assert "run: 1.024 s, one every 0.256 s; other: 1.024 s, one every 0.128 s" in str(caught.value)
 
 
 def test_versions_are_numbered(exported, run):

@@ -1,0 +1,60 @@
+"""Fits weights of an ensemble on what its runs held out, and reports what each run adds.
+
+    python scripts/ensemble.py --run runs/a runs/b runs/c --out weights.yaml \\
+        --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
+
+The truth is used for scoring only. predict.py and export.py take the weights: --weights FILE.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import run_main
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_write_text, check_writable
+from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.run_folder import RunFolder
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folders")
+    parser.add_argument("--out", required=True, type=Path, help="YAML file for the weights")
+    parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
+    parser.add_argument(
+        "--shrinkage",
+        type=float,
+        default=0.01,
+        help="nats a label that must be gained before one run gets all the weight; default: 0.01",
+    )
+    arguments = parser.parse_args()
+    if not 0 <= arguments.shrinkage < math.inf:
+        raise InputError(
+            f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
+        )
+    report_path = arguments.out.with_suffix(".md")
+    if report_path == arguments.out:
+        raise InputError(f"--out names the YAML file; {report_path} is for the report.")
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    runs = [RunFolder.open(path) for path in arguments.run]
+    from rfcx_tf.inference.ensemble import write_weights
+    from rfcx_tf.inference.ensemble_report import join_members, make_report
+
+    for path in (arguments.out, report_path):
+        check_writable(path)
+    report = make_report(join_members(runs), truth, arguments.shrinkage)
+    write_weights(arguments.out, report.weights["member"], report.weights["weight"])
+    atomic_write_text(report_path, report.text)
+    print(report.text)
+    print(f"Wrote {arguments.out} and {report_path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
