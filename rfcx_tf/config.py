@@ -143,7 +143,7 @@ class DatasetConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """Augmentation in the time direction, after the write-up; a probability of 0 turns one off.
+    """How training crops are varied. The write-up's are those in the time direction; 0 is off.
 
     Attributes:
         tp_shift_s: a TP crop is moved by up to this many seconds either way.
@@ -160,12 +160,14 @@ class AugmentConfig(_Section):
             targets in proportion to it.
         mixup_domain: `spectrogram` mixes the compressed values; `power`, for log-mel only, adds
             the power of both sounds, as in air: the weights are shares of power.
-        feature_mixup: probability that a crop's features before the last layer are mixed with
-            those of another crop of its batch (manifold mixup), weighted by `mixup_alpha`.
-        background: probability that a crop without any row is laid under a crop; needs
-            `crops.unlabelled_per_recording`.
-        gain_sd: standard deviation of the log gain on a whole crop.
-        equalizer_sd: standard deviation of a log gain that varies smoothly over the mel bands.
+        feature_mixup: probability that the features which enter the head's dense layers are
+            mixed with those of another crop of the batch (manifold mixup), weighted by
+            `mixup_alpha`.
+        background: probability that a crop without any row is laid under a crop, by
+            `mixup_alpha` and `mixup_domain`; needs `crops.unlabelled_per_recording`.
+        gain_sd: standard deviation of the log gain on a whole crop: of PCEN values, or of what
+            the logarithm is taken of.
+        equalizer_sd: standard deviation of such a log gain that varies smoothly over the bands.
         band_shift: a crop is moved up or down by at most this many mel bands.
         stretch: a crop is played slower or faster by up to this part (0.15: 1.15 times).
         noise_sd: standard deviation of noise added to a crop, in those of the crop.
@@ -201,28 +203,54 @@ class AugmentConfig(_Section):
 
 
 class BackboneConfig(_Section):
-    """Residual network (He et al. 2016); its total stride is that of stem, pooling and stages.
+    """Residual network (He et al. 2016) or EfficientNet (Tan and Le 2019).
+
+    The total stride of a residual network is that of stem, pooling and stages. An EfficientNet's
+    is 16, and `name` and `weights` are all that it takes.
 
     Attributes:
-        name: depth and kind of block.
+        name: kind of network, depth and kind of block.
         width: channels of the first stage, 64 in the publication; later stages double it.
         stem_stride, stage_strides: each one number or a [time, frequency] pair.
         stem_pooling: the 3x3 max-pooling of stride 2 after the stem; off gives stride 16.
+        weights: where training begins: `none` (random), `imagenet`, or the path of a weights file
+            (`rfcx_tf.model.pretrained`).
     """
 
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet34"
+    name: Literal[
+        "resnet10", "resnet18", "resnet34", "resnet50", "efficientnet_b0", "efficientnet_b2"
+    ] = "resnet34"
     width: PositiveInt = 64
     stem_kernel: Annotated[int, Field(gt=0, lt=32)] = 7
     stem_stride: PositiveInt | StridePair = 2
     stem_pooling: bool = False
     stage_strides: tuple[PositiveInt | StridePair, ...] = (1, 2, 2, 2)
+    weights: str = "none"
 
     @property
     def stride(self) -> tuple[int, int]:
         """Total stride in frames and in mel bands."""
+        if self._is_efficientnet:
+            return (16, 16)
         pairs = [as_pair(s) for s in (self.stem_stride, *self.stage_strides)]
         pool = 2 if self.stem_pooling else 1
         return tuple(pool * math.prod(axis) for axis in zip(*pairs, strict=True))
+
+    @property
+    def _is_efficientnet(self) -> bool:
+        return self.name.startswith("efficientnet")
+
+    @pydantic.model_validator(mode="after")
+    def _options_apply(self) -> BackboneConfig:
+        if self._is_efficientnet:
+            for key, field in type(self).model_fields.items():
+                _require(
+                    key in ("name", "weights") or getattr(self, key) == field.default,
+                    f"model.backbone.{key}",
+                    f"is an option of residual networks: leave it out for {self.name}",
+                    getattr(self, key),
+                )
+        return self
 
 
 class HeadConfig(_Section):
@@ -443,6 +471,15 @@ class Config(_Section):
             f"must not exceed crops.margin_s ({crops.margin_s:g})",
             self.augment.tp_shift_s,
         )
+        stretch, shifted_s = self.augment.stretch, crops.crop_s + 2.0 * self.augment.tp_shift_s
+        margin_s = ((1.0 + stretch) * shifted_s - crops.crop_s) / 2.0
+        _require(
+            stretch == 0 or crops.margin_s >= margin_s,
+            "crops.margin_s",
+            f"must be at least {margin_s:.4g} for augment.stretch {stretch:g} and "
+            f"augment.tp_shift_s {self.augment.tp_shift_s:g}",
+            crops.margin_s,
+        )
         _require(
             self.augment.band_shift < front.n_mels,
             "augment.band_shift",
@@ -468,6 +505,12 @@ class Config(_Section):
             self.prediction.time_shifts,
         )
         training = self.training
+        _require(
+            not training.xla or training.logical_cpus == 1,
+            "training.xla",
+            f"must be off with several logical CPUs ({training.logical_cpus})",
+            training.xla,
+        )
         _require(
             training.batch_size % (training.logical_cpus * training.accumulation_steps) == 0,
             "training.batch_size",
@@ -499,6 +542,33 @@ class Config(_Section):
             "needs training.recording_validation for this one",
             training.monitor,
         )
+        backbone = self.model.backbone
+        if backbone.weights != "none" and backbone.name.startswith("resnet"):
+            _require(
+                backbone.name != "resnet10",
+                "model.backbone.weights",
+                "must be none for resnet10, of which none are published",
+                backbone.weights,
+            )
+            _require(
+                backbone.width == 64,
+                "model.backbone.width",
+                "must be 64, as published, with model.backbone.weights",
+                backbone.width,
+            )
+            _require(
+                backbone.stem_kernel == 7,
+                "model.backbone.stem_kernel",
+                "must be 7, as published, with model.backbone.weights",
+                backbone.stem_kernel,
+            )
+            _require(
+                # Strided, it has a shortcut with weights that no published file holds.
+                backbone.name == "resnet50" or as_pair(backbone.stage_strides[0]) == (1, 1),
+                "model.backbone.stage_strides",
+                "must begin with 1, as published, with model.backbone.weights",
+                backbone.stage_strides,
+            )
         return self
 
 

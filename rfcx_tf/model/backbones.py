@@ -1,7 +1,8 @@
-"""Residual networks with open strides: [batch, frames, mels, channels] -> [batch, cells, bands, D].
+"""Networks with open strides: [batch, frames, mels, channels] -> [batch, cells, bands, D].
 
-With the stem's max-pooling left out the total stride is 16 instead of 32 in both directions
-(the write-up's change): 938 frames x 128 mels become 59 x 8 cells.
+The total stride is 16 instead of 32 in both directions (the write-up's change): 938 frames x
+128 mels become 59 x 8 cells. Residual networks, which stand here, come to it without the max-
+pooling after the stem; EfficientNets as `rfcx_tf.model.efficientnet` says.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import keras
 from keras import layers
 
 from rfcx_tf.config import BackboneConfig, as_pair
+from rfcx_tf.model.efficientnet import build_efficientnet
 from rfcx_tf.model.normalization import BatchNormalization
 
 _STAGE_BLOCKS = {
@@ -22,23 +24,41 @@ _BOTTLENECK_EXPANSION = 4
 
 
 def build_backbone(
-    config: BackboneConfig, mels: int, channels: int, *, synchronized: bool = False
+    config: BackboneConfig,
+    mels: int,
+    channels: int,
+    *,
+    window_frames: int | None = None,
+    synchronized: bool = False,
 ) -> keras.Model:
-    """A residual network without its classifier (He et al. 2016, torchvision's variant).
+    """The network that the recipe names, without its classifier.
 
     Strided convolutions pad symmetrically instead of with Keras's `same`, whose padding
     depends on whether the input length is odd or even. So the features of a recording do not
     depend on where a crop of it begins (by whole strides), and published PyTorch weights fit.
 
     Args:
-        config: depth, width and strides.
+        config: kind, depth, width and strides.
         mels: mel bands of the input.
         channels: input channels.
+        window_frames: input frames around each that EfficientNets squeeze; None: all there are.
         synchronized: batch statistics over all replicas (for several devices).
 
     Returns:
-        A model [batch, frames, mels, channels] -> [batch, cells, bands, features].
+        A model [batch, frames, mels, channels] -> [batch, cells, bands, features] with
+        cells = ceil(frames / stride).
     """
+    if config.name in _STAGE_BLOCKS:
+        return _build_resnet(config, mels, channels, synchronized)
+    return build_efficientnet(
+        config.name, mels, channels, window_frames=window_frames, synchronized=synchronized
+    )
+
+
+def _build_resnet(
+    config: BackboneConfig, mels: int, channels: int, synchronized: bool
+) -> keras.Model:
+    """A residual network (He et al. 2016, torchvision's variant)."""
 
     def convolution(x, filters, kernel, stride, name):
         pair = as_pair(stride)

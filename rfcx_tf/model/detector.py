@@ -103,7 +103,11 @@ def build_detector(
     if config.model.frequency_coordinate:
         image = FrequencyCoordinate(name="frequency_coordinate")(image)
     backbone = build_backbone(
-        config.model.backbone, mels, image.shape[-1], synchronized=synchronized
+        config.model.backbone,
+        mels,
+        image.shape[-1],
+        window_frames=config.window_cells * config.model.backbone.stride[0],
+        synchronized=synchronized,
     )
     features = FrequencyPooling(head.frequency_pooling, name="cells")(backbone(image))
     if head.kind == "shared":

@@ -21,6 +21,7 @@ from rfcx_tf.inference.predict import Predictions, predict_recordings
 from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.tables import write_scores
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.pretrained import begin_from_weights
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
@@ -82,6 +83,9 @@ def train_fold(
         classifier.optimizer.build(classifier.trainable_variables)
     state = RunState(folder, config.training)
     epochs_done = state.restore(classifier)
+    if epochs_done == 0:
+        with strategy.scope():
+            begin_from_weights(detector, config)
     monitors = ValidationMonitors(
         validation_dataset(reader, config, held_out),
         reader.index["kind"].to_numpy()[held_out] == "tp",

@@ -47,6 +47,12 @@ def train_run(
     reader = ShardReader(tfrecords)
     check_shards_fit(reader.manifest, config, Path(tfrecords))
     check_folds(reader.manifest, folds, data_dir)
+    weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
+    if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
+        # Before there is a run folder, which could not go on with a corrected path.
+        raise InputError(
+            f"model.backbone.weights must name a file that is there. Not found: {weights}."
+        )
     run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync

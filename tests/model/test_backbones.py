@@ -1,4 +1,4 @@
-"""Shapes, sizes and shift equivariance of the residual networks."""
+"""Shapes of all networks; sizes and shift equivariance of the residual ones."""
 
 import keras
 import numpy as np
@@ -45,6 +45,21 @@ def test_strides(options, stride, cells):
     assert config.stride == stride
     features = build_backbone(config, mels=128, channels=1)(np.zeros((1, 938, 128, 1)))
     assert features.shape == (1, *cells, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "features"),
+    [("resnet10", 4, 32), ("efficientnet_b0", 64, 1280), ("efficientnet_b2", 64, 1408)],
+)
+def test_cells_are_as_many_as_begin_in_an_input_of_any_size(name, width, features):
+    config = BackboneConfig(name=name, width=width)
+    assert config.stride == (16, 16)
+    for mels in (32, 41):
+        model = build_backbone(config, mels=mels, channels=2, window_frames=64)
+        for frames in (16, 17, 64, 79, 938, 5626):
+            cells, bands = -(-frames // 16), -(-mels // 16)
+            assert model.compute_output_shape((1, frames, mels, 2)) == (1, cells, bands, features)
+    assert model(np.zeros((1, 79, 41, 2))).shape == (1, 5, 3, features)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

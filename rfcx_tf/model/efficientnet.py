@@ -1,0 +1,256 @@
+"""EfficientNets that slide over a recording, with room for keras.applications' weights.
+
+The layers with weights are those of `keras.applications` (Tan and Le 2019), by name and shape.
+What differs:
+
+- Strided convolutions pad symmetrically, whether the length is odd or even.
+- Squeeze-and-excitation looks at a window around every frame instead of at the whole input. So
+  features do not depend on how long a recording is, and a crop's differ from the recording's by
+  no more than what the windows of the blocks see beyond the crop's borders.
+- The last strided stage has stride 1: 16 in all instead of 32. It costs half of what a stem of
+  stride 1 would, and leaves the stages before it at the resolution they were published with.
+- No block is dropped in training (stochastic depth); the head has its dropout.
+
+On CPUs a training step takes longer in bfloat16 than in float32: TensorFlow 2.17's gradient of
+a 5x5 depthwise kernel then takes four times as long. `training.precision: float32` is better.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from rfcx_tf.errors import InputError
+from rfcx_tf.model.normalization import BatchNormalization
+
+# Factors on the widths and on the repeats of the table below.
+_SCALES = {"efficientnet_b0": (1.0, 1.0), "efficientnet_b2": (1.1, 1.2)}
+# Kernel, repeats, filters, expansion, stride; stage 6 was published with stride 2.
+_STAGES = (
+    (3, 1, 16, 1, 1),
+    (3, 2, 24, 6, 2),
+    (5, 2, 40, 6, 2),
+    (3, 3, 80, 6, 2),
+    (5, 3, 112, 6, 1),
+    (5, 4, 192, 6, 1),
+    (3, 1, 320, 6, 1),
+)
+_STEM_FILTERS, _TOP_FILTERS, _STEM_STRIDE = 32, 1280, 2
+_SQUEEZE_RATIO = 0.25
+
+
+@keras.saving.register_keras_serializable("rfcx_tf")
+class LocalSqueeze(layers.Layer):
+    """Mean over all bands and the frames around.
+
+    [batch, frames, bands, D] -> [batch, frames, 1, D]; without a window [batch, 1, 1, D].
+    At the ends of the input it is the mean over those frames of the window that are there.
+
+    Args:
+        window: odd number of frames, centred; None: the whole input, as published.
+    """
+
+    def __init__(self, window: int | None, **kwargs):
+        super().__init__(**kwargs)
+        self.window = window
+
+    def call(self, features):
+        # In float32, since the sum is one of hundreds of frames.
+        frames = ops.cast(ops.mean(features, axis=2), "float32")
+        if self.window is None:
+            means = ops.mean(frames, axis=1, keepdims=True)
+        else:
+            # `same` divides by the frames that are there.
+            means = ops.average_pool(frames, self.window, strides=1, padding="same")
+        return ops.cast(ops.expand_dims(means, 2), features.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}
+
+
+def build_efficientnet(
+    name: str,
+    mels: int,
+    channels: int,
+    *,
+    window_frames: int | None = None,
+    synchronized: bool = False,
+) -> keras.Model:
+    """An EfficientNet without its classifier, of stride 16 in both directions.
+
+    Args:
+        name: `efficientnet_b0` or `efficientnet_b2`.
+        mels: mel bands of the input.
+        channels: input channels.
+        window_frames: input frames that squeeze-and-excitation looks at around every frame;
+            None: all.
+        synchronized: batch statistics over all replicas (for several devices).
+
+    Returns:
+        A model [batch, frames, mels, channels] -> [batch, cells, bands, features].
+    """
+    width_scale, depth_scale = _SCALES[name]
+
+    def initializer():
+        # One for each layer: an initialiser draws the same numbers every time.
+        return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+
+    def width(filters):
+        """Scaled, as a multiple of 8 that is not more than 10 % less."""
+        scaled = filters * width_scale
+        rounded = max(8, int(scaled + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+    def convolution(x, filters, name, kernel=1, stride=1, depthwise=False):
+        padding = "same"
+        if stride > 1:
+            x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
+            padding = "valid"
+        options = {"strides": stride, "padding": padding, "use_bias": False, "name": name}
+        if depthwise:
+            return layers.DepthwiseConv2D(kernel, depthwise_initializer=initializer(), **options)(x)
+        return layers.Conv2D(filters, kernel, kernel_initializer=initializer(), **options)(x)
+
+    def normalize(x, name):
+        return BatchNormalization(
+            momentum=0.9, epsilon=1e-3, synchronized=synchronized, name=f"{name}bn"
+        )(x)
+
+    def swish(x, name):
+        return layers.Activation("swish", name=f"{name}activation")(x)
+
+    def excite(x, squeezed_filters, total_stride, name):
+        window = None
+        if window_frames is not None:
+            window = 2 * (window_frames // (2 * total_stride)) + 1
+        gate = LocalSqueeze(window, name=f"{name}se_squeeze")(x)
+        for step, filters, activation in (
+            ("reduce", squeezed_filters, "swish"),
+            ("expand", x.shape[-1], "sigmoid"),
+        ):
+            gate = layers.Conv2D(
+                filters,
+                1,
+                activation=activation,
+                kernel_initializer=initializer(),
+                name=f"{name}se_{step}",
+            )(gate)
+        return layers.Multiply(name=f"{name}se_excite")([x, gate])
+
+    def block(x, kernel, filters, expansion, stride, total_stride, name):
+        entering = x
+        inside = x.shape[-1] * expansion
+        if expansion > 1:
+            x = convolution(x, inside, f"{name}expand_conv")
+            x = swish(normalize(x, f"{name}expand_"), f"{name}expand_")
+        x = convolution(x, inside, f"{name}dwconv", kernel, stride, depthwise=True)
+        x = swish(normalize(x, name), name)
+        squeezed_filters = max(1, int(entering.shape[-1] * _SQUEEZE_RATIO))
+        x = excite(x, squeezed_filters, total_stride, name)
+        x = normalize(convolution(x, filters, f"{name}project_conv"), f"{name}project_")
+        if stride > 1 or entering.shape[-1] != filters:
+            return x
+        return layers.Add(name=f"{name}add")([x, entering])
+
+    inputs = keras.Input((None, mels, channels), name="image")
+    total_stride = _STEM_STRIDE
+    x = convolution(inputs, width(_STEM_FILTERS), "stem_conv", 3, _STEM_STRIDE)
+    x = swish(normalize(x, "stem_"), "stem_")
+    for stage, (kernel, repeats, filters, expansion, stage_stride) in enumerate(_STAGES, start=1):
+        total_stride *= stage_stride
+        for index in range(math.ceil(depth_scale * repeats)):
+            stride = stage_stride if index == 0 else 1
+            block_name = f"block{stage}{'abcdefgh'[index]}_"
+            x = block(x, kernel, width(filters), expansion, stride, total_stride, block_name)
+    x = convolution(x, width(_TOP_FILTERS), "top_conv")
+    x = swish(normalize(x, "top_"), "top_")
+    return keras.Model(inputs, x, name=name)
+
+
+def load_efficientnet_weights(
+    backbone: keras.Model, name: str, source: str | Path, coordinate_channel: bool
+) -> None:
+    """Gives a backbone of `build_efficientnet` the weights of a published EfficientNet.
+
+    Published networks see an image [height, width], ours see [frames, mels]. A spectrogram is
+    drawn with frequency as its height, so the kernels are turned.
+
+    The published stem sees red, green and blue, normalised as our input is. Their sum, a grey
+    image's response, is shared equally among the channels of sound. A coordinate channel
+    begins at 0.
+
+    Args:
+        backbone: what takes the weights.
+        name: `efficientnet_b0` or `efficientnet_b2`.
+        source: `imagenet`, which Keras downloads once, or a file of weights of
+            `keras.applications.EfficientNetB0` (or B2) with `include_top=False`.
+        coordinate_channel: the last input channel is a position (`FrequencyCoordinate`).
+
+    Raises:
+        InputError: if the weights cannot be had or read, do not fit or are not finite. The
+            backbone is then as it was.
+    """
+    published = _published(name, source)
+    values = {}
+    for layer in backbone.layers:
+        arrays = published.get_layer(layer.name).get_weights() if layer.weights else []
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise InputError(
+                f"Weights must be finite. {source} has NaN or infinity in {layer.name}. Name "
+                "another file."
+            )
+        values[layer.name] = [a.swapaxes(0, 1) if a.ndim == 4 else a for a in arrays]
+    channels = backbone.input_shape[-1]
+    values["stem_conv"] = [_adapt_stem(values["stem_conv"][0], channels, coordinate_channel)]
+    for layer in backbone.layers:
+        layer.set_weights(values[layer.name])
+
+
+def _published(name: str, source: str | Path) -> keras.Model:
+    """keras.applications' model with the weights of `source`."""
+    kind = f"EfficientNet{name[-2:].upper()}"
+    build = getattr(keras.applications, kind)
+    file_name = f"{kind.lower()}_notop.h5"
+    if str(source) == "imagenet":
+        try:
+            return build(include_top=False, weights="imagenet")
+        except Exception as error:  # Keras raises no more special one when a download fails.
+            raise InputError(
+                f"model.backbone.weights=imagenet downloads {file_name}, which failed: "
+                f"{_reason(error)}. Try again with a connection, or set model.backbone.weights "
+                "to the path of that file."
+            ) from None
+    if not Path(source).is_file():
+        raise InputError(
+            f"model.backbone.weights must name a file that is there. Not found: {source}."
+        )
+    model = build(include_top=False, weights=None)
+    try:
+        with warnings.catch_warnings():
+            # Of layers that the file does not have, Keras may only warn.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(source)
+    except (OSError, ValueError, KeyError, UserWarning) as error:
+        raise InputError(
+            f"A weights file must be one of keras.applications.{kind} with include_top=False, "
+            f"such as {file_name}. {source} cannot be loaded: {_reason(error)}. Name another "
+            "file, or set model.backbone.name to the file's network."
+        ) from None
+    return model
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(".")
+
+
+def _adapt_stem(kernel: np.ndarray, channels: int, coordinate_channel: bool) -> np.ndarray:
+    """[frames, mels, colours, filters] -> [frames, mels, channels, filters]."""
+    sound = channels - int(coordinate_channel)
+    adapted = np.zeros((*kernel.shape[:2], channels, kernel.shape[3]), np.float32)
+    adapted[:, :, :sound] = kernel.sum(axis=2, keepdims=True) / sound
+    return adapted
