@@ -27,7 +27,7 @@ NO_CHANGE = {
     "tp_mixup": 0.0,
 }
 EVERYTHING = {
-    "tp_shift_s": 0.5,
+    "tp_shift_s": 0.3,
     "tp_mixup": 0.5,
     "gain_sd": 0.2,
     "equalizer_sd": 0.2,

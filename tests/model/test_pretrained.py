@@ -479,3 +479,4 @@ def test_a_fold_is_not_trained_from_a_file_that_is_not_there(tiny_config, tiny_s
     values["model"]["backbone"] = {"name": "resnet18", "weights": "nowhere.safetensors"}
     with pytest.raises(InputError, match=r"Not found: nowhere\.safetensors"):
         train_run(Config.model_validate(values), tiny_shards, tmp_path / "run", [0], verbose=False)
+    assert not (tmp_path / "run").exists(), "a corrected path would be another recipe"
