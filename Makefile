@@ -21,7 +21,7 @@ demo: environment
 test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 environment:
 	@cmp -s requirements.txt .venv/requirements.installed || $(MAKE) --no-print-directory .venv-new
