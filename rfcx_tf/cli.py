@@ -60,6 +60,22 @@ def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
     add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
 
 
+def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--combine mean|rank` and `--weights`, for `rfcx_tf.inference.ensemble`."""
+    parser.add_argument(
+        "--combine",
+        choices=("mean", "rank"),
+        default="mean",
+        help="of several runs, the mean of their scores or of their ranks in each recording",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of several runs: a number each, or a file of ensemble.py; default: equal",
+    )
+
+
 def read_folds(text: str, folds: int) -> list[int]:
     """The folds that `--fold K` or `--fold all` means, of so many.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_run_override_argument, run_main
+from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
 
 
 def main() -> int:
@@ -19,18 +19,7 @@ def main() -> int:
     )
     parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
     parser.add_argument("--out", required=True, type=Path, help="folder of the model's versions")
-    parser.add_argument(
-        "--combine",
-        choices=("mean", "rank"),
-        default="mean",
-        help="of several runs, the mean of their scores or of their ranks in each recording",
-    )
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        metavar="W",
-        help="of several runs: a number each, or a file of ensemble.py; default: equal",
-    )
+    add_combination_arguments(parser)
     add_run_override_argument(parser)
     arguments = parser.parse_args()
     from rfcx_tf.inference.ensemble import choose_weights, member_names

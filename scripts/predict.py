@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_run_override_argument, run_main
+from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
 from rfcx_tf.data.audio import by_recording_id, find_recordings
 from rfcx_tf.files import check_writable
 from rfcx_tf.inference.tables import blank_scores, order_like_submission, write_scores
@@ -29,18 +29,7 @@ def main() -> int:
     parser.add_argument(
         "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
     )
-    parser.add_argument(
-        "--combine",
-        choices=("mean", "rank"),
-        default="mean",
-        help="of several runs, the mean of their scores or of their ranks in each recording",
-    )
-    parser.add_argument(
-        "--weights",
-        nargs="+",
-        metavar="W",
-        help="of several runs: a number each, or a file of ensemble.py; default: equal",
-    )
+    add_combination_arguments(parser)
     add_run_override_argument(parser)
     arguments = parser.parse_args()
     recordings = by_recording_id(find_recordings(arguments.audio))
