@@ -94,44 +94,77 @@ def list_trials(plan: Plan) -> list[Trial]:
     ]
 
 
+def select_trials(
+    trials: list[Trial],
+    variants: list[str] | None = None,
+    folds: list[int] | None = None,
+    seeds: list[int] | None = None,
+) -> list[Trial]:
+    """The trials of these variants, folds and seeds, in the plan's order; None is all.
+
+    Raises:
+        InputError: if the plan has none of a name or number.
+    """
+    kept = trials
+    for key, wanted in (("variant", variants), ("fold", folds), ("seed", seeds)):
+        if wanted is None:
+            continue
+        known = list(dict.fromkeys(getattr(trial, key) for trial in trials))
+        unknown = [str(value) for value in wanted if value not in known]
+        if unknown:
+            raise InputError(
+                f"A chosen {key} must be one of the plan's. It has no {', '.join(unknown)}; "
+                f"it has {', '.join(map(str, known))}."
+            )
+        kept = [trial for trial in kept if getattr(trial, key) in wanted]
+    return kept
+
+
 def run_trials(
     trials: list[Trial],
     data_dir: Path,
     truth: pd.DataFrame,
     out_dir: Path,
+    chosen: list[Trial] | None = None,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Trains and scores every trial that is not finished, and writes the tables as it goes.
+    """Trains every chosen trial that is not finished, scores it, and writes the tables.
 
     Args:
-        trials: in the order in which they are run.
+        trials: the whole plan; `trials.csv` and `summary.md` hold whatever of it is finished.
         data_dir: recordings and annotations.
         truth: complete truth of the recordings, for scoring only.
-        out_dir: for shards, runs, `trials.csv` and `summary.md`.
+        out_dir: for shards, runs and tables.
+        chosen: those to train now, in this order; None is all.
         report: takes a line at a time.
 
     Returns:
-        A row a trial: variant, seed, fold, lwlrap, chance, val_tp_log_loss, val_fp_log_loss,
-        val_lrap, seconds.
+        A row a finished trial: variant, seed, fold, lwlrap, chance, val_tp_log_loss,
+        val_fp_log_loss, val_lrap, seconds.
     """
-    rows = []
-    for number, trial in enumerate(trials, start=1):
-        run_dir = _run_dir(trial, out_dir)
-        _check_recipe(trial, run_dir)
-        if not (run_dir / f"fold{trial.fold}" / "done.json").exists():
-            _reuse_weights(trial, trials[: number - 1], out_dir)
-            _train(trial, run_dir, data_dir, out_dir)
-        row = _score(trial, run_dir, truth)
-        rows.append(row)
+    chosen = trials if chosen is None else chosen
+    for trial in trials:
+        _check_recipe(trial, _run_dir(trial, out_dir))
+    rows = {trial: _score(trial, out_dir, truth) for trial in trials if _done(trial, out_dir)}
+    for number, trial in enumerate(chosen, start=1):
+        if trial not in rows:
+            _reuse_weights(trial, list(rows), out_dir)
+            _train(trial, data_dir, out_dir)
+            rows[trial] = _score(trial, out_dir, truth)
         report(
-            f"[{number}/{len(trials)}] {trial.variant} seed {trial.seed} fold {trial.fold}: "
-            f"LWLRAP {row['lwlrap']:.4f} ({row['seconds']:.0f} s)"
+            f"[{number}/{len(chosen)}] {trial.variant} seed {trial.seed} fold {trial.fold}: "
+            f"LWLRAP {rows[trial]['lwlrap']:.4f} ({rows[trial]['seconds']:.0f} s)"
         )
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame([rows[trial] for trial in trials if trial in rows])
         with atomic_file(out_dir / "trials.csv") as temporary:
             table.to_csv(temporary, index=False)
-        atomic_write_text(out_dir / "summary.md", format_summary(summarise(table)))
+        summary = summarise(table, reference=trials[0].variant)
+        atomic_write_text(out_dir / "summary.md", format_summary(summary))
     return table
+
+
+def _done(trial: Trial, out_dir: Path) -> bool:
+    return (_run_dir(trial, out_dir) / f"fold{trial.fold}" / "done.json").exists()
 
 
 def _run_dir(trial: Trial, out_dir: Path) -> Path:
@@ -178,8 +211,8 @@ def _reuse_weights(trial: Trial, finished: list[Trial], out_dir: Path) -> None:
         copy.rename(run_dir / fold)
 
 
-def _train(trial: Trial, run_dir: Path, data_dir: Path, out_dir: Path) -> None:
-    config = trial.config
+def _train(trial: Trial, data_dir: Path, out_dir: Path) -> None:
+    config, run_dir = trial.config, _run_dir(trial, out_dir)
     folds = (config.training.folds, config.training.fold_seed)
     key = f"{config.frontend.model_dump()}{config.crops.model_dump()}{folds}{data_dir.resolve()}"
     shards = out_dir / "shards" / hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -209,8 +242,8 @@ def _train(trial: Trial, run_dir: Path, data_dir: Path, out_dir: Path) -> None:
                 )
 
 
-def _score(trial: Trial, run_dir: Path, truth: pd.DataFrame) -> dict:
-    run = RunFolder.open(run_dir)
+def _score(trial: Trial, out_dir: Path, truth: pd.DataFrame) -> dict:
+    run = RunFolder.open(_run_dir(trial, out_dir))
     fold_dir = run.fold(trial.fold)
     scores = read_scores(fold_dir / "oof_scores.csv")
     held_out = truth[truth["recording_id"].isin(set(scores["recording_id"]))]
@@ -227,28 +260,35 @@ def _score(trial: Trial, run_dir: Path, truth: pd.DataFrame) -> dict:
     }
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
+def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     """A row a variant, best first.
+
+    Args:
+        table: a row a trial, as `run_trials` returns it.
+        reference: the variant that the others are compared with.
 
     Returns:
         variant; trials; lwlrap and sd, mean and standard deviation over trials; difference,
-        the mean difference to the first variant over the (seed, fold) pairs that both have,
-        and its standard error; seconds, mean.
+        the mean difference to `reference` over the (seed, fold) pairs that both have, and its
+        standard_error; tp_log_loss and crop_lrap of the held-out TP crops, and seconds, means.
     """
-    first = table["variant"].iloc[0]
     wide = table.pivot_table(index=["seed", "fold"], columns="variant", values="lwlrap")
     rows = []
     for variant, own in table.groupby("variant", sort=False):
-        pairs = (wide[variant] - wide[first]).dropna()
-        several = len(pairs) > 1 and variant != first
+        pairs = pd.Series(dtype=float)
+        if variant != reference and reference in wide:
+            pairs = (wide[variant] - wide[reference]).dropna()
+        several = len(pairs) > 1
         rows.append(
             {
                 "variant": variant,
                 "trials": len(own),
                 "lwlrap": own["lwlrap"].mean(),
                 "sd": own["lwlrap"].std() if len(own) > 1 else np.nan,
-                "difference": np.nan if variant == first else pairs.mean(),
+                "difference": pairs.mean() if len(pairs) else np.nan,
                 "standard_error": pairs.std() / np.sqrt(len(pairs)) if several else np.nan,
+                "tp_log_loss": own["val_tp_log_loss"].mean(),
+                "crop_lrap": own["val_lrap"].mean(),
                 "seconds": own["seconds"].mean(),
             }
         )
@@ -258,39 +298,40 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def format_summary(summary: pd.DataFrame) -> str:
     """The summary as a Markdown table."""
 
-    def cell(value: object, sign: str = "") -> str:
-        if isinstance(value, float):
-            return "" if np.isnan(value) else f"{value:{sign}.4f}"
-        return str(value)
+    def cell(value: float, form: str) -> str:
+        return "" if np.isnan(value) else f"{value:{form}}"
 
     lines = [
-        "| variant | trials | LWLRAP | sd | difference | standard error | s a training |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | trials | LWLRAP | sd | difference | standard error | TP log loss "
+        "| crop LRAP | s a training |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in summary.itertuples(index=False):
         cells = [
             row.variant,
             str(row.trials),
-            cell(row.lwlrap),
-            cell(row.sd),
-            cell(row.difference, "+"),
-            cell(row.standard_error),
-            f"{row.seconds:.0f}",
+            cell(row.lwlrap, ".4f"),
+            cell(row.sd, ".4f"),
+            cell(row.difference, "+.4f"),
+            cell(row.standard_error, ".4f"),
+            cell(row.tp_log_loss, ".3f"),
+            cell(row.crop_lrap, ".3f"),
+            cell(row.seconds, ".0f"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def log_hparams(table: pd.DataFrame, trials: list[Trial], out_dir: Path) -> None:
+def log_hparams(table: pd.DataFrame, out_dir: Path) -> None:
     """Writes every trial to TensorBoard's HParams page under `out_dir`/hparams."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hp
 
-    for trial, row in zip(trials, table.to_dict("records"), strict=True):
-        folder = out_dir / "hparams" / f"{trial.variant}-seed{trial.seed}-fold{trial.fold}"
-        writer = tf.summary.create_file_writer(str(folder))
+    for row in table.to_dict("records"):
+        name = f"{row['variant']}-seed{row['seed']}-fold{row['fold']}"
+        writer = tf.summary.create_file_writer(str(out_dir / "hparams" / name))
         with writer.as_default():
-            hp.hparams({"variant": trial.variant, "seed": trial.seed, "fold": trial.fold})
-            for name in ("lwlrap", "val_tp_log_loss", "val_fp_log_loss", "val_lrap", "seconds"):
-                tf.summary.scalar(name, row[name], step=0)
+            hp.hparams({key: row[key] for key in ("variant", "seed", "fold")})
+            for key in ("lwlrap", "val_tp_log_loss", "val_fp_log_loss", "val_lrap", "seconds"):
+                tf.summary.scalar(key, row[key], step=0)
         writer.close()

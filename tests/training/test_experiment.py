@@ -34,17 +34,24 @@ def test_the_summary_pairs_trials_of_the_same_seed_and_fold():
             "seed": [0, 0, 1, 1],
             "fold": [0, 0, 0, 0],
             "lwlrap": [0.5, 0.6, 0.7, 0.9],
+            "val_tp_log_loss": [0.4, 0.2, 0.4, 0.4],
+            "val_lrap": [0.5, 0.6, 0.5, 0.6],
             "seconds": [10.0, 20.0, 10.0, 20.0],
         }
     )
-    summary = experiment.summarise(table).set_index("variant")
+    summary = experiment.summarise(table, "base").set_index("variant")
     assert list(summary.index) == ["new", "base"]
     assert summary.loc["new", "lwlrap"] == pytest.approx(0.75)
     assert summary.loc["new", "difference"] == pytest.approx(0.15)
     # Differences 0.1 and 0.2: standard deviation 0.0707, over the root of 2 pairs.
     assert summary.loc["new", "standard_error"] == pytest.approx(0.05)
     assert summary.loc["base", "sd"] == pytest.approx(np.sqrt(0.02))
-    assert "| new | 2 | 0.7500 |" in experiment.format_summary(experiment.summarise(table))
+    assert summary.loc["new", "tp_log_loss"] == pytest.approx(0.3)
+    text = experiment.format_summary(experiment.summarise(table, "base"))
+    assert "| new | 2 | 0.7500 |" in text
+    # A variant without its partner has no difference.
+    alone = experiment.summarise(table[table["variant"] == "new"], "base")
+    assert np.isnan(alone.loc[0, "difference"])
 
 
 def test_a_variant_that_is_no_recipe_is_refused_before_anything_runs(tmp_path, tiny_config):
@@ -70,6 +77,11 @@ def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
     trials = experiment.list_trials(experiment.read_plan(path))
     truth = read_truth(tiny_data / "train_truth.csv")
     out = tmp_path / "out"
+    first_look = experiment.select_trials(trials, variants=["tp_only"])
+    table = experiment.run_trials(
+        trials, tiny_data, truth, out, first_look, report=lambda line: None
+    )
+    assert table["variant"].tolist() == ["tp_only"]
     table = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
     assert table["variant"].tolist() == sorted(variants)
     assert table["lwlrap"].between(0, 1).all()
@@ -78,7 +90,7 @@ def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
     again = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
     assert done.stat().st_mtime_ns == written
     pd.testing.assert_frame_equal(table, again)
-    experiment.log_hparams(table, trials, out)
+    experiment.log_hparams(table, out)
     assert len(list((out / "hparams").glob("*/events*"))) == 3
     # A variant that only predicts otherwise takes the weights of the first.
     names = ("detector.weights.h5", "history.csv", "oof_scores.csv")
@@ -88,6 +100,15 @@ def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data):
     )
     assert smoothed[:2] == first[:2]
     assert smoothed[2] != first[2]
+
+
+def test_a_part_of_a_plan_is_chosen_by_name_and_number(tmp_path, tiny_config):
+    path = plan_file(tmp_path, tiny_config, folds=[0, 1], seeds=[3, 4])
+    trials = experiment.list_trials(experiment.read_plan(path))
+    chosen = experiment.select_trials(trials, ["tp_only"], seeds=[4])
+    assert [(t.variant, t.fold, t.seed) for t in chosen] == [("tp_only", 0, 4), ("tp_only", 1, 4)]
+    with pytest.raises(InputError, match=r"fold must be one of the plan's.* no 7; it has 0, 1"):
+        experiment.select_trials(trials, folds=[1, 7])
 
 
 @pytest.mark.parametrize("name", ["frontend", "parts"])
