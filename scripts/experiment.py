@@ -34,9 +34,7 @@ def main() -> int:
 
     trials = experiment.list_trials(experiment.read_plan(arguments.plan))
     truth = read_truth(arguments.truth)
-    chosen = experiment.select_trials(
-        trials, arguments.variants, arguments.folds, arguments.seeds
-    )
+    chosen = experiment.select_trials(trials, arguments.variants, arguments.folds, arguments.seeds)
     table = experiment.run_trials(trials, arguments.data, truth, arguments.out, chosen)
     experiment.log_hparams(table, arguments.out)
     print((arguments.out / "summary.md").read_text(encoding="utf-8"))
