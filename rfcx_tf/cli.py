@@ -68,6 +68,11 @@ def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
         default="mean",
         help="of several runs, the mean of their scores or of their ranks in each recording",
     )
+    add_weights_argument(parser)
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights`, for `rfcx_tf.inference.ensemble.choose_weights`."""
     parser.add_argument(
         "--weights",
         nargs="+",
@@ -77,13 +82,14 @@ def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_folds(text: str, folds: int) -> list[int]:
-    """The folds that `--fold K` or `--fold all` means, of so many.
+    """The folds that `--fold K`, `--fold K,K` or `--fold all` means, of so many.
 
     Raises:
         InputError: if it is neither.
     """
     if text == "all":
         return list(range(folds))
-    if not text.isdecimal():
-        raise InputError(f"--fold takes a number or `all`. Received: {text!r}.")
-    return [int(text)]
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise InputError(f"--fold takes a number, several as in 1,3, or `all`. Received: {text!r}.")
+    return list(dict.fromkeys(int(number) for number in numbers))

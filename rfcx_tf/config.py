@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 import yaml
@@ -36,6 +36,7 @@ Monitor = Literal[
     "val_recording_lwlrap",
 ]
 StridePair = tuple[PositiveInt, PositiveInt]
+Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
 class ConfigError(InputError):
@@ -152,7 +153,8 @@ class AugmentConfig(_Section):
             another's backwards.
         fp_cut_paste: probability that an FP box is pasted a second time, shifted.
         fp_mixup: probability that an FP crop is mixed with another FP crop of its class.
-        tp_mixup: probability that a TP crop is mixed with any other TP crop.
+        tp_mixup: probability that a TP crop is mixed with any other TP crop, or a pseudo-labelled
+            one with any other of its kind.
         mixup_alpha: the first crop of a mix weighs the larger of x and 1 - x, where x is drawn
             from Beta(alpha, alpha). A small alpha gives mixes in which the second crop, whose
             labels count too, can hardly be heard.
@@ -200,6 +202,29 @@ class AugmentConfig(_Section):
     frequency_masks_spare_box: bool = True
     time_masks: Annotated[int, Field(ge=0)] = 0
     time_mask_s: PositiveFloat = 0.2
+
+
+class PseudoConfig(_Section):
+    """How windows are labelled by models, and how a training draws from them.
+
+    Attributes:
+        fraction: share of the training examples drawn from pseudo-labelled crops, when a run is
+            given some. The others are TP and FP rows in `dataset.tp_fraction`, so that every
+            batch stays anchored in labels of experts.
+        weight: of their labels in the loss. Neither `loss.unknown_negative_weight` nor
+            `loss.label_smoothing` applies to them.
+        slide_s: distance of the labelled windows, rounded to whole backbone cells.
+        present_above, absent_below: a class whose probability lies between is unknown in that
+            window; the others have their probability as a soft target.
+        windows_per_recording: at most so many windows of a recording are kept.
+    """
+
+    fraction: Probability = 0.5
+    weight: PositiveFloat = 1.0
+    slide_s: PositiveFloat = 0.5
+    present_above: Probability = 0.5
+    absent_below: Probability = 0.05
+    windows_per_recording: PositiveInt = 20
 
 
 class BackboneConfig(_Section):
@@ -373,6 +398,7 @@ class Config(_Section):
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
+    pseudo: PseudoConfig = PseudoConfig()
     training: TrainingConfig = TrainingConfig()
     prediction: PredictionConfig = PredictionConfig()
 
@@ -396,6 +422,11 @@ class Config(_Section):
         """Backbone cells in one classification window."""
         frames = self.frontend.frames(self.model.head.window_s or self.crops.crop_s)
         return math.ceil(frames / self.model.backbone.stride[0])
+
+    @property
+    def pseudo_slide_cells(self) -> int:
+        """Backbone cells from one pseudo-labelled window to the next, at least one."""
+        return max(1, round(self.pseudo.slide_s / self.cell_s))
 
     @pydantic.model_validator(mode="after")
     def _values_go_together(self) -> Config:
@@ -499,6 +530,12 @@ class Config(_Section):
             self.augment.background,
         )
         _require(
+            self.pseudo.absent_below < self.pseudo.present_above,
+            "pseudo.absent_below",
+            f"must lie below pseudo.present_above ({self.pseudo.present_above:g})",
+            self.pseudo.absent_below,
+        )
+        _require(
             self.prediction.time_shifts <= stride_frames,
             "prediction.time_shifts",
             f"must not exceed the backbone's stride ({stride_frames})",
@@ -583,10 +620,16 @@ def _require(holds: bool, key: str, rule: str, found: object) -> None:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a recipe; see `load_yaml`."""
+    return load_yaml(Config, path, overrides)
+
+
+def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
     """Reads a YAML file, applies `a.b=value` overrides, and checks the result.
 
     Args:
-        path: a YAML file with the sections of `Config`; what it leaves out keeps its default.
+        schema: what the file describes; what it leaves out keeps its default.
+        path: a YAML file.
         overrides: such as `training.epochs=3`; values are read as YAML.
 
     Raises:
@@ -604,7 +647,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(values, override)
     try:
-        return Config.model_validate(values)
+        return schema.model_validate(values)
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from None
 

@@ -5,6 +5,7 @@ runs/NAME/
   run.json              classes, mean box lengths, front end, shards, versions, command
   oof_scores.csv        out-of-fold scores of whole recordings, all finished folds
   oof_crops.csv         out-of-fold probabilities of the annotated crops
+  summary.md            figures of all finished folds, and which are missing
   fold0/ ...
     detector.weights.h5   weights of the chosen epoch
     history.csv           a row for every epoch
@@ -12,6 +13,7 @@ runs/NAME/
     logs/                 for TensorBoard
     oof_scores.csv, oof_crops.csv
     done.json             figures of the finished fold
+    run.json              of a fold that join_folds.py brought here: of the run that it was in
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from pathlib import Path
 import rfcx_tf
 from rfcx_tf.config import Config, differences, load_config, save_config
 from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.records import Manifest
+from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
 
@@ -43,6 +45,8 @@ class RunInfo:
         counts: crops by kind.
         command: that started the run.
         versions: of Python and the packages that decide results.
+        pseudo: folder of the pseudo-labelled shards, identified by `pseudo_id`; empty if none.
+        start: run whose weights the folds began with; empty if none.
     """
 
     classes: list[SpeciesClass]
@@ -54,6 +58,9 @@ class RunInfo:
     counts: dict[str, int]
     command: str
     versions: dict[str, str]
+    pseudo: str = ""
+    pseudo_id: str = ""
+    start: str = ""
 
 
 class RunFolder:
@@ -71,13 +78,34 @@ class RunFolder:
         self.info = info
 
     @classmethod
-    def create(cls, path: str | Path, config: Config, manifest: Manifest, shards: Path):
+    def create(
+        cls,
+        path: str | Path,
+        config: Config,
+        manifest: Manifest,
+        shards: Path,
+        *,
+        pseudo: ShardReader | None = None,
+        start: RunFolder | None = None,
+    ):
         """Makes a run folder, or opens the one that is there to go on with it.
 
+        Args:
+            path: the folder.
+            config: the recipe.
+            manifest: of the shards.
+            shards: their folder.
+            pseudo: pseudo-labelled shards that are trained on as well.
+            start: run whose weights the folds begin with.
+
         Raises:
-            InputError: if a run of another recipe or on other shards is in it.
+            InputError: if a run of another recipe, on other shards or pseudo-labels, or with
+                another start is in it.
         """
         path = Path(path)
+        pseudo_path = str(pseudo.folder.resolve()) if pseudo else ""
+        pseudo_id = pseudo.manifest.shards_id if pseudo else ""
+        start_path = str(start.path.resolve()) if start else ""
         if (path / "run.json").exists():
             run = cls.open(path)
             changed = differences(run.config.model_dump(), config.model_dump())
@@ -95,8 +123,20 @@ class RunFolder:
                     f"{run.info.tfrecords} ({run.info.shards_id}), {shards} holds others "
                     f"({manifest.shards_id}). Name another --run."
                 )
+            if run.info.pseudo_id != pseudo_id:
+                raise InputError(
+                    f"A run goes on with the pseudo-labels that it began with. {path} began with "
+                    f"{_shards_in_words(run.info.pseudo, run.info.pseudo_id)}, --pseudo names "
+                    f"{_shards_in_words(pseudo_path, pseudo_id)}. Name the first or another --run."
+                )
+            if run.info.start != start_path:
+                raise InputError(
+                    f"A run goes on with the start that it began with. {path} began with the "
+                    f"weights of {run.info.start or 'no run'}, --start names "
+                    f"{start_path or 'no run'}. Name the first or another --run."
+                )
             return run
-        if path.exists() and (not path.is_dir() or _holds_something_else(path)):
+        if path.exists() and (not path.is_dir() or holds_something_else(path)):
             raise InputError(
                 f"A run needs a new or empty folder. {path} holds something else. "
                 "Name another --run."
@@ -110,7 +150,10 @@ class RunFolder:
             recordings=len(manifest.recordings),
             counts=manifest.counts,
             command=" ".join(sys.argv),
-            versions=_versions(),
+            versions=package_versions(),
+            pseudo=pseudo_path,
+            pseudo_id=pseudo_id,
+            start=start_path,
         )
         with atomic_file(path / "config.yaml") as temporary:
             save_config(config, temporary)
@@ -163,15 +206,20 @@ class RunFolder:
         return self.fold(number) / "detector.weights.h5"
 
 
-def _holds_something_else(folder: Path) -> bool:
+def holds_something_else(folder: Path) -> bool:
     """Whether a folder has more in it than a run leaves that was killed as it began."""
     return any(p.name != "config.yaml" and not p.name.startswith(".") for p in folder.iterdir())
 
 
-def _versions() -> dict[str, str]:
+def _shards_in_words(folder: str, shards_id: str) -> str:
+    return f"{folder} ({shards_id})" if shards_id else "none"
+
+
+def package_versions(*others: str) -> dict[str, str]:
+    """Versions of this project, of Python and of the packages that decide results."""
     from importlib.metadata import version
 
-    packages = ("tensorflow", "keras", "numpy", "soundfile", "soxr")
+    packages = ("tensorflow", "keras", "numpy", "soundfile", "soxr", *others)
     python = ".".join(str(part) for part in sys.version_info[:3])
     own = {"rfcx_tf": rfcx_tf.__version__, "python": python}
     return own | {name: version(name) for name in packages}

@@ -29,7 +29,9 @@ def main() -> int:
     add_config_arguments(parser)
     parser.add_argument("--tfrecords", required=True, type=Path, help="folder of shards")
     parser.add_argument("--out", required=True, type=Path, help="folder for oof_scores.csv")
-    parser.add_argument("--fold", default="all", help="fold to hold out, or `all` (default: all)")
+    parser.add_argument(
+        "--fold", default="all", help="fold to hold out, several as in 1,3, or `all` (default: all)"
+    )
     parser.add_argument(
         "--data", type=Path, help="the recordings, if they moved since the shards were made"
     )

@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rfcx_tf.any_run import open_any_run
 from rfcx_tf.cli import run_main
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_write_text, check_writable
 from rfcx_tf.inference.tables import read_truth
-from rfcx_tf.run_folder import RunFolder
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     if report_path == arguments.out:
         raise InputError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
-    runs = [RunFolder.open(path) for path in arguments.run]
+    runs = [open_any_run(path) for path in arguments.run]
     from rfcx_tf.inference.ensemble import write_weights
     from rfcx_tf.inference.ensemble_report import join_members, make_report
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from rfcx_tf.any_run import open_any_run
 from rfcx_tf.cli import run_main
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.evaluation import evaluate_scores, format_evaluation, save_evaluation
 from rfcx_tf.inference.run_evaluation import evaluate_run, format_run_evaluation
 from rfcx_tf.inference.tables import read_class_names, read_scores, read_truth
-from rfcx_tf.run_folder import RunFolder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
-        result = evaluate_run(RunFolder.open(arguments.run), truth)
+        result = evaluate_run(open_any_run(arguments.run), truth)
         print("Held-out crops:", format_run_evaluation(result), sep="\n")
         evaluation = result.recordings
         if evaluation:

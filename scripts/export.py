@@ -26,8 +26,9 @@ def main() -> int:
     from rfcx_tf.inference.predict import open_runs
     from rfcx_tf.inference.recording_model import EnsembleModel
     from rfcx_tf.run_folder import RunFolder
-    from rfcx_tf.serving.export import export_saved_model
+    from rfcx_tf.serving.export import check_exportable, export_saved_model
 
+    check_exportable(arguments.run)
     weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)
     if len(models) == 1 and arguments.combine == "mean":

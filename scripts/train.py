@@ -1,4 +1,4 @@
-"""Trains a detector on shards, one fold or all of them. Run it again to go on after a stop.
+"""Trains a detector on shards, one fold or several. Run it again to go on after a stop.
 
 python scripts/train.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx --run runs/rfcx
 tensorboard --logdir runs
@@ -21,7 +21,15 @@ def main() -> int:
     add_config_arguments(parser)
     parser.add_argument("--tfrecords", required=True, type=Path, help="folder of shards")
     parser.add_argument("--run", required=True, type=Path, help="folder for the results")
-    parser.add_argument("--fold", default="0", help="fold to hold out, or `all` (default: 0)")
+    parser.add_argument(
+        "--fold", default="0", help="fold to hold out, several as in 1,3, or `all` (default: 0)"
+    )
+    parser.add_argument(
+        "--pseudo", type=Path, metavar="DIR", help="pseudo-labelled shards to train on as well"
+    )
+    parser.add_argument(
+        "--start", type=Path, metavar="RUN", help="run whose weights the folds begin with"
+    )
     parser.add_argument(
         "--data", type=Path, help="the recordings, if they moved since the shards were made"
     )
@@ -31,16 +39,19 @@ def main() -> int:
     from rfcx_tf.training.run import train_run
 
     summaries = train_run(
-        config, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data
+        config,
+        arguments.tfrecords,
+        arguments.run,
+        folds,
+        pseudo=arguments.pseudo,
+        start=arguments.start,
+        data_dir=arguments.data,
     )
-    for summary in summaries:
-        print(
-            f"Fold {summary['fold']}: {summary['epochs']} epochs in {summary['seconds']:.0f} s; "
-            f"validation TP log loss {summary['val_tp_log_loss']:.4f}, "
-            f"FP log loss {summary['val_fp_log_loss']:.4f}, LRAP {summary['val_lrap']:.4f}; "
-            f"{summary['recordings_predicted']} recordings predicted"
-        )
-    print(f"Wrote {arguments.run}: weights, history, out-of-fold scores, TensorBoard logs.")
+    print((arguments.run / "summary.md").read_text(encoding="utf-8"))
+    print(
+        f"Wrote {arguments.run}: weights, history, out-of-fold scores, summary.md, logs for "
+        "TensorBoard."
+    )
     failed = [text for summary in summaries for text in summary["recordings_failed"]]
     if failed:
         print(f"Recordings without out-of-fold scores, {len(failed)} in all:", file=sys.stderr)

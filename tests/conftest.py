@@ -1,6 +1,7 @@
 """A data folder, a recipe and shards so small that every test can afford them. Read only."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,60 @@ def tiny_shards(tiny_data, tiny_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny_shards")
     make_shards(read_kaggle_folder(tiny_data), tiny_config, tiny_data, folder, progress=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_pseudo_shards(tiny_shards):
+    """A function that writes a folder of pseudo-labelled shards: windows of `tiny_data`.
+
+    write(folder, rows, soft_target, soft_known, window_folds=None, **manifest) returns `folder`.
+    Window n is the middle of the stored piece at `rows[n]` of `tiny_shards`, so the box of that
+    row is in it; its labels are `soft_target[n]` and `soft_known[n]`. A window that
+    `window_folds` puts into fold -1 is of a recording by another name, `else-tiny00`. `manifest`
+    changes entries of the manifest, such as shards_id="b".
+    """
+    from rfcx_tf.data.records import Crop, ShardReader, parse_crop, write_manifest, write_shard
+
+    reader = ShardReader(tiny_shards)
+    species = [c.species_id for c in reader.manifest.classes]
+    crop_frames, margin = reader.manifest.crop_frames, reader.manifest.margin_frames
+
+    def window(row, fold, target, known) -> Crop:
+        stored = {name: value.numpy() for name, value in parse_crop(reader[row]).items()}
+        begin_s = (stored["start_frame"] + margin) * 128 / TINY_SAMPLE_RATE_HZ
+        end_s = begin_s + crop_frames * 128 / TINY_SAMPLE_RATE_HZ
+        name = stored["recording_id"].decode()
+        return Crop(
+            spectrogram=stored["spectrogram"].astype(np.float16),
+            recording_id=name if fold >= 0 else f"else-{name}",
+            fold=int(fold),
+            kind="pseudo",
+            species_id=species[np.argmax(target)] if max(target) >= 0.5 else -1,
+            songtype_id=-1,
+            box=(begin_s, end_s, 0.0, 0.0),
+            start_frame=int(stored["start_frame"]),
+            box_times_s=stored["box_times_s"],
+            box_classes=stored["box_classes"],
+            box_present=stored["box_present"],
+            soft_target=np.float32(target),
+            soft_known=np.int64(known),
+        )
+
+    def write(folder, rows, soft_target, soft_known, window_folds=None, **manifest):
+        if window_folds is None:
+            window_folds = reader.index["fold"].to_numpy()[rows]
+        crops = [
+            window(*values)
+            for values in zip(rows, window_folds, soft_target, soft_known, strict=True)
+        ]
+        shard = folder / "pseudo-0000.tfrecord"
+        write_shard(shard, crops).to_csv(folder / "index.csv", index=False)
+        values = {"shards_id": "pseudo", "shards": {shard.name: shard.stat().st_size}}
+        values |= {"counts": {"pseudo": len(crops)}}
+        write_manifest(replace(reader.manifest, **values | manifest), folder)
+        return folder
+
+    return write
 
 
 def _box(start_s, length_s):

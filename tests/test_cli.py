@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfcx_tf.cli import add_config_arguments, run_main
+from rfcx_tf.cli import add_config_arguments, read_folds, run_main
 from rfcx_tf.config import load_config
 from rfcx_tf.errors import InputError
 
@@ -113,3 +113,12 @@ def test_config_arguments_go_to_load_config(tmp_path):
     assert (config.seed, config.training.epochs) == (7, 3)
     with pytest.raises(SystemExit):
         parser.parse_args([])
+
+
+def test_folds_are_a_number_several_or_all():
+    assert read_folds("all", 3) == [0, 1, 2]
+    assert read_folds("4", 5) == [4]
+    assert read_folds("3, 1,3", 5) == [3, 1]
+    for text in ("", "1,", "-1", "1 2", "all,1", "x"):
+        with pytest.raises(InputError, match="Received: "):
+            read_folds(text, 5)

@@ -47,6 +47,11 @@ CROSS_FIELD_RULES = [
     ("crops.crop_s", ["crops.crop_s=0.16"], ["crops.crop_s=0.171"]),
     ("augment.tp_shift_s", ["augment.tp_shift_s=2.1"], ["augment.tp_shift_s=2"]),
     (
+        "pseudo.absent_below",
+        ["pseudo.absent_below=0.5"],
+        ["pseudo.absent_below=0.49"],
+    ),
+    (
         "augment.frequency_mask_bands",
         ["augment.frequency_mask_bands=129"],
         ["augment.frequency_mask_bands=128"],
@@ -272,3 +277,17 @@ def test_lengths_in_frames_and_cells(tiny_config):
     # Four cells of 16 frames of 16 ms.
     assert tiny_config.window_cells == 4
     assert tiny_config.cell_s == pytest.approx(0.256)
+    assert tiny_config.pseudo_slide_cells == 2  # 0.5 s
+
+
+@pytest.mark.parametrize(("slide_s", "cells"), [(0.01, 1), (0.25, 1), (0.26, 2), (0.5, 3)])
+def test_slides_are_whole_cells(empty, slide_s, cells):
+    """One cell of 16 frames of 512 samples at 48 kHz lasts 0.1707 s."""
+    assert load_config(empty, [f"pseudo.slide_s={slide_s}"]).pseudo_slide_cells == cells
+
+
+def test_recipes_from_before_pseudo_labels_are_read_as_they_were(tmp_path):
+    save_config(Config(), tmp_path / "saved.yaml")
+    values = yaml.safe_load((tmp_path / "saved.yaml").read_text())
+    del values["pseudo"]
+    assert load_config(written(tmp_path, yaml.safe_dump(values))) == Config()

@@ -56,8 +56,9 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
         *("train", "--config", config, *settings, "--tfrecords", shards),
         *("--run", run, "--fold", "all", "--data", tiny_data),
     )
-    assert "Fold 0: 3 epochs" in output
-    assert "Fold 1: 3 epochs" in output
+    assert "2 of 2 folds finished." in output
+    assert "| 0 | 3 |" in output
+    assert "| 1 | 3 |" in output
     for fold in (0, 1):
         assert json.loads((run / f"fold{fold}" / "done.json").read_text())["epochs"] == 3
     # Every recording is held out once.

@@ -3,8 +3,10 @@
 An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
 those of the front end), target [classes] and known [classes] float32, box_frames [2] float32
 (begin and end, in frames of the spectrogram, of the box that the crop was cut for), box_bands
-[2] float32 (its lowest and highest mel band). A class is *present* where known and target are
-1, *absent* where known is 1 and target 0, *unknown* where known is 0.
+[2] float32 (its lowest and highest mel band), pseudo [] float32 (1 if models labelled it, 0 if
+people did). A class is *present* where known and target are 1, *absent* where known is 1 and
+target 0, *unknown* where known is 0; target is 0 there. Models give soft targets, the
+probability that the class is present, which counts as rather present from one half on.
 
 Every function is pure: what is random comes in as an argument (a number drawn by the caller)
 or as a stateless seed (int32 [2]), so the same call gives the same example, inside a tf.data
@@ -20,6 +22,8 @@ import tensorflow as tf
 
 # Of a random equaliser, over the whole mel axis.
 _EQUALIZER_POINTS = 6
+# From this target on a class is more likely present than not.
+_RATHER_PRESENT = 0.5
 
 
 def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, tf.Tensor]:
@@ -119,7 +123,9 @@ def mixup(
     """Weighted sum of two crops (Zhang et al. 2018) with three-valued labels.
 
     A class is present if it is in either crop, absent only where both crops are known not to
-    hold it, otherwise unknown.
+    hold it, otherwise unknown. With soft targets a and b: it is in either crop with probability
+    1 - (1 - a)(1 - b), and known if both crops know it, or the one that does holds it rather
+    than not.
 
     Args:
         example, partner: two examples of the same shapes.
@@ -132,13 +138,14 @@ def mixup(
         The mix; box_frames is that of `example`.
     """
     sound = add_sounds(example["spectrogram"], partner["spectrogram"], weight, power_of_log)
-    united = tf.maximum(example["target"], partner["target"])
-    target = united
+    own, other = example["target"], partner["target"]
     if labels == "weighted":
-        target = weight * example["target"] + (1.0 - weight) * partner["target"]
-    present = tf.cast(united > 0, tf.float32)
+        target = weight * own + (1.0 - weight) * other
+    else:
+        target = 1.0 - (1.0 - own) * (1.0 - other)
+    present = tf.cast(tf.maximum(own, other) >= _RATHER_PRESENT, tf.float32)
     known = tf.maximum(present, example["known"] * partner["known"])
-    return example | {"spectrogram": sound, "target": target, "known": known}
+    return example | {"spectrogram": sound, "target": target * known, "known": known}
 
 
 def add_sounds(spectrogram, other, weight, power_of_log: float | None = None) -> tf.Tensor:
@@ -236,12 +243,16 @@ def stretch_time(spectrogram, rate, shortest: int) -> tf.Tensor:
 def lay_under(example: dict, background, weight, power_of_log: float | None = None) -> dict:
     """Mixes a crop with sound that nobody marked, `weight` of the crop and the rest of that.
 
-    What is present stays present. What was absent becomes unknown, since nobody looked for it
-    in the other sound. `power_of_log` is that of `add_sounds`.
+    What is present stays present (of soft targets, what is so rather than not). What was absent
+    becomes unknown, since nobody looked for it in the other sound. `power_of_log` is that of
+    `add_sounds`.
     """
     sound = add_sounds(example["spectrogram"], background, weight, power_of_log)
-    known = example["known"] * tf.cast(example["target"] > 0, tf.float32)
-    return example | {"spectrogram": sound, "known": known}
+    target = example["target"]
+    # Of hard labels, one below one half is the smaller share of a weighted mix: present too.
+    present = tf.where(example["pseudo"] > 0, target >= _RATHER_PRESENT, target > 0)
+    known = example["known"] * tf.cast(present, tf.float32)
+    return example | {"spectrogram": sound, "target": target * known, "known": known}
 
 
 def add_noise(example: dict, deviations: float, seed) -> dict:

@@ -1,7 +1,7 @@
 """Shards to batches: drawn evenly, cropped, labelled, augmented, by tf.data.
 
-A batch is a dict: spectrogram [batch, frames, bands], target [batch, classes] and known
-[batch, classes], all float32.
+A batch is a dict: spectrogram [batch, frames, bands], target [batch, classes], known [batch,
+classes], and pseudo [batch], 1 for crops that models labelled and 0 for others; all float32.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import tensorflow as tf
 
 from rfcx_tf.config import AugmentConfig, Config
 from rfcx_tf.data import augment
-from rfcx_tf.data.records import ShardReader, parse_crop
-from rfcx_tf.data.sampler import BalancedSampler
+from rfcx_tf.data.records import NO_FOLD, ShardReader, parse_crop
+from rfcx_tf.data.sampler import BalancedSampler, PseudoSampler, split_draw
 from rfcx_tf.errors import InputError
 from rfcx_tf.model.detector import class_spans
 from rfcx_tf.model.frontend import mel_band_centres_hz
 
-_LABELS = ("spectrogram", "target", "known")
+_BATCHED = ("spectrogram", "target", "known", "pseudo")
 
 
 def training_dataset(
-    reader: ShardReader, config: Config, folds: list[int], first_draw: int = 0
+    reader: ShardReader,
+    config: Config,
+    folds: list[int],
+    first_draw: int = 0,
+    pseudo: ShardReader | None = None,
 ) -> tf.data.Dataset:
     """Endless augmented training batches from the given folds.
 
@@ -35,6 +39,12 @@ def training_dataset(
         config: the recipe.
         folds: folds to draw from.
         first_draw: number of the first example, for resuming.
+        pseudo: shards of pseudo-labelled crops. `pseudo.fraction` of the examples are drawn from
+            those of the same folds and of recordings that are in no fold; the others are the
+            very rows that would be drawn without.
+
+    Raises:
+        InputError: if background or pseudo-labelled crops are asked for and there are none.
     """
     sampler = _sampler(reader, config, folds)
     geometry = _Geometry.of(reader, config)
@@ -45,11 +55,17 @@ def training_dataset(
             f"augment.background needs shards with unlabelled crops. {reader.folder} has none "
             "in these folds. Make them with crops.unlabelled_per_recording above 0."
         )
+    pseudo_fraction, pseudo_sampler = 0.0, None
+    if pseudo is not None:
+        pseudo_fraction = config.pseudo.fraction
+        pseudo_sampler = _pseudo_sampler(pseudo, config, folds)
 
     def read(numbers):
         def crops_of(number: int) -> list[bytes]:
-            row, partner = sampler.draw(number)
-            crops = [reader[row], reader[partner]]
+            is_pseudo, own_number = split_draw(number, pseudo_fraction)
+            source, draws = (pseudo, pseudo_sampler) if is_pseudo else (reader, sampler)
+            row, partner = draws.draw(own_number)
+            crops = [source[row], source[partner]]
             if config.augment.background > 0:
                 crops.append(reader[sampler.draw_background(number, unlabelled)])
             return crops
@@ -110,6 +126,22 @@ def _sampler(reader: ShardReader, config: Config, folds: list[int]) -> BalancedS
     )
 
 
+def pseudo_rows(pseudo: ShardReader, folds: list[int]) -> np.ndarray:
+    """The pseudo-labelled crops of these folds, and of recordings that are in no fold."""
+    return pseudo.rows([*folds, NO_FOLD], "pseudo")
+
+
+def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> PseudoSampler:
+    rows = pseudo_rows(pseudo, folds)
+    if len(rows) == 0:
+        raise InputError(
+            "Pseudo-labelled shards must hold crops of the folds that are trained on "
+            f"({', '.join(map(str, folds))}). {pseudo.folder} holds none. Label recordings of "
+            "these folds, or train without."
+        )
+    return PseudoSampler(rows, pseudo.index["species_id"].to_numpy()[rows], seed=config.seed)
+
+
 class _Geometry(NamedTuple):
     """What a crop covers: the species, and the frames that the windows of each look at.
 
@@ -151,20 +183,33 @@ def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry, rate=N
     if rate is not None:
         own_box, boxes = own_box / rate, boxes / rate
         piece = augment.stretch_time(piece, rate, shortest=length)
-    own_span = geometry.own_span(stored["species_id"])
+    is_pseudo = stored["kind"] == "pseudo"
+    # What models say of a window is said of the whole crop, not of one class's part of it.
+    own_span = tf.where(is_pseudo, [0.0, length], geometry.own_span(stored["species_id"]))
     start = augment.crop_start(own_box, shift_frames, own_span, length, tf.shape(piece)[0])
     first = tf.cast(start, tf.float32)
     image = tf.reshape(piece[start : start + length], [length, frontend.n_mels, frontend.channels])
     target, known = augment.label_crop(
         boxes - first, stored["box_classes"], stored["box_present"], geometry.spans
     )
+    soft_target, soft_known = _soft_labels(stored, classes=len(geometry.spans))
     return {
         "spectrogram": image,
-        "target": target,
-        "known": known,
+        # What people say about a class comes before what models say.
+        "target": tf.where(known > 0, target, soft_target),
+        "known": tf.maximum(known, soft_known),
+        "pseudo": tf.cast(is_pseudo, tf.float32),
         "box_frames": own_box - first,
         "box_bands": _bands_of(stored["box"][2:], config),
     }
+
+
+def _soft_labels(stored: dict, classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Target and known [classes] of a pseudo-labelled crop; all unknown for another."""
+    missing = [[0, classes - tf.shape(stored["soft_known"])[0]]]
+    known = tf.ensure_shape(tf.pad(stored["soft_known"], missing), [classes])
+    target = tf.where(known > 0, tf.pad(stored["soft_target"], missing), 0.0)
+    return target, tf.cast(known, tf.float32)
 
 
 def _bands_of(frequencies_hz, config: Config) -> tf.Tensor:
@@ -178,9 +223,9 @@ def _bands_of(frequencies_hz, config: Config) -> tf.Tensor:
 def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     """One example from the serialised crop, its partner in a mix, and perhaps background."""
     options = config.augment
-    example, is_tp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
-    example = _augment_fp(example, is_tp, options, _stream(seed, 1))
-    probability = tf.where(is_tp, options.tp_mixup, options.fp_mixup)
+    example, is_fp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
+    example = _augment_fp(example, is_fp, options, _stream(seed, 1))
+    probability = tf.where(is_fp, options.fp_mixup, options.tp_mixup)
     # The front end takes the log of magnitudes or of powers.
     power_of_log = (
         2.0 / config.frontend.magnitude_power if options.mixup_domain == "power" else None
@@ -189,7 +234,7 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
 
         def mixed():
             other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, geometry)
-            other = _augment_fp(other, is_tp, options, _stream(seed, 4))
+            other = _augment_fp(other, is_fp, options, _stream(seed, 4))
             weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
             return augment.mixup(example, other, weight, options.mixup_labels, power_of_log)
 
@@ -231,16 +276,18 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
 def _labelled(example: dict, config: Config) -> dict:
     """What a batch takes of an example; the spectrogram [frames, bands], as models take it."""
     flat = tf.reshape(example["spectrogram"], [config.crop_frames, config.frontend.bands])
-    return {name: example[name] for name in _LABELS} | {"spectrogram": flat}
+    return {name: example[name] for name in _BATCHED} | {"spectrogram": flat}
 
 
 def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tuple[dict, tf.Tensor]:
-    """A crop at a random shift, in seconds for TP, in widths of the box for FP; and whether TP.
+    """A crop at a random shift, and whether it is one of an FP row.
 
-    Speed, pitch and colour vary before crops are mixed, in each by itself.
+    The shift is in seconds for TP, in widths of the box for FP. A window that models labelled
+    goes at most half way to the next one, since its labels are those of that window. Speed,
+    pitch and colour vary before crops are mixed, in each by itself.
     """
     stored = parse_crop(serialized)
-    is_tp = stored["kind"] == "tp"
+    is_tp, is_pseudo = stored["kind"] == "tp", stored["kind"] == "pseudo"
     options, frame_s = config.augment, config.frontend.frame_s
     rate = None
     box_frames = (stored["box"][1] - stored["box"][0]) / frame_s
@@ -253,7 +300,8 @@ def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tupl
     beyond_crop = tf.maximum(box_frames - config.crop_frames, 0.0) / 2.0
     tp_reach = options.tp_shift_s / frame_s + beyond_crop
     fp_reach = options.fp_shift_boxes * box_frames
-    reach = tf.where(is_tp, tp_reach, fp_reach)
+    pseudo_reach = config.pseudo_slide_cells * config.cell_s / 2.0 / frame_s
+    reach = tf.where(is_pseudo, pseudo_reach, tf.where(is_tp, tp_reach, fp_reach))
     shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
     example = _cut(stored, shift, config, geometry, rate)
     if options.equalizer_sd > 0:
@@ -266,19 +314,19 @@ def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tupl
             [], _stream(seed, 3), -options.band_shift, options.band_shift + 1, tf.int32
         )
         example = augment.shift_bands(example, bands)
-    return example, is_tp
+    return example, stored["kind"] == "fp"
 
 
-def _augment_fp(example: dict, is_tp, options: AugmentConfig, seed) -> dict:
+def _augment_fp(example: dict, is_fp, options: AugmentConfig, seed) -> dict:
     if options.fp_flip > 0:
-        flip = ~is_tp & (_chance(_stream(seed, 0)) < options.fp_flip)
+        flip = is_fp & (_chance(_stream(seed, 0)) < options.fp_flip)
         example = tf.cond(flip, lambda: augment.flip_time(example), lambda: example)
     if options.fp_cut_paste > 0:
         width = example["box_frames"][1] - example["box_frames"][0]
         uniform = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
         # At least half a box away, or the copy would mostly cover its original.
         shift = tf.cast(tf.round((uniform + 0.5 * tf.sign(uniform)) * width), tf.int32)
-        paste = ~is_tp & (_chance(_stream(seed, 2)) < options.fp_cut_paste)
+        paste = is_fp & (_chance(_stream(seed, 2)) < options.fp_cut_paste)
         before = example
         example = tf.cond(paste, lambda: augment.cut_and_paste(before, shift), lambda: before)
     return example

@@ -22,7 +22,9 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
 
 SCHEMA_VERSION = 1
-KINDS = ("tp", "fp", "unlabelled")
+KINDS = ("tp", "fp", "unlabelled", "pseudo")
+# The fold of pseudo-labelled recordings that are in none.
+NO_FOLD = -1
 # TFRecord framing: 8 bytes of length and 4 of checksum before the payload, 4 after it.
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 _INDEX_COLUMNS = [
@@ -46,15 +48,22 @@ class Crop:
     Attributes:
         spectrogram: float16 [frames, bands].
         recording_id: the recording it was cut from.
-        fold: cross-validation fold of that recording.
-        kind: `tp`, `fp`, or `unlabelled`: the kind of row it was cut for.
-        species_id, songtype_id: of that row; -1 for unlabelled crops.
-        box: t_min, t_max in seconds and f_min, f_max in Hz of that row, in the recording.
+        fold: cross-validation fold of that recording; `NO_FOLD` if it is in none.
+        kind: `tp`, `fp`, or `unlabelled`: the kind of row it was cut for; or `pseudo`, for a
+            window that models labelled.
+        species_id, songtype_id: of that row; -1 for unlabelled crops. The species of a pseudo
+            crop is the most probable one, if that is probable enough to count as present;
+            otherwise -1.
+        box: t_min, t_max in seconds and f_min, f_max in Hz of that row, in the recording; begin
+            and end of the window, 0 and 0 for unlabelled and pseudo crops.
         start_frame: frame of the recording at which the piece begins.
         box_times_s: float32 [boxes, 2], begin and end in the recording of every row of the
             recording that touches the piece.
         box_classes: int64 [boxes], class index of those rows.
         box_present: int64 [boxes], 1 for TP and 0 for FP.
+        soft_target: float32 [classes], probability of every class in the window of a pseudo
+            crop; None for others.
+        soft_known: int64 [classes], 1 where that counts, 0 where the class is unknown.
     """
 
     spectrogram: np.ndarray
@@ -68,6 +77,8 @@ class Crop:
     box_times_s: np.ndarray
     box_classes: np.ndarray
     box_present: np.ndarray
+    soft_target: np.ndarray | None = None
+    soft_known: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,10 @@ def serialize_crop(crop: Crop) -> bytes:
         "box_classes": of_ints(crop.box_classes),
         "box_present": of_ints(crop.box_present),
     }
+    if crop.soft_target is not None:
+        features["soft_target"] = of_floats(crop.soft_target)
+    if crop.soft_known is not None:
+        features["soft_known"] = of_ints(crop.soft_known)
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Protocol buffers promise no order of the features otherwise; shards made twice are equal.
     return example.SerializeToString(deterministic=True)
@@ -156,13 +171,15 @@ def parse_crop(serialized) -> dict:
     Returns:
         spectrogram float32 [frames, bands]; kind, recording_id string; species_id, songtype_id,
         fold, start_frame int64; box float32 [4] (t_min, t_max, f_min, f_max); box_times_s
-        float32 [boxes, 2]; box_classes, box_present int64 [boxes].
+        float32 [boxes, 2]; box_classes, box_present int64 [boxes]; soft_target float32 and
+        soft_known int64 [classes], both [0] where the crop has none.
     """
     import tensorflow as tf
 
     one_int = tf.io.FixedLenFeature([], tf.int64)
     one_string = tf.io.FixedLenFeature([], tf.string)
     many_ints = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+    many_floats = tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True)
     example = tf.io.parse_single_example(
         serialized,
         {
@@ -175,9 +192,11 @@ def parse_crop(serialized) -> dict:
             "songtype_id": one_int,
             "box": tf.io.FixedLenFeature([4], tf.float32),
             "start_frame": one_int,
-            "box_times_s": tf.io.FixedLenSequenceFeature([], tf.float32, allow_missing=True),
+            "box_times_s": many_floats,
             "box_classes": many_ints,
             "box_present": many_ints,
+            "soft_target": many_floats,
+            "soft_known": many_ints,
         },
     )
     values = tf.io.decode_raw(example["spectrogram"], tf.float16)
@@ -234,7 +253,7 @@ class ShardReader:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"A folder of shards needs a readable index.csv. {path}: {reason}. "
-                "Delete the folder and run make_tfrecords.py again."
+                "Delete the folder and make the shards again."
             ) from None
         for name, size in self.manifest.shards.items():
             shard = self.folder / name
@@ -243,7 +262,7 @@ class ShardReader:
                 state = "missing" if found is None else f"{found} bytes"
                 raise InputError(
                     f"A shard must be as the manifest describes it ({size} bytes). {shard}: "
-                    f"{state}. Delete the folder and run make_tfrecords.py again."
+                    f"{state}. Delete the folder and make the shards again."
                 )
         names = list(self.manifest.shards)
         # An empty file cannot be mapped; a shard without crops is never read.
@@ -293,7 +312,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise InputError(
             f"A folder of shards holds a manifest.json. Not found: {path}. Make the shards with "
-            "make_tfrecords.py, and let it finish."
+            "make_tfrecords.py, or pseudo_label.py, and let it finish."
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is not a readable manifest: {error!r:.120}.") from None

@@ -15,6 +15,26 @@ import numpy as np
 
 # Stands apart the random streams of one seed.
 _ROW_STREAM, _CLASS_STREAM, _PARTNER_STREAM, _BACKGROUND_STREAM = 1, 2, 3, 4
+_PSEUDO_PARTNER_STREAM = 5
+# Stands apart the passes through rows of different kinds.
+_FP, _TP, _PSEUDO = 0, 1, 2
+
+
+def split_draw(number: int, share: float) -> tuple[bool, int]:
+    """Puts a draw on one of two sides.
+
+    Of the first n draws exactly floor(n * share) are on the first side, spread evenly.
+
+    Args:
+        number: of the draw, from 0.
+        share: of the first side.
+
+    Returns:
+        Whether the draw is on the first side, and its number among the draws of its side.
+    """
+    before = math.floor(number * share)
+    is_first = math.floor((number + 1) * share) > before
+    return is_first, before if is_first else number - before
 
 
 class BalancedSampler:
@@ -49,10 +69,10 @@ class BalancedSampler:
             tp_fraction = 0.0
         self._tp_fraction = tp_fraction
         self._seed = seed
-        self._groups = {}
-        for kind, rows, classes in (("tp", tp_rows, tp_classes), ("fp", fp_rows, fp_classes)):
+        self._passes = {}
+        for kind, rows, classes in ((_TP, tp_rows, tp_classes), (_FP, fp_rows, fp_classes)):
             drawn_as = classes if balance_classes else np.zeros_like(classes)
-            self._groups[kind] = [rows[drawn_as == c] for c in np.unique(drawn_as)]
+            self._passes[kind] = _Passes(rows, drawn_as, kind, seed)
         self._fp_of_class = {c: fp_rows[fp_classes == c] for c in np.unique(fp_classes)}
         self._fp_class = dict(zip(fp_rows.tolist(), fp_classes.tolist(), strict=True))
 
@@ -67,19 +87,12 @@ class BalancedSampler:
             if there is one, so that a mix of both keeps the one label that is known; that of a
             TP row is any TP row.
         """
-        # Of the first n draws exactly floor(n * tp_fraction) are TP, spread evenly.
-        tp_before = math.floor(number * self._tp_fraction)
-        is_tp = math.floor((number + 1) * self._tp_fraction) > tp_before
-        kind, count = ("tp", tp_before) if is_tp else ("fp", number - tp_before)
-        groups = self._groups[kind]
-        turn, place = divmod(count, len(groups))
-        group = _shuffled(len(groups), (self._seed, _CLASS_STREAM, is_tp, 0, turn))[place]
-        rows = groups[group]
-        turn, place = divmod(turn, len(rows))
-        row = int(rows[_shuffled(len(rows), (self._seed, _ROW_STREAM, is_tp, group, turn))[place]])
+        is_tp, count = split_draw(number, self._tp_fraction)
+        passes = self._passes[_TP if is_tp else _FP]
+        row = passes.row(count)
         chance = np.random.default_rng([self._seed, _PARTNER_STREAM, number])
         if is_tp:
-            partners = groups[chance.integers(len(groups))]
+            partners = passes.groups[chance.integers(len(passes.groups))]
         else:
             of_class = self._fp_of_class[self._fp_class[row]]
             partners = of_class[of_class != row]
@@ -91,6 +104,65 @@ class BalancedSampler:
         """One of `rows` for the draw of this number; each equally likely."""
         chance = np.random.default_rng([self._seed, _BACKGROUND_STREAM, number])
         return int(rows[chance.integers(len(rows))])
+
+
+class PseudoSampler:
+    """Draws pseudo-labelled rows: every species equally often, and background like one more."""
+
+    def __init__(self, rows: np.ndarray, species: np.ndarray, *, seed: int):
+        """Prepares the draws.
+
+        Args:
+            rows: int [n], at least one row of the index.
+            species: int [n], the species of each; -1 for background.
+            seed: of all passes.
+        """
+        self._rows = rows
+        self._passes = _Passes(rows, species, _PSEUDO, seed)
+        self._seed = seed
+
+    def draw(self, number: int) -> tuple[int, int]:
+        """The row of a draw, and of the crop to mix it with.
+
+        Args:
+            number: of the draw, from 0.
+
+        Returns:
+            Two rows of the index. The partner is of any species or background, each equally
+            likely, and not the row itself unless it is the only one.
+        """
+        row = self._passes.row(number)
+        chance = np.random.default_rng([self._seed, _PSEUDO_PARTNER_STREAM, number])
+        groups = self._passes.groups
+        partners = groups[chance.integers(len(groups))]
+        if np.array_equal(partners, [row]):
+            partners = self._rows
+        partners = partners[partners != row]
+        if len(partners) == 0:
+            return row, row
+        return row, int(partners[chance.integers(len(partners))])
+
+
+class _Passes:
+    """Rows in groups: every group is drawn equally often, and within it every row.
+
+    Attributes:
+        groups: the rows of every group.
+    """
+
+    def __init__(self, rows: np.ndarray, group_of_row: np.ndarray, kind: int, seed: int):
+        self.groups = [rows[group_of_row == group] for group in np.unique(group_of_row)]
+        self._kind, self._seed = kind, seed
+
+    def row(self, number: int) -> int:
+        """The row of a draw among those of this kind."""
+        turn, place = divmod(number, len(self.groups))
+        key = (self._seed, _CLASS_STREAM, self._kind, 0, turn)
+        group = _shuffled(len(self.groups), key)[place]
+        rows = self.groups[group]
+        turn, place = divmod(turn, len(rows))
+        key = (self._seed, _ROW_STREAM, self._kind, group, turn)
+        return int(rows[_shuffled(len(rows), key)[place]])
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,52 +2,38 @@
 
 Every recording is decoded and transformed once, whole, so that no crop begins with the
 start-up of the PCEN smoother; then the crops of its rows are cut out. A shard holds all crops
-of a few recordings of one fold. A finished shard has a small JSON file beside it until all
-are done, so an interrupted run goes on where it was.
+of a few recordings of one fold.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 import rfcx_tf
 from rfcx_tf.config import Config
-from rfcx_tf.data.ahead import map_ahead
 from rfcx_tf.data.annotations import Annotations, mean_box_s
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.folds import assign_folds
-from rfcx_tf.data.records import (
-    KINDS,
-    SCHEMA_VERSION,
-    Crop,
-    Manifest,
-    ShardReader,
-    write_manifest,
-    write_shard,
+from rfcx_tf.data.records import KINDS, SCHEMA_VERSION, Crop, Manifest
+from rfcx_tf.data.shard_plans import (
+    ShardPlan,
+    finish_plans,
+    open_plan,
+    plan_shards,
+    shard_sizes,
+    write_plans,
 )
 from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text
 
 # Annotation tools round; a box may end this much behind the last sample.
 _END_TOLERANCE_S = 0.1
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One shard to be made: its name and its recordings, all of one fold."""
-
-    name: str
-    recording_ids: list[str]
 
 
 def make_shards(
@@ -83,13 +69,14 @@ def make_shards(
     rows = annotations.used_rows
     class_index = {c.species_id: i for i, c in enumerate(annotations.classes)}
     fold_of = assign_folds(rows, list(recordings), config.training.folds, config.training.fold_seed)
-    plans = _plan(rows, fold_of, config)
+    wanted = recordings if config.crops.unlabelled_per_recording else set(rows["recording_id"])
+    plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
     plan_id = _plan_id(annotations, plans, config)
-    finished = _finished_manifest(out_dir, plan_id)
+    finished = open_plan(out_dir, plan_id)
     if finished is not None:
         return finished
     rows_of = {str(name): group for name, group in rows.groupby("recording_id", sort=False)}
-    transform = _recording_transform(config)
+    transform = recording_transform(config)
 
     def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
         return _cut_recording(
@@ -102,40 +89,38 @@ def make_shards(
             config,
         )
 
-    todo = [plan for plan in plans if not _is_written(out_dir, plan)]
-    total = sum(len(plan.recording_ids) for plan in plans)
-    bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
-    bar.update(total - sum(len(plan.recording_ids) for plan in todo))
-    with bar:
-        for plan in todo:
-            crops, skipped = [], []
-            for own_crops, own_skipped in map_ahead(
-                cut, plan.recording_ids, workers or os.cpu_count()
-            ):
-                crops += own_crops
-                skipped += own_skipped
-                bar.update()
-            index = write_shard(out_dir / plan.name, crops)
-            receipt = {"skipped": skipped, "rows": index.to_dict("records")}
-            atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
-    return _finish(annotations, config, data_dir, out_dir, plans, fold_of, plan_id)
+    index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    manifest = Manifest(
+        classes=annotations.classes,
+        mean_box_s=mean_box_s(annotations.rows, annotations.classes),
+        frontend=config.frontend.model_dump(mode="json"),
+        frontend_fingerprint=config.frontend.fingerprint,
+        crop_frames=config.crop_frames,
+        margin_frames=config.margin_frames,
+        folds=config.training.folds,
+        fold_seed=config.training.fold_seed,
+        shards_id=plan_id,
+        shards=shard_sizes(plans, out_dir),
+        counts={k: int((index["kind"] == k).sum()) for k in KINDS if k != "pseudo"},
+        rows=asdict(annotations.counts),
+        data_dir=str(data_dir.resolve()),
+        recordings={
+            name: {
+                "path": os.path.relpath(source.path, data_dir),
+                "offset": source.offset,
+                "length": source.length,
+                "fold": fold_of[name],
+            }
+            for name, source in recordings.items()
+        },
+        skipped=skipped,
+        code_version=rfcx_tf.__version__,
+    )
+    finish_plans(plans, manifest, out_dir)
+    return manifest
 
 
-def _plan(rows: pd.DataFrame, fold_of: dict[str, int], config: Config) -> list[_Plan]:
-    wanted = set(rows["recording_id"])
-    if config.crops.unlabelled_per_recording:
-        wanted = set(fold_of)
-    plans = []
-    for fold in range(config.training.folds):
-        ids = iter(sorted(r for r in wanted if fold_of[r] == fold))
-        number = 0
-        while chunk := list(islice(ids, config.crops.recordings_per_shard)):
-            plans.append(_Plan(f"fold{fold}-{number:04d}.tfrecord", chunk))
-            number += 1
-    return plans
-
-
-def _plan_id(annotations: Annotations, plans: list[_Plan], config: Config) -> str:
+def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -> str:
     """Identifies what is to be written, so that two recipes never share a folder."""
     parts = [
         str(SCHEMA_VERSION),
@@ -149,34 +134,7 @@ def _plan_id(annotations: Annotations, plans: list[_Plan], config: Config) -> st
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _finished_manifest(out_dir: Path, plan_id: str) -> Manifest | None:
-    """The manifest if the folder is complete; checks that the folder may be written otherwise."""
-    path = out_dir / "plan.txt"
-    if path.exists():
-        if path.read_text(encoding="utf-8").strip() != plan_id:
-            raise InputError(
-                f"A folder holds the shards of one data set and recipe. {out_dir} holds those of "
-                "another. Name another --out or delete the folder."
-            )
-        return ShardReader(out_dir).manifest if (out_dir / "manifest.json").exists() else None
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise InputError(
-            f"Shards go into a new or empty folder. {out_dir} holds something else. "
-            "Name another --out."
-        )
-    atomic_write_text(path, plan_id)
-    return None
-
-
-def _is_written(out_dir: Path, plan: _Plan) -> bool:
-    return _receipt_path(out_dir, plan).exists() and (out_dir / plan.name).exists()
-
-
-def _receipt_path(out_dir: Path, plan: _Plan) -> Path:
-    return (out_dir / plan.name).with_suffix(".json")
-
-
-def _recording_transform(config: Config) -> Callable[[np.ndarray], np.ndarray]:
+def recording_transform(config: Config) -> Callable[[np.ndarray], np.ndarray]:
     """A traced function from a waveform [samples] to a spectrogram [frames, bands]."""
     import tensorflow as tf
 
@@ -267,52 +225,3 @@ def _unlabelled_centres_s(
     )
     free = centres_s[~touches.any(axis=1)]
     return np.sort(generator.permutation(free)[:wanted])
-
-
-def _finish(
-    annotations: Annotations,
-    config: Config,
-    data_dir: Path,
-    out_dir: Path,
-    plans: list[_Plan],
-    fold_of: dict[str, int],
-    plan_id: str,
-) -> Manifest:
-    receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]
-    index = pd.DataFrame([row for receipt in receipts for row in receipt["rows"]])
-    skipped = [text for receipt in receipts for text in receipt["skipped"]]
-    if index.empty:
-        reason = f" The first problem: {skipped[0]}" if skipped else ""
-        raise InputError(f"No crop could be made from the recordings in {data_dir}.{reason}")
-    with atomic_file(out_dir / "index.csv") as temporary:
-        index.to_csv(temporary, index=False)
-    manifest = Manifest(
-        classes=annotations.classes,
-        mean_box_s=mean_box_s(annotations.rows, annotations.classes),
-        frontend=config.frontend.model_dump(mode="json"),
-        frontend_fingerprint=config.frontend.fingerprint,
-        crop_frames=config.crop_frames,
-        margin_frames=config.margin_frames,
-        folds=config.training.folds,
-        fold_seed=config.training.fold_seed,
-        shards_id=plan_id,
-        shards={plan.name: (out_dir / plan.name).stat().st_size for plan in plans},
-        counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
-        rows=asdict(annotations.counts),
-        data_dir=str(data_dir.resolve()),
-        recordings={
-            name: {
-                "path": os.path.relpath(source.path, data_dir),
-                "offset": source.offset,
-                "length": source.length,
-                "fold": fold_of[name],
-            }
-            for name, source in annotations.recordings.items()
-        },
-        skipped=skipped,
-        code_version=rfcx_tf.__version__,
-    )
-    write_manifest(manifest, out_dir)
-    for plan in plans:
-        _receipt_path(out_dir, plan).unlink()
-    return manifest

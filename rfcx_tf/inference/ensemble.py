@@ -29,6 +29,7 @@ from scipy.optimize import minimize
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_write_text
 from rfcx_tf.inference.tables import name_first
+from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.model.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.run_folder import RunFolder
 
@@ -79,7 +80,7 @@ def rank_scores(scores) -> tf.Tensor:
     return (below + ties / 2) / others
 
 
-def check_classes(runs: Sequence[RunFolder]) -> None:
+def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
     """Refuses runs whose scores do not have the same columns.
 
     Raises:

@@ -24,6 +24,7 @@ from rfcx_tf.inference.ensemble import (
 from rfcx_tf.inference.evaluation import evaluate_scores
 from rfcx_tf.inference.run_evaluation import label_matrix
 from rfcx_tf.inference.tables import class_columns, name_first, read_scores
+from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.model.metrics import masked_log_loss, single_label_lrap
 from rfcx_tf.run_folder import RunFolder
 
@@ -82,7 +83,7 @@ class EnsembleReport:
     text: str
 
 
-def join_members(runs: Sequence[RunFolder]) -> HeldOut:
+def join_members(runs: Sequence[RunFolder | ListenerRun]) -> HeldOut:
     """Joins the out-of-fold tables of runs.
 
     Raises:
@@ -269,7 +270,7 @@ def _parts(crops: pd.DataFrame) -> tuple[np.ndarray, str]:
     return recording % _PARTS, f"part of the recordings (of {min(_PARTS, recording.max() + 1)})"
 
 
-def _read_crops(run: RunFolder) -> pd.DataFrame:
+def _read_crops(run: RunFolder | ListenerRun) -> pd.DataFrame:
     """The table of a run's held-out crops, indexed by what makes a crop the same one."""
     try:
         table = pd.read_csv(
@@ -280,13 +281,18 @@ def _read_crops(run: RunFolder) -> pd.DataFrame:
         )
     except OSError:
         raise InputError(
-            f"A member needs at least one finished fold. {run.path} has no oof_crops.csv. Run "
-            "train.py to its end."
+            f"A member needs at least one finished fold. {run.path} has no oof_crops.csv. Train "
+            "it to its end."
         ) from None
     return table.assign(copy=table.groupby(_CROP).cumcount()).set_index([*_CROP, "copy"])
 
 
-def _check_folds(first: RunFolder, one: pd.DataFrame, second: RunFolder, other: pd.DataFrame):
+def _check_folds(
+    first: RunFolder | ListenerRun,
+    one: pd.DataFrame,
+    second: RunFolder | ListenerRun,
+    other: pd.DataFrame,
+):
     fold_of = dict(zip(one.index.get_level_values("recording_id"), one["fold"], strict=True))
     for recording, fold in zip(
         other.index.get_level_values("recording_id"), other["fold"], strict=True

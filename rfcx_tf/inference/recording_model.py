@@ -34,6 +34,16 @@ class RecordingModel(tf.Module):
         self._front_end = FrontEnd(config.frontend)
         self._detectors = detectors
 
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the waveforms that it takes."""
+        return self.config.frontend.sample_rate_hz
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window, in whole backbone cells."""
+        return self.config.window_cells * self.config.cell_s
+
     def spectrogram(self, waveform):
         """[batch, samples] -> [batch, frames, bands], for waveforms of any length.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.evaluation import Evaluation, evaluate_scores
 from rfcx_tf.inference.tables import class_columns, read_scores
+from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.model.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.run_folder import RunFolder
 
@@ -29,7 +30,7 @@ class RunEvaluation:
     recordings: Evaluation | None
 
 
-def evaluate_run(run: RunFolder, truth: pd.DataFrame | None = None) -> RunEvaluation:
+def evaluate_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None) -> RunEvaluation:
     """Evaluates the finished folds of a run on what they did not see.
 
     Args:
@@ -40,15 +41,7 @@ def evaluate_run(run: RunFolder, truth: pd.DataFrame | None = None) -> RunEvalua
     Raises:
         InputError: if no fold is finished, or the truth has other classes or recordings.
     """
-    if not run.finished_folds:
-        raise InputError(
-            f"A run needs at least one finished fold. {run.path} has none. Run train.py to its end."
-        )
-    table = pd.read_csv(
-        run.path / "oof_crops.csv",
-        dtype={"recording_id": str, "present": str, "absent": str},
-        keep_default_na=False,
-    )
+    table = read_held_out_crops(run)
     rows = [_monitors(group, str(fold)) for fold, group in table.groupby("fold")]
     crops = pd.DataFrame([*rows, _monitors(table, "all")])
     if truth is None:
@@ -62,6 +55,23 @@ def evaluate_run(run: RunFolder, truth: pd.DataFrame | None = None) -> RunEvalua
         )
     names = {f"s{c.species_id}": c.name for c in run.info.classes}
     return RunEvaluation(crops, evaluate_scores(scores, scored, names))
+
+
+def read_held_out_crops(run: RunFolder | ListenerRun) -> pd.DataFrame:
+    """The run's oof_crops.csv, labels (`present`, `absent`) as text.
+
+    Raises:
+        InputError: if no fold is finished.
+    """
+    if not run.finished_folds:
+        raise InputError(
+            f"A run needs at least one finished fold. {run.path} has none. Train it to its end."
+        )
+    return pd.read_csv(
+        run.path / "oof_crops.csv",
+        dtype={"recording_id": str, "present": str, "absent": str},
+        keep_default_na=False,
+    )
 
 
 def _monitors(table: pd.DataFrame, fold: str) -> dict:

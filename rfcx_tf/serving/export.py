@@ -16,7 +16,7 @@ from __future__ import annotations
 import csv
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tensorflow as tf
@@ -25,6 +25,7 @@ import yaml
 from rfcx_tf.config import save_config
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.recording_model import EnsembleModel, RecordingModel
+from rfcx_tf.listener.run_folder import is_listener
 
 
 class ServableModel(tf.Module):
@@ -73,6 +74,20 @@ def _save_ensemble(model: EnsembleModel, assets_dir: Path) -> None:
         )
     text = yaml.safe_dump({"rule": model.rule, "members": members}, sort_keys=False)
     (assets_dir / "ensemble.yaml").write_text(text, encoding="utf-8")
+
+
+def check_exportable(paths: Iterable[Path]) -> None:
+    """Refuses listeners among run folders, before any model is loaded.
+
+    Raises:
+        InputError: with the first listener.
+    """
+    for path in paths:
+        if is_listener(path):
+            raise InputError(
+                f"Only a run of train.py can be exported. {path} is a listener's: distil it into "
+                "one with pseudo_label.py, or score with predict.py."
+            )
 
 
 def export_saved_model(model: RecordingModel | EnsembleModel, out_dir: str | Path) -> Path:

@@ -15,9 +15,6 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from rfcx_tf.config import Config, HeadConfig
 from rfcx_tf.data.annotations import SpeciesClass
@@ -27,9 +24,8 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.inference.predict import Predictions, predict_recordings
 from rfcx_tf.model.frontend import FrontEnd
 from rfcx_tf.model.losses import label_weights
+from rfcx_tf.training.masked_regression import MaskedRegressions, fit_regressions
 from rfcx_tf.training.run import check_folds, check_shards_fit
-
-_MAX_ITERATIONS = 5000
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,8 @@ def pool_crops(reader: ShardReader, config: Config) -> PooledCrops:
     statistics, target, known = (
         np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True)
     )
-    weights = keras.ops.convert_to_numpy(label_weights(target, known, config.loss))
+    labels = {"target": target, "known": known, "pseudo": np.zeros(len(rows), np.float32)}
+    weights = keras.ops.convert_to_numpy(label_weights(labels, config.loss))
     folds = reader.index["fold"].to_numpy()[rows]
     return PooledCrops(rows, folds, statistics, target, weights)
 
@@ -100,28 +97,23 @@ class BaselineModel:
         config: Config,
         classes: list[SpeciesClass],
         rows: np.ndarray,
-        scaler: StandardScaler,
-        regressions: list[LogisticRegression | None],
+        regressions: MaskedRegressions,
     ):
-        """Takes a fitted scaler, and a fitted regression or None for every class."""
         self.config = config
         self.classes = classes
         self.rows = rows
-        self.fitted = np.array([r is not None for r in regressions])
+        self.fitted = regressions.fitted
         self._front_end = FrontEnd(config.frontend)
-        self._scaler = scaler
-        nothing = np.zeros(len(scaler.mean_))
-        # float64: in float32 the scores of loud recordings would all round to 1.
-        self._coefficients = np.stack(
-            [nothing if r is None else r.coef_[0] for r in regressions], axis=1
-        )
-        self._intercepts = np.array([0.0 if r is None else r.intercept_[0] for r in regressions])
+        self._regressions = regressions
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the waveforms that it takes."""
+        return self.config.frontend.sample_rate_hz
 
     def probability(self, statistics) -> tf.Tensor:
         """Statistics [..., 3 * bands] -> float64 [..., classes]; 0 for classes not fitted."""
-        standardised = (tf.cast(statistics, tf.float64) - self._scaler.mean_) / self._scaler.scale_
-        logits = tf.tensordot(standardised, self._coefficients, axes=1) + self._intercepts
-        return tf.sigmoid(logits) * self.fitted.astype(np.float64)
+        return self._regressions.probability(statistics)
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Scores of whole recordings: the maximum over windows that are half a crop apart.
@@ -170,25 +162,10 @@ def fit_baseline(
             f"A fold needs crops to train on. Held out fold {held_out}, the others have none. "
             "Lower training.folds or add recordings."
         )
-    scaler = StandardScaler().fit(crops.statistics[others].astype(np.float64))
-    statistics = scaler.transform(crops.statistics[others].astype(np.float64))
-    labels = zip(crops.target[others].T, crops.weights[others].T, strict=True)
-    # The products are so small that several threads only wait for each other, on a busy
-    # machine more than ten times as long as one takes.
-    with threadpool_limits(1, "blas"):
-        regressions = [_fit_class(statistics, *label, c) for label in labels]
-    return BaselineModel(config, classes, crops.rows[others], scaler, regressions)
-
-
-def _fit_class(
-    statistics: np.ndarray, target: np.ndarray, weights: np.ndarray, c: float
-) -> LogisticRegression | None:
-    counts = weights > 0
-    present = target[counts] > 0
-    if present.all() or not present.any():
-        return None
-    regression = LogisticRegression(C=c, class_weight="balanced", max_iter=_MAX_ITERATIONS)
-    return regression.fit(statistics[counts], present, sample_weight=weights[counts])
+    regressions = fit_regressions(
+        crops.statistics[others], crops.target[others], crops.weights[others], c
+    )
+    return BaselineModel(config, classes, crops.rows[others], regressions)
 
 
 def cross_validate(

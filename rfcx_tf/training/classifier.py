@@ -18,7 +18,7 @@ class CropClassifier(keras.Model):
     """Wraps a detector for `fit`.
 
     Input is a spectrogram [batch, frames, bands]; labels are a dict of `target` and `known`
-    [batch, classes]. The logit of a crop is the largest of its windows'.
+    [batch, classes], and `pseudo` [batch]. The logit of a crop is the largest of its windows'.
 
     With `augment.feature_mixup`, training mixes what enters the layer `dropout`, the features
     of windows or cells, with those of the crop before in the batch (manifold mixup, Verma et
@@ -37,7 +37,7 @@ class CropClassifier(keras.Model):
         # The detector casts by itself, after it has normalised its input in float32.
         super().__init__(name="crop_classifier", autocast=False)
         self.detector = detector
-        self._loss_function = MaskedBinaryCrossEntropy(config.loss)
+        self._loss_function = MaskedBinaryCrossEntropy(config.loss, config.pseudo.weight)
         self._accumulation_steps = config.training.accumulation_steps
         self._part_gradients = self._gradients
         if config.training.xla and self._accumulation_steps > 1:

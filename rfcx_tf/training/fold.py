@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.dataset import training_dataset, validation_dataset
+from rfcx_tf.data.dataset import pseudo_rows, training_dataset, validation_dataset
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
+from rfcx_tf.inference.crop_table import crop_table, write_crops
 from rfcx_tf.inference.predict import Predictions, predict_recordings
 from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.tables import write_scores
@@ -39,6 +39,8 @@ def train_fold(
     fold: int,
     strategy: tf.distribute.Strategy,
     *,
+    pseudo: ShardReader | None = None,
+    start: RunFolder | None = None,
     data_dir: Path | None = None,
     verbose: bool = True,
 ) -> dict:
@@ -49,6 +51,8 @@ def train_fold(
         reader: its shards.
         fold: the fold to hold out.
         strategy: devices.
+        pseudo: pseudo-labelled shards to draw from as well.
+        start: a run whose detector of this fold a new fold begins with.
         data_dir: where the recordings are, if not where the shards were made from.
         verbose: show progress.
 
@@ -71,6 +75,7 @@ def train_fold(
             f"{reader.folder} has {len(trained_on)} and {len(held_out)}. Lower "
             "training.folds or add recordings."
         )
+    pseudo_crops = 0 if pseudo is None else len(pseudo_rows(pseudo, others))
     keras.utils.set_random_seed(config.seed + 1000 * fold)
     with strategy.scope():
         replicas = strategy.num_replicas_in_sync
@@ -85,18 +90,30 @@ def train_fold(
     epochs_done = state.restore(classifier)
     if epochs_done == 0:
         with strategy.scope():
-            begin_from_weights(detector, config)
+            if start is None:
+                begin_from_weights(detector, config)
+            else:
+                detector.load_weights(start.detector_weights(fold))
     monitors = ValidationMonitors(
         validation_dataset(reader, config, held_out),
         reader.index["kind"].to_numpy()[held_out] == "tp",
     )
     if not state.ended:
         first_draw = epochs_done * config.training.steps_per_epoch * config.training.batch_size
-        dataset = training_dataset(reader, config, others, first_draw).map(_inputs_and_labels)
+        dataset = training_dataset(reader, config, others, first_draw, pseudo)
+        dataset = dataset.map(_inputs_and_labels)
         if verbose:
             tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
-            begin = f", going on after epoch {epochs_done}" if epochs_done else ""
-            print(f"Fold {fold}: {tp} TP and {fp} FP crops, {len(held_out)} held out{begin}.")
+            labelled = f", {pseudo_crops} pseudo-labelled ones" if pseudo_crops else ""
+            begin = ""
+            if epochs_done:
+                begin = f", going on after epoch {epochs_done}"
+            elif start is not None:
+                begin = f", beginning with the weights of {start.path}"
+            print(
+                f"Fold {fold}: {tp} TP and {fp} FP crops{labelled}, {len(held_out)} held "
+                f"out{begin}."
+            )
             speed = measure_speed(classifier, dataset, config.training.batch_size)
             print(
                 f"Examples/s: input pipeline alone {speed.pipeline:.0f}, training step alone "
@@ -128,6 +145,7 @@ def train_fold(
         "checkpoint": state.describe_checkpoint(),
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "crops_trained_on": len(trained_on),
+        "pseudo_crops_trained_on": pseudo_crops,
         "recordings_predicted": len(predictions.scores),
         "recordings_failed": predictions.failed,
         **{name: round(value, 5) for name, value in figures.items()},
@@ -137,7 +155,7 @@ def train_fold(
 
 
 def _inputs_and_labels(batch: dict) -> tuple:
-    return batch["spectrogram"], {"target": batch["target"], "known": batch["known"]}
+    return batch["spectrogram"], {name: batch[name] for name in ("target", "known", "pseudo")}
 
 
 def _callbacks(
@@ -212,19 +230,14 @@ def measure_speed(classifier: CropClassifier, dataset: tf.data.Dataset, batch_si
 def _save_crops(
     reader: ShardReader, rows: np.ndarray, fold: int, monitors: ValidationMonitors, path: Path
 ):
-    """Writes the held-out crops with their labels (species ids) and probabilities."""
-    species = np.array([c.species_id for c in reader.manifest.classes])
-    table = reader.index.iloc[rows][["recording_id", "kind", "species_id", "t_min", "t_max"]]
-    table = table.reset_index(drop=True)
-    table.insert(1, "fold", fold)
-    present = (monitors.known > 0) & (monitors.target > 0)
-    absent = (monitors.known > 0) & (monitors.target == 0)
-    for name, mask in (("present", present), ("absent", absent)):
-        table[name] = [";".join(map(str, species[row])) for row in mask]
-    columns = [f"s{number}" for number in species]
-    probability = pd.DataFrame(monitors.probability, columns=columns)
-    with atomic_file(path) as temporary:
-        pd.concat([table, probability], axis=1).to_csv(temporary, index=False, float_format="%.6f")
+    table = crop_table(
+        reader.index.iloc[rows].assign(fold=fold),
+        reader.manifest.classes,
+        monitors.target,
+        monitors.known,
+        monitors.probability,
+    )
+    write_crops(table, path)
 
 
 def _save_diagnosis(

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import pandas as pd
 
 from rfcx_tf.config import Config, differences
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy
+from rfcx_tf.training.finished_folds import join_out_of_fold, write_summary
 from rfcx_tf.training.fold import train_fold
 
 
@@ -23,6 +23,8 @@ def train_run(
     run_dir: str | Path,
     folds: list[int],
     *,
+    pseudo: Path | None = None,
+    start: Path | None = None,
     data_dir: Path | None = None,
     verbose: bool = True,
     report: Callable[[str], None] = print,
@@ -34,6 +36,8 @@ def train_run(
         tfrecords: folder of shards.
         run_dir: run folder, new or to be gone on with.
         folds: which folds to hold out, one after another.
+        pseudo: folder of pseudo-labelled shards; `pseudo.fraction` of the examples come from it.
+        start: run folder; every new fold begins with its weights of the same fold.
         data_dir: where the recordings are, if not where the shards were made from.
         verbose: show progress.
         report: takes a line at a time.
@@ -42,18 +46,27 @@ def train_run(
         The figures of every fold.
 
     Raises:
-        InputError: if the shards do not fit the recipe, or a fold does not exist.
+        InputError: if the shards, the pseudo-labels or the start do not fit the recipe, or a
+            fold does not exist.
     """
     reader = ShardReader(tfrecords)
     check_shards_fit(reader.manifest, config, Path(tfrecords))
     check_folds(reader.manifest, folds, data_dir)
+    pseudo_reader = ShardReader(pseudo) if pseudo else None
+    if pseudo_reader is not None:
+        check_pseudo_fits(pseudo_reader, reader, config)
+    start_run = RunFolder.open(start) if start else None
+    if start_run is not None:
+        check_start_fits(start_run, reader.manifest, config, folds)
     weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
     if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
         # Before there is a run folder, which could not go on with a corrected path.
         raise InputError(
             f"model.backbone.weights must name a file that is there. Not found: {weights}."
         )
-    run = RunFolder.create(run_dir, config, reader.manifest, Path(tfrecords))
+    run = RunFolder.create(
+        run_dir, config, reader.manifest, Path(tfrecords), pseudo=pseudo_reader, start=start_run
+    )
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync
     parts = config.training.accumulation_steps
@@ -78,9 +91,19 @@ def train_run(
         # Here, since clearing the session after a fold forgets it.
         keras.mixed_precision.set_global_policy(precision)
         summaries.append(
-            train_fold(run, reader, fold, strategy, data_dir=data_dir, verbose=verbose)
+            train_fold(
+                run,
+                reader,
+                fold,
+                strategy,
+                pseudo=pseudo_reader,
+                start=start_run,
+                data_dir=data_dir,
+                verbose=verbose,
+            )
         )
         join_out_of_fold(run)
+        write_summary(run)
         # Frees the graphs of a fold before the next one is built.
         keras.backend.clear_session()
     return summaries
@@ -109,6 +132,80 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
         )
 
 
+def check_pseudo_fits(pseudo: ShardReader, reader: ShardReader, config: Config) -> None:
+    """Refuses pseudo-labels for another recipe, other classes or other folds.
+
+    Args:
+        pseudo: the pseudo-labelled shards.
+        reader: the annotated shards of the run.
+        config: the recipe.
+
+    Raises:
+        InputError: with both values.
+    """
+    check_shards_fit(pseudo.manifest, config, pseudo.folder)
+    made, asked = _species_ids(pseudo.manifest.classes), _species_ids(reader.manifest.classes)
+    if made != asked:
+        raise InputError(
+            f"Pseudo-labels must be of the classes of the shards. {pseudo.folder} has {made}, "
+            f"{reader.folder} has {asked}. Label again with these classes."
+        )
+    fold_of = {name: entry["fold"] for name, entry in reader.manifest.recordings.items()}
+    labelled = pseudo.index.drop_duplicates(["recording_id", "fold"])
+    for name, fold in zip(labelled["recording_id"], labelled["fold"], strict=True):
+        if fold != fold_of.get(name, fold):
+            raise InputError(
+                "A recording must be in one fold, or it is trained on where it is held out. "
+                f"{name} is in {fold} in {pseudo.folder} and in {fold_of[name]} in "
+                f"{reader.folder}. Label again with these shards."
+            )
+
+
+def check_start_fits(
+    start: RunFolder, manifest: Manifest, config: Config, folds: list[int]
+) -> None:
+    """Refuses to begin with weights of another model, or that saw what is to be held out.
+
+    Args:
+        start: the run whose weights the folds begin with.
+        manifest: of the shards of the new run.
+        config: the recipe of the new run.
+        folds: that are to be trained.
+
+    Raises:
+        InputError: with both values, or with the folds that are not finished.
+    """
+    theirs = start.config
+    changed = differences(theirs.model.model_dump(), config.model.model_dump(), "model.")
+    changed += differences(theirs.frontend.model_dump(), config.frontend.model_dump(), "frontend.")
+    others = [
+        ("classes", _species_ids(start.info.classes), _species_ids(manifest.classes)),
+        ("front end version", start.info.frontend_fingerprint, config.frontend.fingerprint),
+        ("training.folds", theirs.training.folds, config.training.folds),
+        ("training.fold_seed", theirs.training.fold_seed, config.training.fold_seed),
+    ]
+    changed += [(name, made, asked) for name, made, asked in others if made != asked]
+    if changed:
+        name, made, asked = changed[0]
+        raise InputError(
+            "A run begins with the weights of one with its model, front end, classes and folds. "
+            f"{start.path} has {name} = {made}, here it is {asked}. Name another --start or "
+            "change the recipe."
+        )
+    missing = [str(fold) for fold in folds if fold not in start.finished_folds]
+    if missing:
+        finished = ", ".join(map(str, start.finished_folds)) or "none"
+        raise InputError(
+            "A fold begins with the weights of the same fold, trained to its end. Finished in "
+            f"{start.path}: {finished}. Asked for: {', '.join(missing)}. Train these first or "
+            "leave them out."
+        )
+
+
+def _species_ids(classes: list[SpeciesClass]) -> list[int]:
+    return [c.species_id for c in classes]
+
+
 def check_folds(manifest: Manifest, folds: list[int], data_dir: Path | None) -> None:
     """Refuses, before hours of training, folds that cannot be held out and predicted.
 
@@ -129,14 +226,3 @@ def check_folds(manifest: Manifest, folds: list[int], data_dir: Path | None) -> 
                 f"Held-out recordings are predicted. None of the {len(sources)} of fold {fold} "
                 f"is in {data_dir or manifest.data_dir}. Say with --data where they are."
             )
-
-
-def join_out_of_fold(run: RunFolder) -> None:
-    """Joins the out-of-fold tables of all finished folds in the run folder."""
-    for name in ("oof_scores.csv", "oof_crops.csv"):
-        parts = [
-            pd.read_csv(run.fold(fold) / name, dtype={"recording_id": str}, keep_default_na=False)
-            for fold in run.finished_folds
-        ]
-        with atomic_file(run.path / name) as temporary:
-            pd.concat(parts).to_csv(temporary, index=False)

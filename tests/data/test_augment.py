@@ -20,6 +20,16 @@ def make_example(seed=0, states="pau-"):
         "target": tf.constant([float(state == "p") for state in states]),
         "known": tf.constant([float(state in "pa") for state in states]),
         "box_frames": tf.constant([3.25, 5.75]),
+        "pseudo": tf.constant(0.0),
+    }
+
+
+def make_soft(targets):
+    """A crop that models labelled; None is unknown."""
+    return make_example() | {
+        "target": tf.constant([t or 0.0 for t in targets]),
+        "known": tf.constant([float(t is not None) for t in targets]),
+        "pseudo": tf.constant(1.0),
     }
 
 
@@ -197,6 +207,54 @@ def test_weighted_labels_are_in_proportion_and_known_alike(first, second, weight
     assert (mix["target"].numpy()[mix["known"].numpy() == 0] == 0).all()
 
 
+# Probabilities as models give them: float32, on either side of one half, or unknown.
+soft_targets = st.lists(st.none() | st.floats(0, 1, width=32), min_size=CLASSES, max_size=CLASSES)
+
+
+@quickly
+@given(soft_targets, soft_targets)
+def test_a_class_is_in_a_mix_unless_it_is_in_neither_crop(first, second):
+    mix = augment.mixup(make_soft(first), make_soft(second), 0.6)
+    for a, b, target, known in zip(first, second, mix["target"], mix["known"], strict=True):
+        if a is not None and b is not None:
+            # In the first alone, the second alone, both: independent events.
+            expected = a * (1 - b) + (1 - a) * b + a * b
+        else:
+            (expected,) = [t for t in (a, b) if t is not None and t >= 0.5] or [None]
+        assert float(known) == (expected is not None)
+        assert float(target) == pytest.approx(expected or 0.0, abs=1e-6)
+
+
+@quickly
+@given(three_states, three_states, st.sampled_from(["union", "weighted"]))
+def test_soft_targets_of_0_and_1_are_mixed_as_hard_ones(first, second, rule):
+    hard = augment.mixup(make_example(0, first), make_example(0, second), 0.6, rule)
+    values = {"p": 1.0, "a": 0.0, "u": None}
+    soft = [make_soft([values[state] for state in states]) for states in (first, second)]
+    mix = augment.mixup(*soft, 0.6, rule)
+    for name in ("target", "known"):
+        np.testing.assert_array_equal(mix[name], hard[name])
+
+
+def test_weighted_soft_targets_by_hand():
+    mix = augment.mixup(
+        make_soft([0.8, 0.02, 0.9, 0.4]), make_soft([0.2, 0.04, None, None]), 0.75, "weighted"
+    )
+    np.testing.assert_allclose(mix["target"], [0.65, 0.025, 0.675, 0], rtol=1e-6)
+    assert mix["known"].numpy().tolist() == [1, 1, 1, 0]
+
+
+def test_what_is_rather_present_stays_so_over_background():
+    over = augment.lay_under(make_soft([0.9, 0.5, 0.3, None]), tf.zeros([FRAMES, MELS, 1]), 0.7)
+    assert over["known"].numpy().tolist() == [1, 1, 0, 0]
+    np.testing.assert_allclose(over["target"], [0.9, 0.5, 0, 0])
+    # Hard labels of a weighted mix are present at any share.
+    mix = augment.mixup(make_example(0, "paup"), make_example(0, "ppua"), 0.7, "weighted")
+    over = augment.lay_under(mix, tf.zeros([FRAMES, MELS, 1]), 0.7)
+    np.testing.assert_allclose(over["target"], [1, 0.3, 0, 0.7], rtol=1e-6)
+    assert over["known"].numpy().tolist() == [1, 1, 0, 1]
+
+
 @quickly
 @given(st.floats(0, 1), st.sampled_from([1.0, 2.0]))
 def test_power_adds_where_the_values_are_logs(weight, power):
@@ -324,6 +382,7 @@ def plain_example(frames=20, bands=6, seed=3):
         "target": tf.constant([1.0, 0.0, 0.0]),
         "known": tf.constant([1.0, 1.0, 0.0]),
         "box_frames": tf.constant([4.0, 9.0]),
+        "pseudo": tf.constant(0.0),
     }
 
 

@@ -15,6 +15,7 @@ from rfcx_tf.data.annotations import read_kaggle_folder
 from rfcx_tf.data.dataset import training_dataset, validation_dataset
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.data.shards import make_shards
+from rfcx_tf.errors import InputError
 
 HOP_S = 128 / 8000
 SPECIES = [2, 5, 9]
@@ -77,10 +78,19 @@ def dense_reader(dense_data, tiny_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows_of(dense_data):
+    return read_rows(dense_data)
+
+
+@pytest.fixture(scope="module")
+def rows_of_tiny(tiny_data):
+    return read_rows(tiny_data)
+
+
+def read_rows(folder):
     """(species, t_min, t_max, present) by recording, straight from the CSV files."""
     rows = {}
     for present, name in ((True, "train_tp.csv"), (False, "train_fp.csv")):
-        with (dense_data / name).open() as file:
+        with (folder / name).open() as file:
             for row in csv.DictReader(file):
                 box = (int(row["species_id"]), float(row["t_min"]), float(row["t_max"]), present)
                 rows.setdefault(row["recording_id"], []).append(box)
@@ -168,7 +178,7 @@ def reader(tiny_shards):
 
 def test_batches_have_fixed_shapes_in_float32_and_no_nan(reader, tiny_config):
     dataset = training_dataset(reader, changed(tiny_config, augment=EVERYTHING), [0])
-    wanted = {"spectrogram": (8, 64, 32), "target": (8, 3), "known": (8, 3)}
+    wanted = {"spectrogram": (8, 64, 32), "target": (8, 3), "known": (8, 3), "pseudo": (8,)}
     assert {name: spec.shape.as_list() for name, spec in dataset.element_spec.items()} == {
         name: list(shape) for name, shape in wanted.items()
     }
@@ -180,6 +190,7 @@ def test_batches_have_fixed_shapes_in_float32_and_no_nan(reader, tiny_config):
         assert set(known.ravel()) <= {0.0, 1.0}
         assert (target[known == 0] == 0).all()
         assert (known.sum(axis=1) >= 1).all(), "a crop that says nothing"
+        assert (batch["pseudo"].numpy() == 0).all()
 
 
 def test_training_labels_are_what_the_rows_say_at_every_shift(
@@ -218,7 +229,8 @@ def test_validation_crops_come_in_order_centred_on_their_boxes(reader, tiny_conf
     batches = list(validation_dataset(reader, tiny_config, rows, batch_size=4))
     assert [len(batch["target"]) for batch in batches] == [4, 4, 1]
     crops = as_numpy(batches)
-    assert crops.keys() == {"spectrogram", "target", "known"}
+    assert crops.keys() == {"spectrogram", "target", "known", "pseudo"}
+    assert (crops["pseudo"] == 0).all()
     for row, spectrogram in zip(rows, crops["spectrogram"], strict=True):
         entry = reader.index.loc[row]
         name, start = place_of_crop(spectrogram, places)
@@ -369,6 +381,156 @@ def test_two_channels_are_augmented_as_either_alone(readers_of_compressions):
             )
             for name in ("target", "known"):
                 np.testing.assert_array_equal(crops["pcen_log"][name], single[name])
+
+
+# Of these rows of `tiny_shards`, one a recording, models say: class 0 likely present, class 1
+# surely absent, class 2 unknown (whatever stands there).
+SOFT, SOFT_KNOWN = (0.875, 0.03125, 0.5), (1, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def pseudo(reader, write_pseudo_shards, tmp_path_factory):
+    """A window of each recording, all in one group; those in fold 1 once more, in no fold.
+
+    They are around TP boxes and FP boxes.
+    """
+    of_recording = reader.index.groupby("recording_id").groups.values()
+    rows = np.array([own[number % len(own)] for number, own in enumerate(of_recording)])
+    folds = reader.index["fold"].to_numpy()[rows]
+    rows = np.concatenate([rows, rows[folds == 1]])
+    folds = np.concatenate([folds, np.full((folds == 1).sum(), -1)])
+    labels = [np.tile(one, (len(rows), 1)) for one in (SOFT, SOFT_KNOWN)]
+    folder = tmp_path_factory.mktemp("pseudo")
+    return ShardReader(write_pseudo_shards(folder, rows, *labels, folds))
+
+
+def with_pseudo(config, **options):
+    return changed(config, augment=NO_CHANGE, pseudo=options)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.375, 1.0])
+def test_pseudo_crops_come_in_their_share_beside_the_rows_drawn_without_them(
+    reader, pseudo, tiny_config, fraction
+):
+    config = with_pseudo(tiny_config, fraction=fraction)
+    crops = as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 5))
+    shares = np.cumsum(crops["pseudo"])
+    np.testing.assert_array_equal(shares, np.floor(fraction * np.arange(1, 41)))
+    plain = as_numpy(take(training_dataset(reader, config, [0]), 5))
+    anchors = crops["pseudo"] == 0
+    for name in ("spectrogram", "target", "known"):
+        np.testing.assert_array_equal(crops[name][anchors], plain[name][: anchors.sum()])
+
+
+def test_pseudo_crops_have_their_window_and_what_rows_say_before_what_models_say(
+    reader, pseudo, tiny_config, rows_of_tiny, places
+):
+    config = with_pseudo(tiny_config, fraction=1.0)
+    crops = as_numpy(take(training_dataset(reader, config, [0, 1], pseudo=pseudo), 12))
+    windows = dict(zip(pseudo.index["recording_id"], pseudo.index["t_min"] / HOP_S, strict=True))
+    shifts, counts = [], dict.fromkeys([True, False, None], 0)
+    for sound, target, known in zip(
+        crops["spectrogram"], crops["target"], crops["known"], strict=True
+    ):
+        name, start = place_of_crop(sound, places)
+        shifts.append(start - windows[name])
+        states, unsure = labels_by_hand(rows_of_tiny[name], start, len(sound))
+        for index, species in enumerate(SPECIES):
+            if species in unsure:
+                continue
+            state = states[species]
+            counts[state] += 1
+            if state is None:
+                expected = (SOFT[index] * SOFT_KNOWN[index], SOFT_KNOWN[index])
+            else:
+                expected = (float(state), 1)
+            assert (target[index], known[index]) == expected
+    assert min(counts.values()) > 20
+    # Two cells of 16 frames to the next window: half of that at most, and all of it used.
+    assert max(np.abs(shifts)) <= 16
+    assert min(shifts) < -12 and max(shifts) > 12
+
+
+def test_a_pseudo_crop_is_its_window_whatever_the_classes_look_at(
+    reader, pseudo, tiny_config, places
+):
+    """With windows per class of unequal length, whose middles are not that of the crop."""
+    config = with_pseudo(tiny_config, fraction=1.0, slide_s=0.01)
+    config = changed(config, model={"head": {"kind": "per_class", "window_s": 0.6}})
+    crops = as_numpy(take(training_dataset(reader, config, [0, 1], pseudo=pseudo), 12))
+    windows = dict(zip(pseudo.index["recording_id"], pseudo.index["t_min"] / HOP_S, strict=True))
+    found = (place_of_crop(sound, places) for sound in crops["spectrogram"])
+    shifts = [start - windows[name] for name, start in found]
+    # One cell.
+    assert -8 <= min(shifts) < -6
+    assert 6 < max(shifts) <= 8
+
+
+def test_pseudo_crops_of_held_out_recordings_are_never_drawn(
+    reader, pseudo, tiny_config, monkeypatch
+):
+    read = []
+    original = ShardReader.__getitem__
+
+    def noted(self, row):
+        if self is pseudo:
+            read.append(row)
+        return original(self, row)
+
+    monkeypatch.setattr(ShardReader, "__getitem__", noted)
+    config = changed(tiny_config, augment=NO_CHANGE | {"tp_mixup": 1.0})
+    take(training_dataset(reader, config, [0], pseudo=pseudo), 8)
+    # Each with its partner; those in no fold are held out by nobody.
+    assert len(read) >= 64
+    assert set(pseudo.index.loc[sorted(set(read)), "fold"]) == {0, -1}
+    in_fold_1 = pseudo.index[pseudo.index["fold"] == 1].index
+    only_1 = ShardReader(pseudo.folder)
+    only_1.index = only_1.index.loc[in_fold_1].reset_index(drop=True)
+    with pytest.raises(InputError, match="folds that are trained on"):
+        training_dataset(reader, config, [0], pseudo=only_1)
+
+
+def test_pseudo_crops_are_varied_as_tp_crops_and_mixed_among_themselves(
+    reader, pseudo, tiny_config
+):
+    def crops_with(**augment):
+        config = changed(tiny_config, augment=NO_CHANGE | augment, pseudo={"fraction": 0.5})
+        return as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 4))
+
+    plain = crops_with()
+    is_pseudo = plain["pseudo"] == 1
+    for options in (
+        {"fp_mixup": 1.0, "fp_flip": 1.0, "fp_cut_paste": 1.0, "fp_shift_boxes": 1.0},
+        {"tp_shift_s": 0.5},
+    ):
+        crops = crops_with(**options)
+        differs = (crops["spectrogram"] != plain["spectrogram"]).any(axis=(1, 2))
+        assert differs[~is_pseudo].any()
+        assert not differs[is_pseudo].any(), options
+    for name, value in {"gain_sd": 0.2, "stretch": 0.2}.items():
+        crops = crops_with(**{name: value})
+        differs = (crops["spectrogram"] != plain["spectrogram"]).any(axis=(1, 2))
+        assert differs[is_pseudo].mean() > 0.8, name
+    mixed = crops_with(tp_mixup=1.0)
+    np.testing.assert_array_equal(mixed["pseudo"], plain["pseudo"])
+    # Only here: class 0 likely in both crops, or in one beside a row that says it is not.
+    either = 1 - (1 - np.float32(SOFT[0])) ** 2
+    targets = mixed["target"][is_pseudo]
+    assert (targets[:, 0] == either).any()
+    # A class that one crop's rows leave unknown is not known absent in a mix.
+    assert set(mixed["known"][is_pseudo][:, 2]) == {0.0, 1.0}
+    assert (targets[:, 2][mixed["known"][is_pseudo][:, 2] == 0] == 0).all()
+
+
+def test_a_resumed_run_sees_the_pseudo_crops_that_it_would_have_seen(reader, pseudo, tiny_config):
+    config = changed(tiny_config, augment=EVERYTHING, pseudo={"fraction": 0.375})
+    whole = as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 5))
+    resumed = training_dataset(reader, config, [0], first_draw=13, pseudo=pseudo)
+    assert_same(
+        as_numpy(take(resumed, 3)), {name: value[13 : 13 + 24] for name, value in whole.items()}
+    )
+    assert 0 < whole["pseudo"].mean() < 1
+    assert np.isfinite(whole["spectrogram"]).all()
 
 
 def test_folds_without_fp_rows_train_on_tp_alone(tiny_shards, tiny_config):

@@ -71,6 +71,28 @@ def test_the_numbers_of_a_crop_survive():
     assert parsed["box"].numpy().tolist() == [1.25, 2.5, 500.0, 4000.0]
 
 
+def test_soft_labels_survive_and_are_empty_where_there_are_none():
+    plain = serialize_crop(CROP)
+    assert b"soft" not in plain, "shards without soft labels are what they were"
+    parsed = parse_crop(plain)
+    for name, dtype in (("soft_target", tf.float32), ("soft_known", tf.int64)):
+        assert parsed[name].shape == [0]
+        assert parsed[name].dtype == dtype
+    target, known = np.float32([0.9, 0.3, 0.01]), np.array([1, 0, 1])
+    crop = replace(CROP, kind="pseudo", fold=-1, soft_target=target, soft_known=known)
+    serialized = serialize_crop(crop)
+    parsed = parse_crop(serialized)
+    np.testing.assert_array_equal(parsed["soft_target"], target)
+    np.testing.assert_array_equal(parsed["soft_known"], known)
+    assert int(parsed["fold"]) == -1
+    # Under the documented names, and beside what every crop has.
+    features = tf.train.Example.FromString(serialized).features.feature
+    np.testing.assert_array_equal(np.float32(features["soft_target"].float_list.value), target)
+    assert list(features["soft_known"].int64_list.value) == [1, 0, 1]
+    others = tf.train.Example.FromString(plain).features.feature
+    assert features.keys() - others.keys() == {"soft_target", "soft_known"}
+
+
 def test_a_piece_of_a_larger_array_is_stored_as_that_piece():
     whole = np.arange(60, dtype=np.float16).reshape(10, 6)
     parsed = parse_crop(serialize_crop(replace(CROP, spectrogram=whole[2:7, ::2])))

@@ -13,7 +13,7 @@ import soundfile
 import tensorflow as tf
 
 from rfcx_tf.config import Config
-from rfcx_tf.data import shards
+from rfcx_tf.data import shard_plans, shards
 from rfcx_tf.data.annotations import read_kaggle_folder
 from rfcx_tf.data.folds import assign_folds
 from rfcx_tf.data.records import ShardReader, parse_crop
@@ -30,10 +30,10 @@ STORED_FRAMES = 64 + 2 * 32
 def one_trace():
     """The front end is traced once for all tests of this module; it stays the real one."""
     with pytest.MonkeyPatch.context() as patch:
-        original = shards._recording_transform
+        original = shards.recording_transform
         by_front_end = functools.lru_cache(lambda front_end, config: original(config))
         patch.setattr(
-            shards, "_recording_transform", lambda c: by_front_end(c.frontend.fingerprint, c)
+            shards, "recording_transform", lambda c: by_front_end(c.frontend.fingerprint, c)
         )
         yield
 
@@ -310,7 +310,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
     names = {"write": "write_shard", "receipt": "atomic_write_text", "finish": "write_manifest"}
     # plan.txt is the first text written, the receipts follow.
     first_good = {"write": 1, "receipt": 2, "finish": 0}[stop_at]
-    original, calls = getattr(shards, names[stop_at]), []
+    original, calls = getattr(shard_plans, names[stop_at]), []
 
     def stopped(*arguments):
         if len(calls) == first_good:
@@ -319,7 +319,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, names[stop_at], stopped)
+        patch.setattr(shard_plans, names[stop_at], stopped)
         with pytest.raises(KeyboardInterrupt):
             make(tiny_data, tiny_config, out)
     with pytest.raises(InputError, match="let it finish"):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 
 from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
@@ -232,6 +233,22 @@ def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path):
     expected = predict_recordings(open_runs([run.path]), {p.stem: p for p in files}).scores
     expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
     np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
+
+
+def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path):
+    prior, out = tmp_path / "prior.yaml", tmp_path / "scores.csv"
+    offsets = {9: 1.5, 2: -2.0, 5: 0.0}
+    species = [{"species_id": number, "offset": value} for number, value in offsets.items()]
+    prior.write_text(yaml.safe_dump({"species": species}))
+    recording = tiny_data / "train" / "tiny03.flac"
+    result = predict_script(
+        *("--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
+    )
+    assert result.returncode == 0, result.stderr
+    plain = predict_recordings(open_runs([run.path]), {"tiny03": recording}).scores
+    odds = plain[COLUMNS] / (1 - plain[COLUMNS])
+    odds *= np.exp([offsets[2], offsets[5], offsets[9]])
+    np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], odds / (1 + odds), atol=1e-6)
 
 
 def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp_path):

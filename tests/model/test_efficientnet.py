@@ -278,7 +278,11 @@ def test_training_steps(tiny_config, policy, precision):
     random = np.random.default_rng(0)
     spectrograms = random.gamma(1.0, 1.0, (5, 71, 32)).astype(np.float32)
     target = random.integers(0, 2, (5, 3)).astype(np.float32)
-    labels = {"target": target, "known": np.ones_like(target)}
+    labels = {
+        "target": target,
+        "known": np.ones_like(target),
+        "pseudo": np.zeros(len(target), np.float32),
+    }
     losses = []
     for _ in range(3):
         losses.append(float(classifier.train_on_batch(spectrograms, labels)))

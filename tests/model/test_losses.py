@@ -17,12 +17,18 @@ KNOWN = np.array([[1, 1, 0, 0], [0, 0, 1, 0]], np.float32)
 LOGITS = np.array([[0.3, -1.2, 5.0, -4.0], [2.0, 0.1, -0.7, 30.0]], np.float32)
 
 
-def loss_and_gradient(target, known, logits, **options):
+def labels_of(target, known, pseudo=None):
+    """Labels of people, but for the examples where `pseudo` is 1."""
+    pseudo = np.zeros(len(target), np.float32) if pseudo is None else np.float32(pseudo)
+    return {"target": target, "known": known, "pseudo": pseudo}
+
+
+def loss_and_gradient(target, known, logits, pseudo=None, pseudo_weight=1.0, **options):
     logits = tf.constant(logits)
-    labels = {"target": tf.constant(target), "known": tf.constant(known)}
+    labels = {name: tf.constant(v) for name, v in labels_of(target, known, pseudo).items()}
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        loss = MaskedBinaryCrossEntropy(LossConfig(**options))(labels, logits)
+        loss = MaskedBinaryCrossEntropy(LossConfig(**options), pseudo_weight)(labels, logits)
     return float(loss), tape.gradient(loss, logits).numpy()
 
 
@@ -55,7 +61,7 @@ def test_weights_of_present_and_absent_labels():
 def test_unknown_classes_count_as_weakly_absent_only_beside_a_present_one():
     target = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0]], np.float32)
     known = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
-    weights = label_weights(target, known, LossConfig(unknown_negative_weight=0.1))
+    weights = label_weights(labels_of(target, known), LossConfig(unknown_negative_weight=0.1))
     # A call beside two unknown classes; a false alarm; a crop of which nothing is known.
     expected = [[1, 0.1, 0.1], [0, 1, 0], [0, 0, 0]]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
@@ -72,6 +78,56 @@ def test_label_smoothing_lowers_present_targets_only():
     assert loss == pytest.approx((sum(present) - np.log(1 - p[0, 1])) / 2, rel=1e-6)
     assert gradient[0, 0] == pytest.approx((p[0, 0] - 0.9) / 2, rel=1e-5)
     assert gradient[0, 1] == pytest.approx(p[0, 1] / 2, rel=1e-5)
+
+
+def test_labels_of_models_weigh_what_is_said_and_their_unknown_classes_nothing():
+    target = np.array([[1, 0, 0], [0.9, 0.25, 0], [0.9, 0.25, 0]], np.float32)
+    known = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 0]], np.float32)
+    options = {"unknown_negative_weight": 0.1, "present_weight": 2.0, "absent_weight": 0.5}
+    for where in ("tp", "all"):
+        config = LossConfig(**options, unknown_negative_in=where)
+        weights = label_weights(labels_of(target, known, [0, 1, 0]), config, 0.4)
+        # A mix of both weights; the last crop has the labels of the second, by people.
+        soft = [2 * 0.9 + 0.5 * 0.1, 2 * 0.25 + 0.5 * 0.75]
+        expected = [[2, 0.1, 0.5], [0.4 * soft[0], 0.4 * soft[1], 0], [*soft, 0.1]]
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
+        _, gradient = loss_and_gradient(
+            target, known, LOGITS[[0, 1, 0], :3], [0, 1, 0], 0.4, **options
+        )
+        assert gradient[1, 2] == 0
+        assert gradient[2, 2] > 0
+
+
+def test_soft_targets_have_the_soft_cross_entropy():
+    target = np.array([[0.9, 0.03, 0.6, 0], [0.7, 0.01, 0, 0.5]], np.float32)
+    known = (target > 0).astype(np.float32)
+    loss, gradient = loss_and_gradient(target, known, LOGITS, [1, 1], 0.5)
+    p, t = sigmoid(LOGITS), target.astype(float)
+    log_p, log_not_p = (-np.logaddexp(0, sign * LOGITS.astype(float)) for sign in (-1, 1))
+    by_hand = -(known * (t * log_p + (1 - t) * log_not_p)).sum() / 2
+    assert loss == pytest.approx(0.5 * by_hand, rel=1e-5)
+    np.testing.assert_allclose(gradient, 0.5 * known * (p - t) / 2, rtol=1e-4, atol=1e-7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(hnp.arrays(np.float32, (2, 3), elements=st.floats(-8, 8, width=32)), st.floats(0.125, 4))
+def test_nothing_is_learned_where_the_probability_is_the_soft_target(logits, weight):
+    target = sigmoid(logits).astype(np.float32)
+    options = {"label_smoothing": 0.1, "present_weight": 3.0}
+    known = np.ones_like(target)
+    _, gradient = loss_and_gradient(target, known, logits, [1, 1], weight, **options)
+    np.testing.assert_allclose(gradient, 0, atol=1e-5)
+    # Smoothing is for labels of people, who say nothing of how sure they are.
+    _, gradient = loss_and_gradient(target, known, np.full_like(logits, 9), [1, 0], **options)
+    smoothed = np.array([[1.0], [0.9]]) * target
+    share = target * 3.0 + (1 - target)
+    np.testing.assert_allclose(gradient, share * (sigmoid(9) - smoothed) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_at_a_logit_of_0_is_one_half_less_the_target():
+    target = np.float32([[1, 0, 0.5, 0.25]])
+    _, gradient = loss_and_gradient(target, np.ones_like(target), np.zeros_like(target))
+    np.testing.assert_allclose(gradient, 0.5 - target)
 
 
 def test_large_logits_stay_finite():
@@ -120,6 +176,8 @@ def test_loss_is_float32_under_mixed_precision():
 
 
 def test_loss_comes_back_from_its_config():
-    loss = MaskedBinaryCrossEntropy(LossConfig(absent_weight=0.25, label_smoothing=0.1))
+    settings = LossConfig(absent_weight=0.25, label_smoothing=0.1)
+    loss = MaskedBinaryCrossEntropy(settings, pseudo_weight=0.5)
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
     assert copy.config == loss.config
+    assert copy.pseudo_weight == 0.5

@@ -36,6 +36,12 @@ def batch(size=6):
     return random.gamma(1.0, 1.0, (size, 64, 32)).astype(np.float32), target, known
 
 
+def labels_of(target, known, pseudo=None):
+    """Labels of people, but for the examples where `pseudo` is 1."""
+    pseudo = np.zeros(len(target), np.float32) if pseudo is None else np.float32(pseudo)
+    return {"target": target, "known": known, "pseudo": pseudo}
+
+
 def test_the_logit_of_a_crop_is_the_largest_of_its_windows(tiny_config):
     classifier = classifier_for(tiny_config, window_s=0.5)
     spectrograms = batch()[0]
@@ -52,7 +58,7 @@ def test_a_step_reports_the_loss_of_its_batch_and_lowers_it(tiny_config):
     of_known = known.astype(bool)
     probability = 1 / (1 + np.exp(-logits[of_known]))
     expected = log_loss(target[of_known], probability, normalize=False) / len(target)
-    labels = {"target": target, "known": known}
+    labels = labels_of(target, known)
     losses = [classifier.train_on_batch(spectrograms, labels) for _ in range(5)]
     # train_on_batch reports the mean since the last reset: its first value is the step's own.
     assert float(losses[0]) == pytest.approx(expected, rel=1e-4)
@@ -134,7 +140,7 @@ def test_parts_of_a_batch_make_one_step_with_their_mean_gradient(tiny_config, xl
     classifier = classifier_for(tiny_config, accumulation_steps=2, xla=xla)
     assert not classifier.jit_compile  # the parts are, not the step
     classifier.compile(keras.optimizers.SGD(1.0), jit_compile=False)
-    loss = classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+    loss = classifier.train_on_batch(spectrograms, labels_of(target, known))
     assert float(loss) == pytest.approx((halves[0][0] + halves[1][0]) / 2, rel=1e-5)
     assert int(classifier.optimizer.iterations) == 1
     for variable, value in zip(classifier.trainable_variables, expected, strict=True):
@@ -155,7 +161,7 @@ def test_the_mean_gradient_is_clipped_and_not_those_of_the_parts(tiny_config):
         classifier = classifier_for(tiny_config, accumulation_steps=2)
         before = [np.array(v) for v in classifier.trainable_variables]
         classifier.compile(keras.optimizers.SGD(1.0, global_clipnorm=limit), jit_compile=False)
-        classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+        classifier.train_on_batch(spectrograms, labels_of(target, known))
         after = classifier.trainable_variables
         steps.append(np.concatenate([np.ravel(b - a) for b, a in zip(before, after, strict=True)]))
     free, clipped = steps
@@ -189,7 +195,7 @@ def test_mixes_with_nothing_of_the_other_crop_train_as_without(
             config, window_s=head["window_s"], accumulation_steps=accumulation_steps
         )
         classifier.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-        loss = classifier.train_on_batch(spectrograms, {"target": target, "known": known})
+        loss = classifier.train_on_batch(spectrograms, labels_of(target, known))
         weights = [np.array(v) for v in classifier.detector.variables if "seed" not in v.path]
         found.append((float(loss), weights))
     assert found[0][0] == found[1][0]
@@ -238,7 +244,7 @@ def test_a_mix_by_hand(tiny_config, monkeypatch):
     with tf.GradientTape() as tape:
         tape.watch(logit)
         loss = classifier.compute_loss(
-            y={"target": tf.constant(target), "known": tf.constant(known)},
+            y={name: tf.constant(values) for name, values in labels_of(target, known).items()},
             y_pred={"logits": logit, "partner_weight": outputs["partner_weight"]},
         )
     p = 1 / (1 + np.exp(-logits))
@@ -261,6 +267,26 @@ def test_a_mix_by_hand(tiny_config, monkeypatch):
     assert gradient[1, 1] == 0
 
 
+def test_in_a_mix_each_crop_has_the_weight_of_its_own_labels(tiny_config, monkeypatch):
+    """Two crops in equal parts; the second was labelled by models, which count for a quarter."""
+    values = tiny_config.model_dump()
+    values["pseudo"]["weight"] = 0.25
+    values["loss"]["unknown_negative_weight"] = 0.5
+    classifier = one_layer(Config.model_validate(values), monkeypatch, [0.5, 0.5])
+    logits = np.array([[0.4, -1.0], [2.0, 0.3]], np.float32)
+    labels = labels_of(np.float32([[1, 0], [0, 0.8]]), np.float32([[1, 0], [0, 1]]), [0, 1])
+    outputs = {"logits": tf.constant(logits), "partner_weight": tf.constant([0.5, 0.5])}
+    loss = classifier.compute_loss(
+        y={name: tf.constant(v) for name, v in labels.items()}, y_pred=outputs
+    )
+    p = 1 / (1 + np.exp(-logits.astype(float)))
+    # The first crop's classes: present, and unknown, which is weakly absent. The second's:
+    # unknown, which is nothing, and likely present.
+    of_people = -np.log(p[:, 0]) - 0.5 * np.log(1 - p[:, 1])
+    of_models = 0.25 * (-0.8 * np.log(p[:, 1]) - 0.2 * np.log(1 - p[:, 1]))
+    assert float(loss) == pytest.approx((0.5 * of_people + 0.5 * of_models).mean(), rel=1e-5)
+
+
 def test_labels_that_neither_crop_knows_move_nothing(tiny_config, monkeypatch):
     classifier = one_layer(tiny_config, monkeypatch, [0.25, 0.0, 0.5])
     classifier.compile(keras.optimizers.SGD(1.0), jit_compile=False)
@@ -268,7 +294,7 @@ def test_labels_that_neither_crop_knows_move_nothing(tiny_config, monkeypatch):
     kernel = classifier.detector.get_layer("logits").kernel
     before = np.array(kernel)
     known = np.float32([[1, 0], [1, 0], [1, 0]])
-    classifier.train_on_batch(features, {"target": known, "known": known})
+    classifier.train_on_batch(features, labels_of(known, known))
     assert (np.array(kernel)[:, 0] != before[:, 0]).all()
     np.testing.assert_array_equal(np.array(kernel)[:, 1], before[:, 1])
 

@@ -15,8 +15,9 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.config import Config, TrainingConfig, save_config
-from rfcx_tf.data.annotations import read_kaggle_folder
+from rfcx_tf.data.annotations import SpeciesClass, read_kaggle_folder
 from rfcx_tf.data.audio import read_audio
+from rfcx_tf.data.records import ShardReader
 from rfcx_tf.data.shards import make_shards
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.recording_model import load_recording_model
@@ -51,10 +52,9 @@ def small(tiny_config, **training) -> Config:
     return changed(tiny_config, training={**defaults, **training})
 
 
-def train(config, shards, run_dir, folds=(0,), data=None):
-    return train_run(
-        config, shards, run_dir, list(folds), data_dir=data, verbose=False, report=lambda _: None
-    )
+def train(config, shards, run_dir, folds=(0,), data=None, **options):
+    options |= {"data_dir": data, "verbose": False, "report": lambda _: None}
+    return train_run(config, shards, run_dir, list(folds), **options)
 
 
 def history_of(run_dir) -> pd.DataFrame:
@@ -63,11 +63,15 @@ def history_of(run_dir) -> pd.DataFrame:
 
 
 class WeightRecorder(keras.callbacks.Callback):
-    """The trainable weights after every step, before any average is swapped in."""
+    """The trainable weights at first and after every step, before any average is swapped in."""
 
     def __init__(self):
         super().__init__()
+        self.first = []
         self.steps = []
+
+    def on_train_begin(self, logs=None):
+        self.first = [np.array(v) for v in self.model.trainable_variables]
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps.append([np.array(v) for v in self.model.trainable_variables])
@@ -275,9 +279,9 @@ def spoil_from(step):
     """Makes every spectrogram from a training step on NaN."""
     original = fold_module.training_dataset
 
-    def spoilt(reader, config, folds, first_draw=0):
+    def spoilt(reader, config, folds, first_draw=0, pseudo=None):
         numbers = tf.data.Dataset.counter(first_draw // config.training.batch_size)
-        batches = tf.data.Dataset.zip(numbers, original(reader, config, folds, first_draw))
+        batches = tf.data.Dataset.zip(numbers, original(reader, config, folds, first_draw, pseudo))
 
         def spoil(number, batch):
             factor = tf.where(number < step, 1.0, float("nan"))
@@ -406,6 +410,134 @@ def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, t
     for name in ("oof_scores.csv", "oof_crops.csv"):
         tables = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
         assert tables[0] == tables[1]
+
+
+@pytest.fixture(scope="module")
+def pseudo_shards(write_pseudo_shards, tmp_path_factory):
+    """Twenty windows of `tiny_data` in both folds, with labels at random."""
+    random = np.random.default_rng(0)
+    labels = random.random((20, 3)), random.integers(0, 2, (20, 3))
+    return write_pseudo_shards(tmp_path_factory.mktemp("pseudo"), np.arange(0, 40, 2), *labels)
+
+
+def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
+    reference, tiny_config, tiny_shards, pseudo_shards, tmp_path, monkeypatch, record_weights
+):
+    config = changed(
+        small(tiny_config, epochs=2),
+        loss={"unknown_negative_weight": 0.1, "label_smoothing": 0.1},
+        augment={"tp_mixup": 0.5},
+        pseudo={"weight": 0.5, "fraction": 0.375},
+    )
+    options = {"pseudo": pseudo_shards, "start": reference[0]}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    read, original = set(), ShardReader.__getitem__
+    callbacks_of = fold_module._callbacks
+
+    def noted(self, row):
+        if self.folder == pseudo_shards:
+            read.add(row)
+        return original(self, row)
+
+    def keep_first_epoch(epoch, logs=None):
+        if epoch == 1:
+            shutil.copytree(whole, stopped)
+
+    def with_copy(*arguments):
+        return [
+            keras.callbacks.LambdaCallback(on_epoch_begin=keep_first_epoch),
+            *callbacks_of(*arguments),
+        ]
+
+    monkeypatch.setattr(ShardReader, "__getitem__", noted)
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_module, "_callbacks", with_copy)
+        (summary,) = train(config, tiny_shards, whole, **options)
+    for own, expected in zip(record_weights[-1].first, trained_weights(reference[0]), strict=True):
+        np.testing.assert_array_equal(own, expected)
+    fold_of_row = ShardReader(pseudo_shards).index["fold"]
+    assert set(fold_of_row[sorted(read)]) == {1}, "what is held out is trained on, or nothing"
+    assert summary["pseudo_crops_trained_on"] == (fold_of_row == 1).sum()
+    assert np.isfinite(history_of(whole).to_numpy(float)).all()
+
+    assert len(json.loads((stopped / "fold0" / "state.json").read_text())["history"]) == 1
+    info = RunFolder.open(stopped).info
+    recorded = (info.pseudo, info.pseudo_id, info.start)
+    assert recorded == (str(pseudo_shards), "pseudo", str(reference[0]))
+    text = refused(config, tiny_shards, stopped, start=reference[0])
+    assert f"began with {pseudo_shards} (pseudo), --pseudo names none" in text
+    text = refused(config, tiny_shards, stopped, pseudo=pseudo_shards)
+    assert f"began with the weights of {reference[0]}, --start names no run" in text
+    train(config, tiny_shards, stopped, **options)
+    pd.testing.assert_frame_equal(history_of(stopped), history_of(whole), check_exact=True)
+    for own, expected in zip(trained_weights(stopped), trained_weights(whole), strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ({"margin_frames": 40}, "margin frames (crops.margin_s) = 40, the recipe 32"),
+        ({"crop_frames": 128}, "crop frames (crops.crop_s) = 128, the recipe 64"),
+        ({"folds": 3}, "training.folds = 3, the recipe 2"),
+        ({"fold_seed": 7}, "training.fold_seed = 7, the recipe 0"),
+        ({"frontend_fingerprint": "other"}, "front end version = other, the recipe "),
+        ({"classes": [SpeciesClass(2, ""), SpeciesClass(5, "")]}, "has [2, 5], "),
+    ],
+)
+def test_pseudo_labels_for_something_else_are_refused(
+    manifest, expected, write_pseudo_shards, tiny_config, tiny_shards, tmp_path
+):
+    labels = [[0.9, 0.1, 0.1]], [[1, 1, 1]]
+    folder = write_pseudo_shards(tmp_path, [0], *labels, **manifest)
+    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=folder)
+    assert expected in text
+    assert str(folder) in text
+
+
+def test_pseudo_labels_of_a_recording_that_changed_its_fold_are_refused(
+    write_pseudo_shards, tiny_config, tiny_shards, tmp_path
+):
+    index = ShardReader(tiny_shards).index
+    row = int(np.flatnonzero(index["fold"] == 1)[0])
+    labels = [[0.9, 0.1, 0.1]], [[1, 1, 1]]
+    folder = write_pseudo_shards(tmp_path, [row], *labels, window_folds=[0])
+    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=folder)
+    assert f"{index['recording_id'][row]} is in 0 in {folder} and in 1 in {tiny_shards}" in text
+
+
+def test_a_start_with_another_model_or_without_the_fold_is_refused(
+    reference, tiny_config, tiny_shards, tmp_path
+):
+    config = small(tiny_config)
+    run = tmp_path / "run"
+
+    def start_with(config, **info):
+        """A run that never was, by its small files."""
+        start = tmp_path / "start"
+        (start / "fold0").mkdir(parents=True, exist_ok=True)
+        save_config(config, start / "config.yaml")
+        known = json.loads((reference[0] / "run.json").read_text())
+        (start / "run.json").write_text(json.dumps(known | info))
+        (start / "fold0" / "done.json").write_text("{}")
+        return start
+
+    start = start_with(changed(config, model={"frequency_coordinate": True}))
+    text = refused(config, tiny_shards, run, start=start)
+    assert f"{start} has model.frequency_coordinate = True, here it is False" in text
+    start_with(changed(config, frontend={"f_min_hz": 50.0}))
+    text = refused(config, tiny_shards, run, start=start)
+    assert "frontend.f_min_hz = 50.0, here it is 0.0" in text
+    start_with(config, classes=[{"species_id": 2, "name": "low"}])
+    text = refused(config, tiny_shards, run, start=start)
+    assert "classes = [2], here it is [2, 5, 9]" in text
+    # Its detector of a fold has learned from what this one holds out.
+    start_with(changed(config, training={"fold_seed": 3}))
+    text = refused(config, tiny_shards, run, start=start)
+    assert "training.fold_seed = 3, here it is 0" in text
+    text = refused(config, tiny_shards, run, folds=[0, 1], start=reference[0])
+    assert f"Finished in {reference[0]}: 0. Asked for: 1." in text
+    assert "is not one" in refused(config, tiny_shards, run, start=tmp_path / "none")
 
 
 class FakeModel:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,6 +81,48 @@ def test_other_shards_are_refused_with_both_ids(tmp_path):
     others = manifest(shards_id="2c3d")
     text = message_of(RunFolder.create, tmp_path, config(), others, tmp_path)
     assert "0a1b" in text and "2c3d" in text
+
+
+def pseudo_labels(folder, shards_id="9f8e"):
+    """Of a reader of shards, what a run notes."""
+    return SimpleNamespace(folder=folder, manifest=manifest(shards_id=shards_id))
+
+
+def test_a_run_notes_its_pseudo_labels_and_start_and_goes_on_with_the_same(tmp_path):
+    start = RunFolder.create(tmp_path / "start", config(), manifest(), tmp_path)
+    options = {"pseudo": pseudo_labels(tmp_path / "labels"), "start": start}
+    run_dir = tmp_path / "run"
+    RunFolder.create(run_dir, config(), manifest(), tmp_path, **options)
+    run = RunFolder.create(run_dir, config(), manifest(), tmp_path, **options)
+    assert run.info == RunFolder.open(run_dir).info
+    assert (run.info.pseudo, run.info.pseudo_id) == (str(tmp_path / "labels"), "9f8e")
+    assert run.info.start == str(tmp_path / "start")
+    # Labels may move; what identifies them is what they are.
+    moved = options | {"pseudo": pseudo_labels(tmp_path / "moved")}
+    RunFolder.create(run_dir, config(), manifest(), tmp_path, **moved)
+
+    def refusal(**changes):
+        with pytest.raises(InputError) as caught:
+            RunFolder.create(run_dir, config(), manifest(), tmp_path, **options | changes)
+        return str(caught.value)
+
+    text = refusal(pseudo=pseudo_labels(tmp_path / "others", "7c6b"))
+    assert f"began with {tmp_path / 'labels'} (9f8e), --pseudo names" in text
+    assert f"{tmp_path / 'others'} (7c6b)" in text
+    assert "--pseudo names none" in refusal(pseudo=None)
+    assert f"weights of {start.path}, --start names no run" in refusal(start=None)
+    assert f"--start names {run.path}" in refusal(start=run)
+
+
+def test_a_run_from_before_there_were_pseudo_labels_opens_and_goes_on(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    path = tmp_path / "run.json"
+    values = json.loads(path.read_text())
+    for name in ("pseudo", "pseudo_id", "start"):
+        assert values.pop(name) == ""
+    path.write_text(json.dumps(values))
+    info = RunFolder.create(tmp_path, config(), manifest(), tmp_path).info
+    assert (info.pseudo, info.pseudo_id, info.start) == ("", "", "")
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):

@@ -1,0 +1,34 @@
+"""Joins folds of one recipe that were trained in several run folders, for example on machines.
+
+    python scripts/join_folds.py --run runs/part_a runs/part_b --out runs/all
+
+The parts must have one recipe and the same shards, wherever these lie. Unfinished folds are left
+out. Run it again to go on after a stop, or when a part has finished more folds.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import run_main
+from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.training.join_folds import join_folds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folders, the parts")
+    parser.add_argument("--out", required=True, type=Path, help="run folder for all of them")
+    arguments = parser.parse_args()
+    joined = join_folds([RunFolder.open(path) for path in arguments.run], arguments.out)
+    print((joined.path / "summary.md").read_text(encoding="utf-8"))
+    print(f"Wrote {joined.path}: folds, out-of-fold scores, summary.md.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,92 @@
+"""Rounds of pseudo-labels: runs label all windows, a student learns from them, and teaches next.
+
+    python scripts/pseudo_label.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx \\
+        --run runs/rfcx runs/b0 --audio DIR/test --rounds 3 --out pseudo/rfcx
+
+Every recording is labelled by detectors that never saw its annotations. Rounds end early when
+the students get worse. The same command again goes on after a stop. The last student is an
+ordinary run, OUT/round3/run. A truth file is for the report only.
+"""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import add_config_arguments, read_folds, run_main
+from rfcx_tf.config import load_config
+from rfcx_tf.data.audio import AudioSource, by_recording_id, find_recordings
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.tables import read_truth
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--tfrecords", required=True, type=Path, help="annotated shards")
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="first teachers")
+    parser.add_argument("--weights", nargs="+", metavar="W", help="of the teachers, or a file")
+    parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
+    parser.add_argument("--fold", default="all", help="fold to train, or `all` (the default)")
+    parser.add_argument(
+        "--audio", nargs="+", type=Path, default=[], help="recordings without annotations"
+    )
+    parser.add_argument(
+        "--warm", action="store_true", help="students begin with their teacher's weights"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.005,
+        help="rounds end when the out-of-fold LWLRAP falls by more; default: 0.005",
+    )
+    parser.add_argument("--data", type=Path, help="the annotated recordings, if they moved")
+    parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, arguments.overrides)
+    folds = read_folds(arguments.fold, config.training.folds)
+    if arguments.rounds < 1:
+        raise InputError(f"--rounds must be at least 1. Received: {arguments.rounds}.")
+    if not 0 <= arguments.tolerance < math.inf:
+        raise InputError(
+            f"--tolerance must be finite and not negative. Received: {arguments.tolerance}."
+        )
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    extra = (
+        {
+            name: AudioSource(path)
+            for name, path in by_recording_id(find_recordings(arguments.audio)).items()
+        }
+        if arguments.audio
+        else {}
+    )
+    from rfcx_tf.any_run import open_any_run
+    from rfcx_tf.inference.ensemble import choose_weights
+    from rfcx_tf.training.pseudo_labels import run_rounds
+
+    rounds = run_rounds(
+        config,
+        arguments.tfrecords,
+        [open_any_run(path) for path in arguments.run],
+        arguments.out,
+        rounds=arguments.rounds,
+        folds=folds,
+        weights=choose_weights(arguments.weights, arguments.run),
+        extra=extra,
+        warm=arguments.warm,
+        tolerance=arguments.tolerance,
+        truth=truth,
+        data_dir=arguments.data,
+    )
+    best = max(rounds, key=lambda one: one.masked_lwlrap)
+    print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
