@@ -217,6 +217,10 @@ class PseudoConfig(_Section):
         present_above, absent_below: a class whose probability lies between is unknown in that
             window; the others have their probability as a soft target.
         windows_per_recording: at most so many windows of a recording are kept.
+        background: at most this share of them holds nothing that is known to be present.
+        balance_classes: draw the windows of every most probable class equally often, and
+            background like one class more; otherwise every window equally often.
+        mixup: probability that a window is mixed with another one, as TP crops are.
     """
 
     fraction: Probability = 0.5
@@ -225,6 +229,9 @@ class PseudoConfig(_Section):
     present_above: Probability = 0.5
     absent_below: Probability = 0.05
     windows_per_recording: PositiveInt = 20
+    background: Probability = 0.5
+    balance_classes: bool = False
+    mixup: Probability = 0.5
 
 
 class BackboneConfig(_Section):

@@ -139,7 +139,9 @@ def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> Ps
             f"({', '.join(map(str, folds))}). {pseudo.folder} holds none. Label recordings of "
             "these folds, or train without."
         )
-    return PseudoSampler(rows, pseudo.index["species_id"].to_numpy()[rows], seed=config.seed)
+    species = pseudo.index["species_id"].to_numpy()[rows]
+    groups = species if config.pseudo.balance_classes else np.zeros_like(species)
+    return PseudoSampler(rows, groups, seed=config.seed)
 
 
 class _Geometry(NamedTuple):
@@ -225,12 +227,13 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     options = config.augment
     example, is_fp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
     example = _augment_fp(example, is_fp, options, _stream(seed, 1))
-    probability = tf.where(is_fp, options.fp_mixup, options.tp_mixup)
+    of_rows = tf.where(is_fp, options.fp_mixup, options.tp_mixup)
+    probability = tf.where(example["pseudo"] > 0, config.pseudo.mixup, of_rows)
     # The front end takes the log of magnitudes or of powers.
     power_of_log = (
         2.0 / config.frontend.magnitude_power if options.mixup_domain == "power" else None
     )
-    if options.tp_mixup > 0 or options.fp_mixup > 0:
+    if max(options.tp_mixup, options.fp_mixup, config.pseudo.mixup) > 0:
 
         def mixed():
             other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, geometry)

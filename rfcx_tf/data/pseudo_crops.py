@@ -10,9 +10,6 @@ import pandas as pd
 from rfcx_tf.config import Config
 from rfcx_tf.data.records import Crop
 
-# Of the kept windows of a recording at most this share holds nothing that is known present.
-_BACKGROUND_SHARE = 0.25
-
 
 def window_starts(frames: int, config: Config) -> np.ndarray:
     """First frames [windows] of the windows that are labelled, `pseudo.slide_s` apart.
@@ -50,7 +47,8 @@ def choose_windows(probability: np.ndarray, recording_id: str, config: Config) -
     """Which windows of a recording become crops.
 
     They are drawn at random, since the most confident ones teach the least: windows that hold
-    a class at or above `pseudo.present_above`, and up to a quarter of the crops from others.
+    a class at or above `pseudo.present_above`, and up to `pseudo.background` of the crops from
+    others.
 
     Args:
         probability: [windows, classes].
@@ -64,7 +62,9 @@ def choose_windows(probability: np.ndarray, recording_id: str, config: Config) -
     holds = (probability >= config.pseudo.present_above).any(axis=1)
     name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
     generator = np.random.default_rng([config.seed, name_seed])
-    background = generator.permutation(np.flatnonzero(~holds))[: round(limit * _BACKGROUND_SHARE)]
+    background = generator.permutation(np.flatnonzero(~holds))[
+        : round(limit * config.pseudo.background)
+    ]
     present = generator.permutation(np.flatnonzero(holds))[: limit - len(background)]
     return np.sort(np.concatenate([present, background]))
 

@@ -107,18 +107,18 @@ class BalancedSampler:
 
 
 class PseudoSampler:
-    """Draws pseudo-labelled rows: every species equally often, and background like one more."""
+    """Draws pseudo-labelled rows, every group of them equally often."""
 
-    def __init__(self, rows: np.ndarray, species: np.ndarray, *, seed: int):
+    def __init__(self, rows: np.ndarray, groups: np.ndarray, *, seed: int):
         """Prepares the draws.
 
         Args:
             rows: int [n], at least one row of the index.
-            species: int [n], the species of each; -1 for background.
+            groups: int [n], the group of each, such as its most probable species.
             seed: of all passes.
         """
         self._rows = rows
-        self._passes = _Passes(rows, species, _PSEUDO, seed)
+        self._passes = _Passes(rows, groups, _PSEUDO, seed)
         self._seed = seed
 
     def draw(self, number: int) -> tuple[int, int]:
@@ -128,8 +128,8 @@ class PseudoSampler:
             number: of the draw, from 0.
 
         Returns:
-            Two rows of the index. The partner is of any species or background, each equally
-            likely, and not the row itself unless it is the only one.
+            Two rows of the index. The partner is of any group, each equally likely, and not the
+            row itself unless it is the only one.
         """
         row = self._passes.row(number)
         chance = np.random.default_rng([self._seed, _PSEUDO_PARTNER_STREAM, number])

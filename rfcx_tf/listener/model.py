@@ -45,7 +45,10 @@ class ListenerModel:
             folds; window_scores [1, windows, classes], averaged over folds; window_start_s
             [windows], seconds from the beginning of the sound. All float32.
         """
-        start_s, embeddings = self._embedding.embed(np.asarray(waveform)[0])
+        return self.score_embeddings(*self._embedding.embed(np.asarray(waveform)[0]))
+
+    def score_embeddings(self, start_s: np.ndarray, embeddings: np.ndarray) -> dict:
+        """The same, of the embeddings [windows, size] of a recording and their begins [windows]."""
         windows = np.stack([head.probability(embeddings).numpy() for head in self._heads])
         return {
             "scores": windows.max(axis=1).mean(axis=0, keepdims=True).astype(np.float32),

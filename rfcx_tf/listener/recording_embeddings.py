@@ -77,6 +77,24 @@ class EmbeddingStore:
         return self._folder / f"{recording_id}.npz"
 
 
+def read_windows(folder: Path, key: str, recording_id: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the windows of a recording begin in seconds [windows] and embeddings [windows, size].
+
+    Args:
+        folder, key: of an `EmbeddingStore`.
+        recording_id: of the recording.
+
+    Returns:
+        None if they are not there.
+    """
+    try:
+        with np.load(folder / f"{recording_id}.npz") as file:
+            same_key = str(file["key"]) == key
+            return (file["window_start_s"], file["windows"]) if same_key else None
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
+
+
 def embed_recordings(
     model: EmbeddingModel,
     sources: dict[str, AudioSource],

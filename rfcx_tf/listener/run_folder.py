@@ -158,6 +158,16 @@ class ListenerRun:
         """Folds whose regressions are fitted."""
         return [fold for fold in range(self.info.folds) if self.head(fold).exists()]
 
+    @property
+    def embeddings(self) -> Path:
+        """Folder of the embeddings of its recordings."""
+        return self.path / "embeddings"
+
+    @property
+    def embeddings_key(self) -> str:
+        """Identifies the model and how it listens."""
+        return f"{self.info.model_hash} {self.config.embedding_fingerprint}"
+
     def load(self, folds: list[int] | None = None) -> ListenerModel:
         """The embedding model with the regressions of some folds.
 

@@ -107,8 +107,7 @@ def train_listener(
     model_hash = hash_model(model_path)
     run = ListenerRun.create(run_dir, config, model_path, model_hash, manifest, tfrecords)
     annotated = reader.index.iloc[reader.rows(folds, "tp", "fp")]
-    key = f"{model_hash} {config.embedding_fingerprint}"
-    store = EmbeddingStore(run.path / "embeddings", key, _boxes_s(annotated, manifest))
+    store = EmbeddingStore(run.embeddings, run.embeddings_key, _boxes_s(annotated, manifest))
     sources = {}
     for fold in folds:
         sources |= manifest.audio_sources(fold, data_dir)

@@ -16,6 +16,7 @@ everything: then no label comes from a network that saw what the student is test
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,8 +43,9 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
 from rfcx_tf.inference.ensemble import check_classes
 from rfcx_tf.inference.evaluation import evaluate_scores
-from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
+from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.tables import read_scores
+from rfcx_tf.listener.recording_embeddings import read_windows
 from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
@@ -101,17 +103,24 @@ class Teachers:
                     "name one finished fold with --fold."
                 )
 
-    def load(self, folds: Iterable[int]) -> None:
-        """Loads what recordings of these folds are labelled by, NO_FOLD for those in none."""
+    def load(self, folds: Iterable[int], shards_id: str) -> None:
+        """Loads what labels recordings.
+
+        Args:
+            folds: of the recordings, NO_FOLD for those in none.
+            shards_id: of the annotated shards, whose recordings a listener may know already.
+        """
         for fold in {self._labelled_by(fold) for fold in folds} - set(self._scorers):
             chosen = None if fold == NO_FOLD else [fold]
-            self._scorers[fold] = [_WindowScorer(_load(run, chosen)) for run in self._runs]
+            self._scorers[fold] = [_WindowScorer(run, chosen, shards_id) for run in self._runs]
 
-    def probability(self, source: AudioSource, fold: int, centres_s: np.ndarray) -> np.ndarray:
+    def probability(
+        self, recording_id: str, source: AudioSource, fold: int, centres_s: np.ndarray
+    ) -> np.ndarray:
         """Mean probabilities float32 [windows, classes] at the centres of windows.
 
         Args:
-            source: the recording.
+            recording_id, source: of the recording.
             fold: of the recording, loaded before; or NO_FOLD.
             centres_s: of the windows [windows].
 
@@ -119,28 +128,37 @@ class Teachers:
             AudioError: if the recording cannot be read.
         """
         scorers = self._scorers[self._labelled_by(fold)]
-        outputs = [scorer.probability(source, centres_s) for scorer in scorers]
+        outputs = [scorer.probability(recording_id, source, centres_s) for scorer in scorers]
         return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
 
     def _labelled_by(self, fold: int) -> int:
         return fold if self._only_fold is None else self._only_fold
 
 
-def _load(run: RunFolder | ListenerRun, folds: list[int] | None):
-    return load_recording_model(run, folds) if isinstance(run, RunFolder) else run.load(folds)
-
-
 class _WindowScorer:
-    """A model as a function from a recording to probabilities at given times."""
+    """A run as a function from a recording to probabilities at given times."""
 
-    def __init__(self, model):
-        self._model = model
-        self._score = model.score_waveform
-        if isinstance(model, RecordingModel):
-            self._score = tf.function(self._score, [tf.TensorSpec([1, None], tf.float32)])
+    def __init__(self, run: RunFolder | ListenerRun, folds: list[int] | None, shards_id: str):
+        self._kept = None
+        if isinstance(run, RunFolder):
+            self._model = load_recording_model(run, folds)
+            signature = [tf.TensorSpec([1, None], tf.float32)]
+            self._score = tf.function(self._model.score_waveform, signature)
+        else:
+            self._model = run.load(folds)
+            self._score = self._model.score_waveform
+            if run.info.shards_id == shards_id:
+                # It has listened to the annotated recordings before.
+                self._kept = functools.partial(read_windows, run.embeddings, run.embeddings_key)
 
-    def probability(self, source: AudioSource, centres_s: np.ndarray) -> np.ndarray:
-        outputs = self._score(read_audio(source, self._model.sample_rate_hz)[None])
+    def probability(
+        self, recording_id: str, source: AudioSource, centres_s: np.ndarray
+    ) -> np.ndarray:
+        kept = self._kept(recording_id) if self._kept else None
+        if kept:
+            outputs = self._model.score_embeddings(*kept)
+        else:
+            outputs = self._score(read_audio(source, self._model.sample_rate_hz)[None])
         start_s, windows = outputs["window_start_s"], outputs["window_scores"][0]
         return at_centres(np.asarray(start_s), self._model.window_s, np.asarray(windows), centres_s)
 
@@ -186,7 +204,7 @@ def label_windows(
     finished = open_plan(out_dir, plan_id)
     if finished is not None:
         return finished
-    teachers.load(fold_of.values())
+    teachers.load(fold_of.values(), manifest.shards_id)
     transform = recording_transform(config)
     boxes = reader.index[reader.index["kind"].isin(["tp", "fp"])]
     boxes_of = {str(name): rows for name, rows in boxes.groupby("recording_id")}
@@ -201,7 +219,7 @@ def label_windows(
             spectrogram = transform(np.pad(waveform, (0, max(0, missing)))).astype(np.float16)
             starts = window_starts(len(spectrogram), config)
             centres_s = (starts + config.crop_frames / 2) * config.frontend.frame_s
-            probability = teachers.probability(source, fold, centres_s)
+            probability = teachers.probability(recording_id, source, fold, centres_s)
         except AudioError as error:
             return [], [str(error)]
         with atomic_file(_windows_path(out_dir, recording_id)) as temporary:
@@ -245,7 +263,7 @@ def label_windows(
 
 def _plan_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
     """Identifies the labels, so that those of other teachers or bounds never share a folder."""
-    labelling = config.pseudo.model_dump(exclude={"fraction", "weight"})
+    labelling = config.pseudo.model_dump(exclude={"fraction", "weight", "balance_classes", "mixup"})
     parts = [
         str(SCHEMA_VERSION),
         manifest.shards_id,
@@ -316,7 +334,7 @@ def run_rounds(
         weights: of the teachers, with sum 1; None for equal ones.
         extra: recordings without annotations, by recording id.
         warm: every fold begins with the last student's weights, in the first round with those
-            of the first teacher, not anew.
+            of the first teacher that is no listener, not anew.
         tolerance: rounds end when `masked_lwlrap` falls by more than this below the best yet,
             the first teachers' included.
         truth: recording_id and s<id> columns, complete; for the report only.
@@ -364,7 +382,7 @@ def run_rounds(
         )
         for text in manifest.skipped:
             report(f"  left out: {text}")
-        start = Path(teachers[0].path) if warm else None
+        start = _warm_start(teachers) if warm else None
         train_run(
             config,
             tfrecords,
@@ -390,6 +408,17 @@ def run_rounds(
         best = max(best, masked)
         teachers, weights = [student], None
     return finished
+
+
+def _warm_start(teachers: Sequence[RunFolder | ListenerRun]) -> Path:
+    """The first teacher that has weights to begin with."""
+    own = [run.path for run in teachers if isinstance(run, RunFolder)]
+    if not own:
+        raise InputError(
+            "A warm start needs a teacher with the student's network. All teachers are "
+            f"listeners: {', '.join(str(run.path) for run in teachers)}. Leave out --warm."
+        )
+    return own[0]
 
 
 def _evaluate(

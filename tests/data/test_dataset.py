@@ -425,7 +425,7 @@ def test_pseudo_crops_come_in_their_share_beside_the_rows_drawn_without_them(
 def test_pseudo_crops_have_their_window_and_what_rows_say_before_what_models_say(
     reader, pseudo, tiny_config, rows_of_tiny, places
 ):
-    config = with_pseudo(tiny_config, fraction=1.0)
+    config = with_pseudo(tiny_config, fraction=1.0, mixup=0.0)
     crops = as_numpy(take(training_dataset(reader, config, [0, 1], pseudo=pseudo), 12))
     windows = dict(zip(pseudo.index["recording_id"], pseudo.index["t_min"] / HOP_S, strict=True))
     shifts, counts = [], dict.fromkeys([True, False, None], 0)
@@ -455,7 +455,7 @@ def test_a_pseudo_crop_is_its_window_whatever_the_classes_look_at(
     reader, pseudo, tiny_config, places
 ):
     """With windows per class of unequal length, whose middles are not that of the crop."""
-    config = with_pseudo(tiny_config, fraction=1.0, slide_s=0.01)
+    config = with_pseudo(tiny_config, fraction=1.0, mixup=0.0, slide_s=0.01)
     config = changed(config, model={"head": {"kind": "per_class", "window_s": 0.6}})
     crops = as_numpy(take(training_dataset(reader, config, [0, 1], pseudo=pseudo), 12))
     windows = dict(zip(pseudo.index["recording_id"], pseudo.index["t_min"] / HOP_S, strict=True))
@@ -493,15 +493,16 @@ def test_pseudo_crops_of_held_out_recordings_are_never_drawn(
 def test_pseudo_crops_are_varied_as_tp_crops_and_mixed_among_themselves(
     reader, pseudo, tiny_config
 ):
-    def crops_with(**augment):
-        config = changed(tiny_config, augment=NO_CHANGE | augment, pseudo={"fraction": 0.5})
+    def crops_with(pseudo_mixup=0.0, **augment):
+        options = {"fraction": 0.5, "mixup": pseudo_mixup}
+        config = changed(tiny_config, augment=NO_CHANGE | augment, pseudo=options)
         return as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 4))
 
     plain = crops_with()
     is_pseudo = plain["pseudo"] == 1
     for options in (
         {"fp_mixup": 1.0, "fp_flip": 1.0, "fp_cut_paste": 1.0, "fp_shift_boxes": 1.0},
-        {"tp_shift_s": 0.5},
+        {"tp_shift_s": 0.5, "tp_mixup": 1.0},
     ):
         crops = crops_with(**options)
         differs = (crops["spectrogram"] != plain["spectrogram"]).any(axis=(1, 2))
@@ -511,7 +512,7 @@ def test_pseudo_crops_are_varied_as_tp_crops_and_mixed_among_themselves(
         crops = crops_with(**{name: value})
         differs = (crops["spectrogram"] != plain["spectrogram"]).any(axis=(1, 2))
         assert differs[is_pseudo].mean() > 0.8, name
-    mixed = crops_with(tp_mixup=1.0)
+    mixed = crops_with(pseudo_mixup=1.0)
     np.testing.assert_array_equal(mixed["pseudo"], plain["pseudo"])
     # Only here: class 0 likely in both crops, or in one beside a row that says it is not.
     either = 1 - (1 - np.float32(SOFT[0])) ** 2

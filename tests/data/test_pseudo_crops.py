@@ -14,7 +14,7 @@ CONFIG = Config.model_validate(
     {
         "frontend": {"sample_rate_hz": 1000, "n_fft": 200, "win_length": 200, "hop_length": 100},
         "crops": {"crop_s": 3.2, "margin_s": 1.0},
-        "pseudo": {"slide_s": 1.6, "windows_per_recording": 8},
+        "pseudo": {"slide_s": 1.6, "windows_per_recording": 8, "background": 0.25},
     }
 )
 NO_ROWS = pd.DataFrame({"t_min": [], "t_max": [], "species_id": [], "kind": []})

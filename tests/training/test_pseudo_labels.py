@@ -25,7 +25,7 @@ class FakeTeacher:
         path.mkdir(parents=True)
         (path / "oof_scores.csv").write_text("recording_id,s2\n")
         self.path = path
-        self.info = SimpleNamespace(classes=classes)
+        self.info = SimpleNamespace(classes=classes, shards_id="")
         self.finished_folds = list(finished_folds)
 
     def load(self, folds):
@@ -110,9 +110,9 @@ def test_teachers_are_averaged_by_their_weights(tiny_shards, recipe, tmp_path):
     classes = reader.manifest.classes
     runs = [FakeTeacher(tmp_path / "a", classes, [0]), FakeTeacher(tmp_path / "b", classes, [1])]
     group = Teachers(runs, [0.25, 0.75], None)
-    group.load([-1])
+    group.load([-1], reader.manifest.shards_id)
     source = next(iter(reader.manifest.audio_sources(0).values()))
-    probability = group.probability(source, -1, np.array([1.0, 2.0]))
+    probability = group.probability("r", source, -1, np.array([1.0, 2.0]))
     np.testing.assert_allclose(probability, 0.25 * 0.1 + 0.75 * 0.2, rtol=1e-6)
 
 
@@ -234,3 +234,8 @@ def test_some_of_the_folds_cannot_teach_the_others(teacher, tiny_shards, tiny_co
             rounds=1,
             folds=[],
         )
+
+
+def test_listeners_alone_give_no_warm_start(tmp_path):
+    with pytest.raises(InputError, match=r"All teachers are listeners: .*a\. Leave out --warm"):
+        pseudo_labels._warm_start([FakeTeacher(tmp_path / "a", [])])
