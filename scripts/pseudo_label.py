@@ -85,6 +85,11 @@ def main() -> int:
     )
     best = max(rounds, key=lambda one: one.masked_lwlrap)
     print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
+    if rounds[-1].left_out:
+        print(
+            f"Recordings that could not be read: {rounds[-1].left_out}, see above.", file=sys.stderr
+        )
+        return 1
     return 0
 
 

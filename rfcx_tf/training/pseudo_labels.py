@@ -49,7 +49,7 @@ from rfcx_tf.listener.recording_embeddings import read_windows
 from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
-from rfcx_tf.training.run import check_shards_fit, train_run
+from rfcx_tf.training.run import check_folds, check_shards_fit, train_run
 
 
 class Teachers:
@@ -287,6 +287,7 @@ class Round:
 
     Attributes:
         number: from 1.
+        left_out: recordings that could not be read.
         windows, crops: labelled windows, and those of them that became crops.
         present: mean number of classes a window that the teachers call present.
         agreement: of the (window, class) pairs that this round's or the last round's teachers
@@ -297,6 +298,7 @@ class Round:
     """
 
     number: int
+    left_out: int
     windows: int
     crops: int
     present: float
@@ -363,6 +365,9 @@ def run_rounds(
             f"Rounds train one fold or all {all_folds}: students of some folds could not teach "
             f"the others. Received: {', '.join(map(str, folds))}."
         )
+    check_folds(reader.manifest, folds, data_dir)
+    Teachers(teachers, weights, only_fold).check_folds(reader.manifest.folds)
+    start = _warm_start(teachers) if warm else None
     best, best_truth = _evaluate(teachers, weights, reader, folds, truth)
     report(f"Teachers: {_format(best, best_truth)}.")
     finished: list[Round] = []
@@ -370,7 +375,6 @@ def run_rounds(
         labels_dir = out_dir / f"round{number}" / "labels"
         student_dir = out_dir / f"round{number}" / "run"
         group = Teachers(teachers, weights, only_fold)
-        group.check_folds(reader.manifest.folds)
         manifest = label_windows(
             group,
             reader,
@@ -381,8 +385,7 @@ def run_rounds(
             progress=verbose,
         )
         for text in manifest.skipped:
-            report(f"  left out: {text}")
-        start = _warm_start(teachers) if warm else None
+            report(f"Left out: {text}")
         train_run(
             config,
             tfrecords,
@@ -396,7 +399,8 @@ def run_rounds(
         )
         student = RunFolder.open(student_dir)
         masked, true = _evaluate([student], None, reader, folds, truth)
-        finished.append(Round(number, *_describe_labels(out_dir, number, config), masked, true))
+        labels = _describe_labels(out_dir, number, config)
+        finished.append(Round(number, len(manifest.skipped), *labels, masked, true))
         _write_rounds(finished, out_dir)
         report(
             f"Round {number}: {_format(masked, true)}; agreement with the labels of the round "
@@ -406,6 +410,7 @@ def run_rounds(
             report(f"Stopped: round {number} is worse than what was before it.")
             break
         best = max(best, masked)
+        start = student_dir if warm else None
         teachers, weights = [student], None
     return finished
 

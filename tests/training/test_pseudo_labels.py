@@ -1,6 +1,9 @@
 """Who labels which recording, what a round writes, and rounds that were interrupted."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,9 +60,9 @@ def recipe(tiny_config, tmp_path):
 
 @pytest.fixture(scope="module")
 def teacher(tiny_config, tiny_shards, tmp_path_factory):
-    """A run of the tiny recipe, both folds."""
+    """A run of the tiny recipe, fold 0."""
     path = tmp_path_factory.mktemp("teacher") / "run"
-    train_run(tiny_config, tiny_shards, path, [0, 1], verbose=False, report=lambda line: None)
+    train_run(tiny_config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
     return RunFolder.open(path)
 
 
@@ -145,7 +148,7 @@ def test_rounds_go_on_where_they_were_killed(
             [teacher],
             out,
             rounds=2,
-            folds=[0, 1],
+            folds=[0],
             tolerance=1.0,
             truth=truth,
             warm=True,
@@ -212,7 +215,7 @@ def test_rounds_stop_when_the_students_get_worse(
         [teacher],
         tmp_path / "out",
         rounds=9,
-        folds=[0, 1],
+        folds=[0],
         tolerance=0.01,
         verbose=False,
         report=lines.append,
@@ -239,3 +242,40 @@ def test_some_of_the_folds_cannot_teach_the_others(teacher, tiny_shards, tiny_co
 def test_listeners_alone_give_no_warm_start(tmp_path):
     with pytest.raises(InputError, match=r"All teachers are listeners: .*a\. Leave out --warm"):
         pseudo_labels._warm_start([FakeTeacher(tmp_path / "a", [])])
+
+
+def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
+    teacher, tiny_shards, tiny_data, recipe, tmp_path, monkeypatch, capsys
+):
+    save_config(recipe, tmp_path / "recipe.yaml")
+    other = tmp_path / "audio"
+    other.mkdir()
+    (other / "good.flac").write_bytes((tiny_data / "train" / "tiny00.flac").read_bytes())
+    (other / "bad.flac").write_text("not a sound")
+    script = Path(__file__).resolve().parents[2] / "scripts" / "pseudo_label.py"
+
+    def run(*changes):
+        arguments = {
+            "--config": tmp_path / "recipe.yaml",
+            "--tfrecords": tiny_shards,
+            "--run": teacher.path,
+            "--out": tmp_path / "out",
+            "--rounds": 1,
+            "--fold": 0,
+            "--audio": other,
+        } | dict(changes)
+        flat = [str(part) for pair in arguments.items() for part in pair]
+        monkeypatch.setattr(sys, "argv", ["pseudo_label.py", *flat])
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(script), run_name="__main__")
+        return exit_.value.code
+
+    assert run(("--rounds", 0)) == 2
+    assert "--rounds must be at least 1" in capsys.readouterr().err
+    assert run() == 1
+    printed = capsys.readouterr()
+    assert "bad.flac" in printed.out
+    assert "could not be read: 1" in printed.err
+    assert "round1/run" in printed.out
+    index = ShardReader(tmp_path / "out" / "round1" / "labels").index
+    assert set(index.loc[index["fold"] == -1, "recording_id"]) == {"good"}
