@@ -29,7 +29,15 @@ def main() -> int:
     add_config_arguments(parser)
     parser.add_argument("--tfrecords", required=True, type=Path, help="annotated shards")
     parser.add_argument("--run", required=True, nargs="+", type=Path, help="first teachers")
-    parser.add_argument("--weights", nargs="+", metavar="W", help="of the teachers, or a file")
+    parser.add_argument(
+        "--keep", nargs="+", type=Path, default=[], help="runs that teach in every round as well"
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of --run and --keep in the first round, or a file",
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
     parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
     parser.add_argument("--fold", default="all", help="fold to train, or `all` (the default)")
@@ -76,7 +84,8 @@ def main() -> int:
         arguments.out,
         rounds=arguments.rounds,
         folds=folds,
-        weights=choose_weights(arguments.weights, arguments.run),
+        keep=[open_any_run(path) for path in arguments.keep],
+        weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
         extra=extra,
         warm=arguments.warm,
         tolerance=arguments.tolerance,

@@ -315,6 +315,7 @@ def run_rounds(
     *,
     rounds: int,
     folds: list[int],
+    keep: Sequence[RunFolder | ListenerRun] = (),
     weights: Sequence[float] | None = None,
     extra: dict[str, AudioSource] | None = None,
     warm: bool = False,
@@ -329,11 +330,13 @@ def run_rounds(
     Args:
         config: the student's recipe.
         tfrecords: annotated shards.
-        teachers: runs that teach the first round.
+        teachers: runs that teach the first round; later ones have the last student instead.
         out_dir: for all rounds.
         rounds: at most so many.
         folds: that are trained. A single one is taught by its own fold's detectors alone.
-        weights: of the teachers, with sum 1; None for equal ones.
+        keep: runs that teach in every round beside them, such as a listener.
+        weights: of the first round's teachers and of those kept, with sum 1; None for equal ones,
+            as later rounds have them.
         extra: recordings without annotations, by recording id.
         warm: every fold begins with the last student's weights, in the first round with those
             of the first teacher that is no listener, not anew.
@@ -366,6 +369,7 @@ def run_rounds(
             f"the others. Received: {', '.join(map(str, folds))}."
         )
     check_folds(reader.manifest, folds, data_dir)
+    teachers = [*teachers, *keep]
     Teachers(teachers, weights, only_fold).check_folds(reader.manifest.folds)
     start = _warm_start(teachers) if warm else None
     best, best_truth = _evaluate(teachers, weights, reader, folds, truth)
@@ -411,7 +415,7 @@ def run_rounds(
             break
         best = max(best, masked)
         start = student_dir if warm else None
-        teachers, weights = [student], None
+        teachers, weights = [student, *keep], None
     return finished
 
 

@@ -226,6 +226,39 @@ def test_rounds_stop_when_the_students_get_worse(
     assert len(pd.read_csv(tmp_path / "out" / "rounds.csv")) == 3
 
 
+def test_kept_teachers_stay_beside_the_newest_student(
+    teacher, tiny_shards, recipe, tmp_path, monkeypatch
+):
+    taught_by = []
+    monkeypatch.setattr(pseudo_labels, "_evaluate", lambda *arguments: (0.5, float("nan")))
+    monkeypatch.setattr(pseudo_labels, "label_windows", lambda *a, **k: SimpleNamespace(skipped=[]))
+    monkeypatch.setattr(pseudo_labels, "train_run", lambda *a, **k: None)
+    monkeypatch.setattr(pseudo_labels, "_describe_labels", lambda *a: (1, 1, 1.0, 1.0))
+    monkeypatch.setattr(pseudo_labels.RunFolder, "open", classmethod(lambda cls, path: teacher))
+    group = pseudo_labels.Teachers
+    monkeypatch.setattr(
+        pseudo_labels,
+        "Teachers",
+        lambda runs, weights, fold: taught_by.append((runs, weights)) or group(runs, weights, fold),
+    )
+    classes = ShardReader(tiny_shards).manifest.classes
+    first, kept = FakeTeacher(tmp_path / "first", classes), FakeTeacher(tmp_path / "kept", classes)
+    run_rounds(
+        recipe,
+        tiny_shards,
+        [first],
+        tmp_path / "out",
+        rounds=2,
+        folds=[0],
+        keep=[kept],
+        weights=[0.3, 0.7],
+        verbose=False,
+        report=lambda line: None,
+    )
+    # The first group is only checked.
+    assert taught_by[1:] == [([first, kept], [0.3, 0.7]), ([teacher, kept], None)]
+
+
 def test_some_of_the_folds_cannot_teach_the_others(teacher, tiny_shards, tiny_config, tmp_path):
     save_config(tiny_config, tmp_path / "c.yaml")
     with pytest.raises(InputError, match="Rounds train one fold or all 2"):
