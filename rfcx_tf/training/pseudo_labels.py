@@ -16,20 +16,18 @@ everything: then no label comes from a network that saw what the student is test
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 import rfcx_tf
 from rfcx_tf.config import Config
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
-from rfcx_tf.data.pseudo_crops import at_centres, choose_windows, cut_windows, window_starts
+from rfcx_tf.data.pseudo_crops import choose_windows, cut_windows, window_starts
 from rfcx_tf.data.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
 from rfcx_tf.data.shard_plans import (
     finish_plans,
@@ -41,126 +39,13 @@ from rfcx_tf.data.shard_plans import (
 from rfcx_tf.data.shards import recording_transform
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
-from rfcx_tf.inference.ensemble import check_classes
 from rfcx_tf.inference.evaluation import evaluate_scores
-from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.tables import read_scores
-from rfcx_tf.listener.recording_embeddings import read_windows
 from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
 from rfcx_tf.training.run import check_folds, check_shards_fit, train_run
-
-
-class Teachers:
-    """Runs that label windows together, each recording by detectors that never saw it."""
-
-    def __init__(
-        self,
-        runs: Sequence[RunFolder | ListenerRun],
-        weights: Sequence[float] | None,
-        only_fold: int | None,
-    ):
-        """Checks that the runs can label everything.
-
-        Args:
-            runs: own runs or listeners, of one class list.
-            weights: of the runs, with sum 1; None for equal ones.
-            only_fold: label every recording by the detectors of this fold; None: by those of
-                its own fold.
-
-        Raises:
-            InputError: if classes differ, or a fold that is needed is not finished.
-        """
-        check_classes(runs)
-        self._runs = runs
-        self._weights = [1 / len(runs)] * len(runs) if weights is None else list(weights)
-        self._only_fold = only_fold
-        self._scorers: dict[int, list[_WindowScorer]] = {}
-
-    @property
-    def fingerprint(self) -> str:
-        """Differs between teachers whose predictions of what they held out differ."""
-        parts = [str(self._weights), str(self._only_fold)]
-        for run in self._runs:
-            predictions = (run.path / "oof_scores.csv").read_bytes()
-            parts.append(hashlib.sha256(predictions).hexdigest())
-        return " ".join(parts)
-
-    def check_folds(self, folds: int) -> None:
-        """Refuses runs that lack a fold.
-
-        Raises:
-            InputError: with the run and the folds.
-        """
-        needed = range(folds) if self._only_fold is None else [self._only_fold]
-        for run in self._runs:
-            missing = [str(fold) for fold in needed if fold not in run.finished_folds]
-            if missing:
-                raise InputError(
-                    "A recording is labelled by detectors that never saw it, so a teacher needs "
-                    f"every fold finished. {run.path} lacks {', '.join(missing)}. Train them, or "
-                    "name one finished fold with --fold."
-                )
-
-    def load(self, folds: Iterable[int], shards_id: str) -> None:
-        """Loads what labels recordings.
-
-        Args:
-            folds: of the recordings, NO_FOLD for those in none.
-            shards_id: of the annotated shards, whose recordings a listener may know already.
-        """
-        for fold in {self._labelled_by(fold) for fold in folds} - set(self._scorers):
-            chosen = None if fold == NO_FOLD else [fold]
-            self._scorers[fold] = [_WindowScorer(run, chosen, shards_id) for run in self._runs]
-
-    def probability(
-        self, recording_id: str, source: AudioSource, fold: int, centres_s: np.ndarray
-    ) -> np.ndarray:
-        """Mean probabilities float32 [windows, classes] at the centres of windows.
-
-        Args:
-            recording_id, source: of the recording.
-            fold: of the recording, loaded before; or NO_FOLD.
-            centres_s: of the windows [windows].
-
-        Raises:
-            AudioError: if the recording cannot be read.
-        """
-        scorers = self._scorers[self._labelled_by(fold)]
-        outputs = [scorer.probability(recording_id, source, centres_s) for scorer in scorers]
-        return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
-
-    def _labelled_by(self, fold: int) -> int:
-        return fold if self._only_fold is None else self._only_fold
-
-
-class _WindowScorer:
-    """A run as a function from a recording to probabilities at given times."""
-
-    def __init__(self, run: RunFolder | ListenerRun, folds: list[int] | None, shards_id: str):
-        self._kept = None
-        if isinstance(run, RunFolder):
-            self._model = load_recording_model(run, folds)
-            signature = [tf.TensorSpec([1, None], tf.float32)]
-            self._score = tf.function(self._model.score_waveform, signature)
-        else:
-            self._model = run.load(folds)
-            self._score = self._model.score_waveform
-            if run.info.shards_id == shards_id:
-                # It has listened to the annotated recordings before.
-                self._kept = functools.partial(read_windows, run.embeddings, run.embeddings_key)
-
-    def probability(
-        self, recording_id: str, source: AudioSource, centres_s: np.ndarray
-    ) -> np.ndarray:
-        kept = self._kept(recording_id) if self._kept else None
-        if kept:
-            outputs = self._model.score_embeddings(*kept)
-        else:
-            outputs = self._score(read_audio(source, self._model.sample_rate_hz)[None])
-        start_s, windows = outputs["window_start_s"], outputs["window_scores"][0]
-        return at_centres(np.asarray(start_s), self._model.window_s, np.asarray(windows), centres_s)
+from rfcx_tf.training.teachers import Teachers
 
 
 def label_windows(
@@ -362,7 +247,7 @@ def run_rounds(
             "model.head.window_s out."
         )
     only_fold = folds[0] if len(folds) == 1 else None
-    all_folds = reader.manifest.folds if only_fold is None else 1
+    all_folds = reader.manifest.folds
     if only_fold is None and len(folds) < all_folds:
         raise InputError(
             f"Rounds train one fold or all {all_folds}: students of some folds could not teach "
@@ -372,8 +257,8 @@ def run_rounds(
     teachers = [*teachers, *keep]
     Teachers(teachers, weights, only_fold).check_folds(reader.manifest.folds)
     start = _warm_start(teachers) if warm else None
-    best, best_truth = _evaluate(teachers, weights, reader, folds, truth)
-    report(f"Teachers: {_format(best, best_truth)}.")
+    best, true = _evaluate(teachers, weights, reader, folds, truth)
+    report(f"Teachers: {_format(best, true)}.")
     finished: list[Round] = []
     for number in range(1, rounds + 1):
         labels_dir = out_dir / f"round{number}" / "labels"
@@ -441,9 +326,9 @@ def _evaluate(
     tables = [read_scores(run.path / "oof_scores.csv").set_index("recording_id") for run in runs]
     held_out = {name for fold in folds for name in reader.manifest.audio_sources(fold)}
     names = [n for n in tables[0].index if n in held_out and all(n in t.index for t in tables)]
-    columns = [f"s{c.species_id}" for c in reader.manifest.classes]
-    scores = np.average([table.loc[names, columns] for table in tables], axis=0, weights=weights)
     species_ids = [c.species_id for c in reader.manifest.classes]
+    columns = [f"s{number}" for number in species_ids]
+    scores = np.average([table.loc[names, columns] for table in tables], axis=0, weights=weights)
     present, known = recording_labels(reader.index, names, species_ids)
     masked = masked_lwlrap(present, known, scores)
     if truth is None:

@@ -1,0 +1,131 @@
+"""Runs of either kind as teachers: a recording in, probabilities of its windows out."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from rfcx_tf.data.audio import AudioSource, read_audio
+from rfcx_tf.data.pseudo_crops import at_centres
+from rfcx_tf.data.records import NO_FOLD
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.ensemble import check_classes
+from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.listener.recording_embeddings import read_windows
+from rfcx_tf.listener.run_folder import ListenerRun
+from rfcx_tf.run_folder import RunFolder
+
+
+class Teachers:
+    """Runs that label windows together, each recording by detectors that never saw it."""
+
+    def __init__(
+        self,
+        runs: Sequence[RunFolder | ListenerRun],
+        weights: Sequence[float] | None,
+        only_fold: int | None,
+    ):
+        """Checks that the runs can label everything.
+
+        Args:
+            runs: own runs or listeners, of one class list.
+            weights: of the runs, with sum 1; None for equal ones.
+            only_fold: label every recording by the detectors of this fold; None: by those of
+                its own fold.
+
+        Raises:
+            InputError: if classes differ, or a fold that is needed is not finished.
+        """
+        check_classes(runs)
+        self._runs = runs
+        self._weights = [1 / len(runs)] * len(runs) if weights is None else list(weights)
+        self._only_fold = only_fold
+        self._scorers: dict[int, list[_WindowScorer]] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs between teachers whose predictions of what they held out differ."""
+        parts = [str(self._weights), str(self._only_fold)]
+        for run in self._runs:
+            predictions = (run.path / "oof_scores.csv").read_bytes()
+            parts.append(hashlib.sha256(predictions).hexdigest())
+        return " ".join(parts)
+
+    def check_folds(self, folds: int) -> None:
+        """Refuses runs that lack a fold.
+
+        Raises:
+            InputError: with the run and the folds.
+        """
+        needed = range(folds) if self._only_fold is None else [self._only_fold]
+        for run in self._runs:
+            missing = [str(fold) for fold in needed if fold not in run.finished_folds]
+            if missing:
+                raise InputError(
+                    "A recording is labelled by detectors that never saw it, so a teacher needs "
+                    f"every fold finished. {run.path} lacks {', '.join(missing)}. Train them, or "
+                    "name one finished fold with --fold."
+                )
+
+    def load(self, folds: Iterable[int], shards_id: str) -> None:
+        """Loads what labels recordings.
+
+        Args:
+            folds: of the recordings, NO_FOLD for those in none.
+            shards_id: of the annotated shards, whose recordings a listener may know already.
+        """
+        for fold in {self._labelled_by(fold) for fold in folds} - set(self._scorers):
+            chosen = None if fold == NO_FOLD else [fold]
+            self._scorers[fold] = [_WindowScorer(run, chosen, shards_id) for run in self._runs]
+
+    def probability(
+        self, recording_id: str, source: AudioSource, fold: int, centres_s: np.ndarray
+    ) -> np.ndarray:
+        """Mean probabilities float32 [windows, classes] at the centres of windows.
+
+        Args:
+            recording_id, source: of the recording.
+            fold: of the recording, loaded before; or NO_FOLD.
+            centres_s: of the windows [windows].
+
+        Raises:
+            AudioError: if the recording cannot be read.
+        """
+        scorers = self._scorers[self._labelled_by(fold)]
+        outputs = [scorer.probability(recording_id, source, centres_s) for scorer in scorers]
+        return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
+
+    def _labelled_by(self, fold: int) -> int:
+        return fold if self._only_fold is None else self._only_fold
+
+
+class _WindowScorer:
+    """A run as a function from a recording to probabilities at given times."""
+
+    def __init__(self, run: RunFolder | ListenerRun, folds: list[int] | None, shards_id: str):
+        self._kept = None
+        if isinstance(run, RunFolder):
+            self._model = load_recording_model(run, folds)
+            signature = [tf.TensorSpec([1, None], tf.float32)]
+            self._score = tf.function(self._model.score_waveform, signature)
+        else:
+            self._model = run.load(folds)
+            self._score = self._model.score_waveform
+            if run.info.shards_id == shards_id:
+                # It has listened to the annotated recordings before.
+                self._kept = functools.partial(read_windows, run.embeddings, run.embeddings_key)
+
+    def probability(
+        self, recording_id: str, source: AudioSource, centres_s: np.ndarray
+    ) -> np.ndarray:
+        kept = self._kept(recording_id) if self._kept else None
+        if kept:
+            outputs = self._model.score_embeddings(*kept)
+        else:
+            outputs = self._score(read_audio(source, self._model.sample_rate_hz)[None])
+        start_s, windows = outputs["window_start_s"], outputs["window_scores"][0]
+        return at_centres(np.asarray(start_s), self._model.window_s, np.asarray(windows), centres_s)
