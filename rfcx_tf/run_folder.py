@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import rfcx_tf
@@ -47,6 +47,7 @@ class RunInfo:
         versions: of Python and the packages that decide results.
         pseudo: folder of the pseudo-labelled shards, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
+        box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
     """
 
     classes: list[SpeciesClass]
@@ -61,6 +62,7 @@ class RunInfo:
     pseudo: str = ""
     pseudo_id: str = ""
     start: str = ""
+    box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -154,6 +156,7 @@ class RunFolder:
             pseudo=pseudo_path,
             pseudo_id=pseudo_id,
             start=start_path,
+            box_hz=manifest.box_hz,
         )
         with atomic_file(path / "config.yaml") as temporary:
             save_config(config, temporary)
@@ -182,6 +185,7 @@ class RunFolder:
             values = json.loads((path / "run.json").read_text(encoding="utf-8"))
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
             values["mean_box_s"] = {int(k): v for k, v in values["mean_box_s"].items()}
+            values["box_hz"] = {int(k): tuple(v) for k, v in values.get("box_hz", {}).items()}
             info = RunInfo(**values)
         except (OSError, ValueError, TypeError, KeyError):
             raise InputError(

@@ -95,7 +95,7 @@ class Annotations:
         return [c for c in self.classes if c.species_id not in trained]
 
 
-class _RawRow(NamedTuple):
+class RawRow(NamedTuple):
     """A row as it stands: where, TP or FP, and its cells by column."""
 
     source: str
@@ -122,15 +122,15 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     recordings, records = _find_audio(data_dir)
     tp_path, fp_path = data_dir / "train_tp.csv", data_dir / "train_fp.csv"
     if tp_path.exists():
-        raw = list(_csv_rows(tp_path, present=True))
+        raw = list(csv_rows(tp_path, present=True))
         if fp_path.exists():
-            raw += _csv_rows(fp_path, present=False)
+            raw += csv_rows(fp_path, present=False)
     elif any(record.label_info for record in records):
         raw = [row for record in records for row in _label_info_rows(record)]
         tp_path = data_dir / "tfrecords" / "train"
     else:
         raise InputError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
-    rows = _checked_table(raw)
+    rows = checked_table(raw)
     if not rows["present"].any():
         raise InputError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
     missing = sorted(set(rows["recording_id"]) - recordings.keys())
@@ -139,7 +139,7 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
             f"None of the {len(missing)} recordings in the rows of {tp_path.name} is among the "
             f"{len(recordings)} found in {data_dir}. The first row names {rows.recording_id[0]}."
         )
-    return Annotations(rows, _species_classes(data_dir, rows), recordings, missing)
+    return Annotations(rows, species_classes(data_dir, rows), recordings, missing)
 
 
 def mean_box_s(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, float]:
@@ -147,6 +147,19 @@ def mean_box_s(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int,
     tp = rows[rows["present"]]
     means = (tp["t_max"] - tp["t_min"]).groupby(tp["species_id"]).mean()
     return {c.species_id: float(means[c.species_id]) for c in classes if c.species_id in means}
+
+
+def box_hz(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, tuple[float, float]]:
+    """Median f_min and f_max of the TP boxes in Hz, by species_id; absent where there are none.
+
+    Medians, since a few boxes drawn over the whole band would widen a mean for all.
+    """
+    medians = rows[rows["present"]].groupby("species_id")[["f_min", "f_max"]].median()
+    return {
+        c.species_id: tuple(float(hz) for hz in medians.loc[c.species_id])
+        for c in classes
+        if c.species_id in medians.index
+    }
 
 
 def _find_audio(data_dir: Path) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
@@ -172,12 +185,13 @@ def _find_audio(data_dir: Path) -> tuple[dict[str, AudioSource], list[TfrecRecor
     return recordings, records
 
 
-def _csv_rows(path: Path, present: bool) -> Iterator[_RawRow]:
-    for line, cells in _csv_lines(path, REQUIRED_COLUMNS):
-        yield _RawRow(f"{path}:{line}", present, cells)
+def csv_rows(path: Path, present: bool) -> Iterator[RawRow]:
+    """The rows of train_tp.csv (present) or train_fp.csv, unchecked but for their columns."""
+    for line, cells in csv_lines(path, REQUIRED_COLUMNS):
+        yield RawRow(f"{path}:{line}", present, cells)
 
 
-def _label_info_rows(record: TfrecRecord) -> Iterator[_RawRow]:
+def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
     """The rows of `"species,songtype,t_min,f_min,t_max,f_max,is_tp;..."`, quotes included."""
     text = record.label_info.strip().strip('"')
     for number, row in enumerate(filter(None, text.split(";")), start=1):
@@ -188,15 +202,22 @@ def _label_info_rows(record: TfrecRecord) -> Iterator[_RawRow]:
                 f"{source}: a row of label_info must be {','.join(_LABEL_INFO)}. Received: {row!r}."
             )
         cells = dict(zip(_LABEL_INFO, values, strict=True), recording_id=record.recording_id)
-        yield _RawRow(source, values[-1] == "1", cells)
+        yield RawRow(source, values[-1] == "1", cells)
 
 
-def _csv_lines(path: Path, required: Iterable[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of every line below the header that is not blank."""
+def csv_lines(
+    path: Path, required: Iterable[str] = (), delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column of every line below the header that is not blank.
+
+    Raises:
+        InputError: naming file and line, if the file cannot be read, has no header or one that
+            lacks a required column, or a line has more cells than the header.
+    """
     try:
         # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
@@ -221,9 +242,10 @@ def _csv_lines(path: Path, required: Iterable[str] = ()) -> Iterator[tuple[int, 
         yield number, dict(zip(header, cells, strict=False))
 
 
-def _checked_table(raw_rows: Iterable[_RawRow]) -> pd.DataFrame:
+def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
+    """The rows as a table (`Annotations.rows`); InputError as in `read_kaggle_folder`."""
     rows, problems = [], []
-    first_seen: dict[tuple, _RawRow] = {}
+    first_seen: dict[tuple, RawRow] = {}
     for raw in raw_rows:
         try:
             row = _parse_row(raw.cells)
@@ -288,12 +310,12 @@ def _whole_number(column: str, text: str) -> int:
     return int(value)
 
 
-def _species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:
+def species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:
     """Every species in rows, species.csv and sample_submission.csv, in order of species_id."""
     names = {int(species_id): "" for species_id in rows["species_id"].unique()}
     submission = data_dir / "sample_submission.csv"
     if submission.exists():
-        _, cells = next(_csv_lines(submission), (0, {}))
+        _, cells = next(csv_lines(submission), (0, {}))
         columns = (re.fullmatch(r"s(\d+)", column) for column in cells)
         names |= {int(match[1]): "" for match in columns if match}
     species_csv = data_dir / "species.csv"
@@ -305,7 +327,7 @@ def _species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:
 def _species_names(path: Path) -> dict[int, str]:
     """Names by species_id, from the column `name`, `scientific_name` or else the second one."""
     names: dict[int, str] = {}
-    for line, cells in _csv_lines(path, ["species_id"]):
+    for line, cells in csv_lines(path, ["species_id"]):
         others = [column for column in cells if column != "species_id"]
         column = next((c for c in ("name", "scientific_name", *others[:1]) if c in cells), "")
         try:

@@ -88,6 +88,7 @@ class Manifest:
     Attributes:
         classes: the species, in the order of the model's outputs.
         mean_box_s: mean TP box length by species id.
+        box_hz: median f_min and f_max of the TP boxes by species id; empty in older shards.
         frontend: the front end's configuration; `frontend_fingerprint` identifies it.
         crop_frames, margin_frames: length of a training crop, and of what is kept each side.
         folds, fold_seed: number of folds, and the seed of their assignment.
@@ -116,6 +117,7 @@ class Manifest:
     data_dir: str
     recordings: dict[str, dict]
     skipped: list[str] = field(default_factory=list)
+    box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
     code_version: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -308,6 +310,7 @@ def read_manifest(folder: Path) -> Manifest:
         if version == SCHEMA_VERSION:
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
             values["mean_box_s"] = {int(k): v for k, v in values["mean_box_s"].items()}
+            values["box_hz"] = {int(k): tuple(v) for k, v in values.get("box_hz", {}).items()}
             return Manifest(**values)
     except FileNotFoundError:
         raise InputError(

@@ -18,7 +18,7 @@ import pandas as pd
 
 import rfcx_tf
 from rfcx_tf.config import Config
-from rfcx_tf.data.annotations import Annotations, mean_box_s
+from rfcx_tf.data.annotations import Annotations, box_hz, mean_box_s
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.folds import assign_folds
 from rfcx_tf.data.records import KINDS, SCHEMA_VERSION, Crop, Manifest
@@ -114,6 +114,7 @@ def make_shards(
             for name, source in recordings.items()
         },
         skipped=skipped,
+        box_hz=box_hz(annotations.rows, annotations.classes),
         code_version=rfcx_tf.__version__,
     )
     finish_plans(plans, manifest, out_dir)

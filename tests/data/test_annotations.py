@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.data.annotations import SpeciesClass, mean_box_s, read_kaggle_folder
+from rfcx_tf.data.annotations import SpeciesClass, box_hz, mean_box_s, read_kaggle_folder
 from rfcx_tf.data.audio import AudioSource, read_audio
 from rfcx_tf.data.kaggle_tfrec import index_tfrec
 from rfcx_tf.errors import InputError
@@ -244,6 +244,13 @@ def test_mean_box_is_over_tp_rows_of_the_species(tmp_path):
     tp = ["007,14,1,1,100,2,200", "007,14,4,5,100,8,200", "gone,9,1,1,100,1.5,200"]
     found = read_kaggle_folder(make_folder(tmp_path, tp=tp, fp=["007,3,1,1,1,9,2"]))
     assert mean_box_s(found.rows, found.classes) == {9: 0.5, 14: 2.0}
+
+
+def test_box_band_is_the_median_over_tp_rows_of_the_species(tmp_path):
+    tp = ["007,14,1,0,100,1,900", "007,14,1,1,200,2,700", "007,14,1,2,0,3,24000"]
+    tp += ["gone,9,1,1,100.5,1.5,200", "gone,9,4,1,101,1.5,300"]
+    found = read_kaggle_folder(make_folder(tmp_path, tp=tp, fp=["007,3,1,1,1,9,2"]))
+    assert box_hz(found.rows, found.classes) == {9: (100.75, 250.0), 14: (100.0, 900.0)}
 
 
 def write_tfrec(path, records):

@@ -103,6 +103,7 @@ def manifest_for(shards, **changes):
     values = dict(
         classes=[SpeciesClass(2, "Coquí"), SpeciesClass(5, "b")],
         mean_box_s={2: 0.25},
+        box_hz={2: (500.0, 900.5)},
         frontend={"n_mels": 3},
         frontend_fingerprint="0",
         crop_frames=2,
@@ -200,6 +201,14 @@ def test_a_manifest_that_is_none_or_of_another_version_is_refused(folder):
     assert "not a readable manifest" in refusal(folder)
     path.write_text("{")
     assert "not a readable manifest" in refusal(folder)
+
+
+def test_a_manifest_from_before_the_bands_of_boxes_were_kept_opens(folder):
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["box_hz"]
+    path.write_text(json.dumps(values))
+    assert ShardReader(folder).manifest.box_hz == {}
 
 
 def test_a_shard_without_crops_can_be_there(folder):

@@ -157,6 +157,7 @@ def test_the_manifest_says_how_the_shards_were_made(tiny_data, tiny_config, tiny
     # By the fixture's bursts: first calls last 0.3 s, second ones 0.4 s. Species 2 is never
     # second and 9 never first; of 5's calls, 4 are first and 3 second.
     assert manifest.mean_box_s == pytest.approx({2: 0.3, 5: (4 * 0.3 + 3 * 0.4) / 7, 9: 0.4})
+    assert manifest.box_hz == {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
     assert manifest.counts == {"tp": 20, "fp": 20, "unlabelled": 0}
     assert manifest.skipped == []
     assert manifest.frontend_fingerprint == tiny_config.frontend.fingerprint

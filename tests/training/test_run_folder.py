@@ -31,6 +31,7 @@ def manifest(classes=CLASSES, shards_id="0a1b") -> Manifest:
         counts={"tp": 3, "fp": 4, "unlabelled": 0},
         data_dir="data",
         recordings={"a": {}, "b": {}},
+        box_hz={2: (600.0, 800.5)},
     )
 
 
@@ -52,6 +53,7 @@ def test_a_run_can_be_understood_from_its_folder(tmp_path):
     assert run.config == config(epochs=7)
     assert run.info.classes == CLASSES
     assert run.info.mean_box_s == {2: 0.5}
+    assert run.info.box_hz == {2: (600.0, 800.5)}
     assert (run.info.frontend_fingerprint, run.info.recordings) == ("abc", 2)
     assert run.info.counts["fp"] == 4
     assert run.info.tfrecords == str(tmp_path / "shards")
@@ -123,6 +125,15 @@ def test_a_run_from_before_there_were_pseudo_labels_opens_and_goes_on(tmp_path):
     path.write_text(json.dumps(values))
     info = RunFolder.create(tmp_path, config(), manifest(), tmp_path).info
     assert (info.pseudo, info.pseudo_id, info.start) == ("", "", "")
+
+
+def test_a_run_from_before_the_bands_of_boxes_were_kept_opens(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    path = tmp_path / "run.json"
+    values = json.loads(path.read_text())
+    del values["box_hz"]
+    path.write_text(json.dumps(values))
+    assert RunFolder.open(tmp_path).info.box_hz == {}
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):

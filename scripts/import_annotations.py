@@ -1,0 +1,70 @@
+"""Adds boxes that people drew in Raven or Audacity to a data folder in the Kaggle layout.
+
+    python scripts/import_annotations.py --tables selections/ --data DIR
+    python scripts/import_annotations.py --tables checked.txt --data DIR --verdict-column Verdict
+
+Tables are Raven selection tables (with the species in a column, and TP or FP in another where
+somebody has judged the boxes) and Audacity labels (`species`, or `species|FP`). Rows are added to
+DIR/train_tp.csv and DIR/train_fp.csv, species to DIR/species.csv; nothing in them is lost, and the
+same tables again change nothing.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import run_main
+from rfcx_tf.data.annotation_import import import_annotations
+from rfcx_tf.data.annotation_tables import TableColumns, find_tables
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tables", required=True, nargs="+", type=Path, help="tables, or folders of them (.txt)"
+    )
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="data folder")
+    parser.add_argument(
+        "--class-column", metavar="NAME", help="Raven's species column; default Species, Annotation"
+    )
+    parser.add_argument(
+        "--verdict-column",
+        metavar="NAME",
+        help="Raven's column of TP or FP, where rows with an empty verdict are left out; default "
+        "Verdict where a table has that, else all rows are TP",
+    )
+    parser.add_argument("--species", metavar="NAME", help="the species of all rows")
+    parser.add_argument(
+        "--empty-means",
+        choices=("absent", "unknown"),
+        help="what a table without rows says: no species is in the recording (FP rows over all "
+        "of it), or nothing; must be given where there is one",
+    )
+    arguments = parser.parse_args()
+    columns = TableColumns(arguments.class_column, arguments.verdict_column, arguments.species)
+    tables = find_tables(arguments.tables)
+    imported = import_annotations(tables, arguments.data, columns, arguments.empty_means)
+    print(
+        f"{len(tables)} tables, {imported.empty_tables} of them empty: {imported.repeated} rows "
+        f"were there already, {imported.unjudged} without a verdict were left out."
+    )
+    for species in imported.new_classes:
+        print(f"New species s{species.species_id}: {species.name}")
+    if imported.missing:
+        print(
+            f"{len(imported.missing)} recordings of the tables are not in {arguments.data}/train, "
+            f"such as {imported.missing[0]}."
+        )
+    print(
+        f"Added {imported.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
+        f"{imported.added_fp} to {arguments.data / 'train_fp.csv'}."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
