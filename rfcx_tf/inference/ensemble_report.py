@@ -160,7 +160,7 @@ def make_report(
                 f"{len(held_out.recordings)}: {name_first(held_out.recordings)}."
             )
     everyone = list(range(len(held_out.names)))
-    parts, part_name = _parts(held_out.crops)
+    parts, part_name = parts_to_leave_out(held_out.crops)
     fits = _FoldedFit(held_out, parts, everyone, shrinkage)
     rows = []
 
@@ -256,16 +256,23 @@ class _FoldedFit:
         self.scores = np.einsum("im,mic->ic", weights, scores)
 
 
-def _parts(crops: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """The part [crops] that every crop is left out with, and what a part is."""
+def parts_to_leave_out(crops: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """The part [crops] that every crop is left out with, and what a part is.
+
+    Args:
+        crops: DataFrame recording_id, fold.
+
+    Raises:
+        InputError: if there is one recording.
+    """
     folds = crops["fold"].to_numpy()
     if len(np.unique(folds)) > 1:
         return folds, "fold"
     _, recording = np.unique(crops["recording_id"].to_numpy(str), return_inverse=True)
     if recording.max() == 0:
         raise InputError(
-            "Weights are fitted on some recordings and tried on others. The runs have only one "
-            f"in common, {crops['recording_id'].iloc[0]}. Finish more folds of each."
+            "A fit is made on some recordings and tried on others. Only one was held out, "
+            f"{crops['recording_id'].iloc[0]}. Finish more folds."
         )
     return recording % _PARTS, f"part of the recordings (of {min(_PARTS, recording.max() + 1)})"
 
@@ -331,13 +338,13 @@ def _format_report(
         f"{left_out}. Known labels: {present} present, {int(held_out.known.sum()) - present} "
         f"absent; left out because members do not agree on them: {held_out.left_out_labels}.",
         "",
-        *_table(weights),
+        *markdown_table(weights),
         "",
         f"Weights of the masked log loss of the weighted mean probability, with shrinkage "
         f"{shrinkage:g} nats a label towards equal weights. Lowest and highest: of the fits that "
         f"leave out one {part_name}.",
         "",
-        *_table(figures),
+        *markdown_table(figures),
         "",
         "`log_loss`: nats per known label of the crops, lower is better. `lrap`: mean reciprocal "
         "rank of the present labels of TP crops.",
@@ -356,7 +363,7 @@ def _format_report(
     return "\n".join(lines) + "\n"
 
 
-def _table(table: pd.DataFrame) -> list[str]:
+def markdown_table(table: pd.DataFrame) -> list[str]:
     """Markdown lines, floats with four digits."""
 
     def cell(value: object) -> str:

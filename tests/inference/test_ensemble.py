@@ -314,7 +314,7 @@ def test_nothing_to_fit_on_is_refused(tmp_path):
     crops, scores = tables()
     of_one = crops["recording_id"] == "000"
     runs = [make_run(tmp_path / name, crops[of_one], scores[:1]) for name in "ab"]
-    assert "only one in common, 000" in refused(make_report, join_members(runs))
+    assert "Only one was held out, 000" in refused(make_report, join_members(runs))
     unknown = crops.assign(present="", absent="")
     runs = [make_run(tmp_path / name, unknown, scores) for name in "cd"]
     assert "known labels" in refused(make_report, join_members(runs))
