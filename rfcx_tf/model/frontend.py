@@ -10,12 +10,17 @@ Everything up to the mel bands is float64 inside. A float32 FFT leaves rounding 
 1e-7 of the loudest bin in every other bin: in the quiet bands of a clean whistle that is all
 there is (a synthetic chirp came out wrong by 2e+2 relative to librosa, whose FFT is float64
 too). It also keeps GPUs from multiplying in TF32, which carries three decimal digits.
+
+`precision="float32"` computes the same in float32 throughout, for devices whose runtime has no
+float64 (LiteRT). Where every band holds some sound, as in any recording made outdoors, little is
+lost; a clean synthetic whistle is where it shows.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from typing import Literal
 
 import keras
 import numpy as np
@@ -88,12 +93,12 @@ def smooth(mel: tf.Tensor, b: float, state: tf.Tensor) -> tf.Tensor:
     A NaN in `mel` spoils all later frames, as in the recursion, and its own block.
 
     Args:
-        mel: float64 [batch, frames, mels]; frames > 0.
+        mel: float64 or float32 [batch, frames, mels]; frames > 0.
         b: weight of the newest frame, in (0, 1].
-        state: M before the first frame, float64 [batch, mels].
+        state: M before the first frame, of the same type, [batch, mels].
 
     Returns:
-        M, float64 [batch, frames, mels]; its last frame is the state to carry on.
+        M, as `mel`; its last frame is the state to carry on.
     """
     length = SMOOTHER_BLOCK_FRAMES
     batch, frames, bands = tf.shape(mel)[0], tf.shape(mel)[1], mel.shape[2]
@@ -101,7 +106,8 @@ def smooth(mel: tf.Tensor, b: float, state: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(mel, [[0, 0], [0, blocks * length - frames], [0, 0]])
 
     step = np.arange(length)[:, np.newaxis]
-    weights = b * np.tril((1 - b) ** np.abs(step - step.T))
+    weights = tf.constant(b * np.tril((1 - b) ** np.abs(step - step.T)), mel.dtype)
+    decay = tf.constant((1 - b) ** (step + 1), mel.dtype)
     within = tf.matmul(weights, tf.reshape(padded, [batch, blocks, length, bands]))
 
     after = tf.scan(
@@ -110,7 +116,7 @@ def smooth(mel: tf.Tensor, b: float, state: tf.Tensor) -> tf.Tensor:
         initializer=state,
     )
     before = tf.concat([state[:, tf.newaxis], tf.transpose(after[:-1], [1, 0, 2])], axis=1)
-    smoothed = within + (1 - b) ** (step + 1) * before[:, :, tf.newaxis]
+    smoothed = within + decay * before[:, :, tf.newaxis]
     return tf.reshape(smoothed, [batch, blocks * length, bands])[:, :frames]
 
 
@@ -121,7 +127,7 @@ def pcen(mel: tf.Tensor, smoothed: tf.Tensor, config: PcenConfig) -> tf.Tensor:
     its relative precision where the sound is far quieter than its surroundings.
 
     Args:
-        mel: float64 [batch, frames, mels], not negative.
+        mel: float64 or float32 [batch, frames, mels], not negative.
         smoothed: M of `smooth`, of the same type and shape.
 
     Returns:
@@ -153,6 +159,7 @@ class FrontEnd(keras.layers.Layer):
 
     Args:
         config: the front end's section of a recipe.
+        precision: of everything up to the compression; float32 only where there is no float64.
 
     Example:
         >>> frontend = FrontEnd(FrontEndConfig())
@@ -160,9 +167,15 @@ class FrontEnd(keras.layers.Layer):
         TensorShape([2, 938, 128])
     """
 
-    def __init__(self, config: FrontEndConfig, **kwargs) -> None:
+    def __init__(
+        self,
+        config: FrontEndConfig,
+        precision: Literal["float64", "float32"] = "float64",
+        **kwargs,
+    ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"}, autocast=False)
         self.config = config
+        self.precision = precision
         self._b = smoothing_coefficient(config.pcen.time_constant_s / config.frame_s)
         self._window = config.input_scale * _centred_hann(config.win_length, config.n_fft)
         self._mel_products = _band_groups(mel_filterbank(config))
@@ -189,9 +202,9 @@ class FrontEnd(keras.layers.Layer):
         return self._spectrogram(padded, self.initial_state(tf.shape(waveform)[0]))[0]
 
     def initial_state(self, batch: int | tf.Tensor) -> tf.Tensor:
-        """Smoother before the first frame, float64 [batch, mels]; negative: as that frame is."""
+        """Smoother before the first frame, [batch, mels]; negative: as that frame is."""
         level = 1.0 if self.config.pcen.initial == "one" else -1.0
-        return tf.fill([batch, self.config.n_mels], tf.constant(level, tf.float64))
+        return tf.fill([batch, self.config.n_mels], tf.constant(level, self.precision))
 
     @functools.cached_property
     def advance(self) -> tf.types.experimental.PolymorphicFunction:
@@ -204,7 +217,7 @@ class FrontEnd(keras.layers.Layer):
             self._spectrogram,
             input_signature=[
                 tf.TensorSpec([None, None], tf.float32),
-                tf.TensorSpec([None, self.config.n_mels], tf.float64),
+                tf.TensorSpec([None, self.config.n_mels], self.precision),
             ],
         )
 
@@ -222,10 +235,11 @@ class FrontEnd(keras.layers.Layer):
         return tf.reshape(image, [batch, frames, self.config.bands]), after
 
     def _mel_spectrogram(self, samples: tf.Tensor) -> tf.Tensor:
-        samples = tf.cast(samples, tf.float64)
+        samples = tf.cast(samples, self.precision)
         frames = tf.signal.frame(samples, self.config.n_fft, self.config.hop_length)
         spectrum = tf.signal.rfft(frames * self._window)
-        # tf.abs guards against overflow, which float64 does not need, at four times the cost.
+        # tf.abs guards against overflow at four times the cost. Full scale is 1e25 here, far
+        # below even float32's largest number.
         bins = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
         if self.config.magnitude_power == 1:
             bins = tf.sqrt(bins)
@@ -241,7 +255,11 @@ class FrontEnd(keras.layers.Layer):
         return (batch, frames, self.config.bands)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "config": self.config.model_dump(mode="json")}
+        return {
+            **super().get_config(),
+            "config": self.config.model_dump(mode="json"),
+            "precision": self.precision,
+        }
 
     @classmethod
     def from_config(cls, config: dict) -> FrontEnd:

@@ -1,0 +1,291 @@
+"""A trained run as LiteRT (TensorFlow Lite) models for field devices, front end inside.
+
+exported/NAME.litert/
+  float32.tflite    waveform float32 [1, samples] -> scores [1, classes],
+                    window_scores [1, windows, classes], window_start_s [windows]
+  float16.tflite    the same; the network's weights are stored as float16
+  int8.tflite       the same; the network's weights are int8, its activations are quantised as
+                    they come (dynamic range)
+  metadata.json     what a device needs to know; also inside every file, as its metadata `rfcx_tf`
+  labels.txt        species names, a line a class
+
+Only LiteRT's built-in operations are used. In all three files the front end is computed in float32:
+it is converted by itself and joined to the network. The converter cannot leave operations out, and
+would store the Hann window times 2**31 as float16 (infinity) and quantise spectra, whose range is
+far wider than int8's 42 dB, in front of the mel bands. Converted as one, both files gave window
+scores that were wrong by up to 1.0 on real recordings.
+
+The number of samples is fixed. `resize_tensor_input` must not be used: it raises no error, but the
+outputs stay those of a part of the sound. `rfcx_tf.serving.litert_model` scores recordings of any
+length piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text
+from rfcx_tf.inference.calibration import read_calibration
+from rfcx_tf.inference.recording_model import RecordingModel
+from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.run_folder import RunFolder
+
+PRECISIONS = ("float32", "float16", "int8")
+METADATA_NAME = "rfcx_tf"
+_OUTPUTS = ("scores", "window_scores", "window_start_s")
+_SIGNATURE = "serving_default"
+
+
+def choose_folds(run: RunFolder, folds: list[int] | None) -> list[int]:
+    """The folds that are exported: those asked for, or else the first finished one.
+
+    Size and time grow with every fold, and a field device has little of either.
+
+    Raises:
+        InputError: if one that was asked for, or every one, is not finished.
+    """
+    finished = run.finished_folds
+    wanted = finished[:1] if folds is None else list(dict.fromkeys(folds))
+    if not wanted or not set(wanted) <= set(finished):
+        raise InputError(
+            f"Only finished folds can be exported. Finished in {run.path}: "
+            f"{', '.join(map(str, finished)) or 'none'}. Train the others, or change --folds."
+        )
+    return wanted
+
+
+def check_convertible(run: RunFolder, seconds: float) -> None:
+    """Refuses what cannot become a LiteRT model of this input length, before any is loaded.
+
+    Raises:
+        InputError: if the FFT length is no power of two, or a window does not fit the input.
+    """
+    config = run.config
+    n_fft = config.frontend.n_fft
+    if n_fft & (n_fft - 1):
+        raise InputError(
+            "LiteRT computes FFTs whose length is a power of two only. frontend.n_fft of "
+            f"{run.path} is {n_fft}. Train a run with {2 ** n_fft.bit_length()} to export it."
+        )
+    stride = config.model.backbone.stride[0]
+    shifted = stride - 1 if config.prediction.time_shifts > 1 else 0
+    shortest_s = ((config.window_cells - 1) * stride + shifted) * config.frontend.frame_s
+    if not shortest_s <= seconds < np.inf:
+        raise InputError(
+            "A LiteRT model's input must be as long as a window at least. --seconds is "
+            f"{seconds:g}, a window of {run.path} takes {shortest_s:.4g} s. Give a longer one."
+        )
+
+
+def litert_metadata(run: RunFolder, folds: list[int], seconds: float) -> dict:
+    """What a device needs to know of a model, as JSON values.
+
+    Args:
+        run: the run.
+        folds: whose detectors are averaged in the model.
+        seconds: length of its input.
+
+    Returns:
+        Named as the outputs of the signature `about` of a SavedModel where they mean the same.
+        `thresholds` are probabilities and `score_thresholds` the scores that they stand for, a
+        class each; where the run is not calibrated both are 0.5. Window i begins at sample
+        i * hop_samples and spans window_hops hops.
+    """
+    config, classes = run.config, run.info.classes
+    hop_samples = config.model.backbone.stride[0] * config.frontend.hop_length
+    samples = round(seconds * config.frontend.sample_rate_hz)
+    boxes_hz = [run.info.box_hz.get(c.species_id, (None, None)) for c in classes]
+    return {
+        "run": run.path.resolve().name,
+        "folds": folds,
+        "columns": [f"s{c.species_id}" for c in classes],
+        "species_ids": [c.species_id for c in classes],
+        "class_names": [c.name for c in classes],
+        "signature": _SIGNATURE,
+        "input": f"waveform: float32 [1, {samples}] in [-1, 1], not to be resized",
+        "outputs": {
+            "scores": "float32 [1, classes]: the highest of the window scores",
+            "window_scores": "float32 [1, windows, classes] in [0, 1]",
+            "window_start_s": "float32 [windows], seconds from the first sample",
+        },
+        "sample_rate_hz": config.frontend.sample_rate_hz,
+        "samples": samples,
+        "windows": samples // hop_samples - config.window_cells + 2,
+        "window_s": config.window_cells * config.cell_s,
+        "hop_s": config.cell_s,
+        "window_hops": config.window_cells,
+        "hop_samples": hop_samples,
+        "running_mean_windows": max(1, round(config.prediction.running_mean_s / config.cell_s)),
+        "mean_box_s": [run.info.mean_box_s.get(c.species_id) for c in classes],
+        "low_hz": [low for low, _ in boxes_hz],
+        "high_hz": [high for _, high in boxes_hz],
+        **_calibration(run),
+    }
+
+
+def convert_to_litert(
+    model: RecordingModel, metadata: dict, precisions: Iterable[str] = PRECISIONS
+) -> dict[str, bytes]:
+    """The files' contents by precision.
+
+    Args:
+        model: the trained detectors.
+        metadata: of `litert_metadata`; `samples` is the length of the input.
+        precisions: of `PRECISIONS`.
+    """
+    front_end = FrontEnd(model.config.frontend, precision="float32")
+    waveform = tf.TensorSpec([1, metadata["samples"]], tf.float32, "waveform")
+    _, frames, bands = front_end.compute_output_shape(tuple(waveform.shape))
+    spectrogram = tf.TensorSpec([1, frames, bands], tf.float32, "spectrogram")
+
+    def network(spectrogram: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = model.scores(spectrogram)
+        return {name: outputs[name] for name in _OUTPUTS}
+
+    front = _convert(lambda waveform: {"spectrogram": front_end(waveform)}, waveform, "float32")
+    return {
+        precision: _pack(_join(front, _convert(network, spectrogram, precision)), metadata)
+        for precision in precisions
+    }
+
+
+def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) -> list[Path]:
+    """Writes `<precision>.tflite`, metadata.json and labels.txt; returns their paths.
+
+    Raises:
+        InputError: if the folder cannot be written.
+    """
+    out_dir = Path(out_dir)
+    paths = []
+    for precision, content in models.items():
+        paths.append(out_dir / f"{precision}.tflite")
+        with atomic_file(paths[-1]) as temporary:
+            temporary.write_bytes(content)
+    atomic_write_text(out_dir / "metadata.json", json.dumps(metadata, indent=1) + "\n")
+    names = zip(metadata["columns"], metadata["class_names"], strict=True)
+    atomic_write_text(out_dir / "labels.txt", "".join(f"{b or a}\n" for a, b in names))
+    return [*paths, out_dir / "metadata.json", out_dir / "labels.txt"]
+
+
+def read_metadata(content: bytes) -> dict:
+    """The metadata inside a file that this module made.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if content[4:8] == b"TFL3":
+        model = schema.Model.GetRootAsModel(content, 0)
+        for entry in (model.Metadata(i) for i in range(model.MetadataLength())):
+            if entry.Name() == METADATA_NAME.encode():
+                return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+    raise InputError(
+        f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which export_litert.py writes. "
+        "This one does not."
+    )
+
+
+def _calibration(run: RunFolder) -> dict:
+    path = run.path / "calibration.yaml"
+    if not path.exists():
+        halves = [0.5] * len(run.info.classes)
+        return {"calibrated": False, "thresholds": halves, "score_thresholds": halves}
+    calibration = read_calibration(path, [f"s{c.species_id}" for c in run.info.classes])
+    return {
+        "calibrated": True,
+        "thresholds": calibration.thresholds.tolist(),
+        "score_thresholds": calibration.score_thresholds().tolist(),
+        "thresholds_chosen_for": calibration.wanted,
+        "calibration_score_logits": calibration.score_logits.tolist(),
+        "calibration_probability_logits": calibration.probability_logits.tolist(),
+    }
+
+
+def _convert(function: Callable, spec: tf.TensorSpec, precision: str) -> schema.ModelT:
+    """One function of one tensor to tensors by name, as a model with one signature."""
+    concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
+    names = sorted(concrete.structured_outputs)
+    # Keras's variables make the converter stop; as constants they do not.
+    frozen = convert_variables_to_constants_v2(concrete)
+
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda value: dict(zip(names, frozen(value), strict=True)),
+        input_signature=[tf.TensorSpec(spec.shape, spec.dtype, spec.name)],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        # EfficientNets' activation has one, which cannot be saved and is not needed.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, {_SIGNATURE: module.serve}, options)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        content = converter.convert()
+    return flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+
+
+def _join(front: schema.ModelT, network: schema.ModelT) -> schema.ModelT:
+    """One model of two: the only output of the first is the only input of the second.
+
+    The network's buffers, operator codes and tensors are put behind the front end's, so its
+    indices grow by how many of those there were.
+    """
+    front_graph, (graph,) = front.subgraphs[0], network.subgraphs
+    buffers, codes = len(front.buffers), len(front.operatorCodes)
+    # Of any other type than int32, indices would be written as if they were int32.
+    place = np.int32(len(front_graph.tensors) + np.arange(len(graph.tensors)))
+    place[graph.inputs[0]] = front_graph.outputs[0]
+
+    def moved(indices: np.ndarray | None) -> np.ndarray | None:
+        # -1 stands for an optional input that is not there.
+        return None if indices is None else np.where(indices < 0, indices, place[indices])
+
+    for tensor in graph.tensors:
+        # Buffer 0 is the empty one of tensors without data.
+        tensor.buffer += buffers if tensor.buffer else 0
+    for operator in graph.operators:
+        operator.opcodeIndex += codes
+        operator.inputs, operator.outputs = moved(operator.inputs), moved(operator.outputs)
+        operator.intermediates = moved(operator.intermediates)
+    joined_graph = schema.SubGraphT()
+    joined_graph.name = front_graph.name
+    joined_graph.inputs, joined_graph.outputs = front_graph.inputs, moved(graph.outputs)
+    joined_graph.tensors = front_graph.tensors + graph.tensors
+    joined_graph.operators = front_graph.operators + graph.operators
+
+    signature = schema.SignatureDefT()
+    signature.signatureKey = _SIGNATURE
+    signature.inputs = front.signatureDefs[0].inputs
+    signature.outputs = network.signatureDefs[0].outputs
+    for output in signature.outputs:
+        output.tensorIndex = int(place[output.tensorIndex])
+
+    model = schema.ModelT()
+    model.version, model.description = front.version, network.description
+    model.operatorCodes = front.operatorCodes + network.operatorCodes
+    model.buffers = front.buffers + network.buffers
+    # The others are bodies of the smoother's loop.
+    model.subgraphs = [joined_graph, *front.subgraphs[1:]]
+    model.signatureDefs = [signature]
+    model.metadata = []
+    return model
+
+
+def _pack(model: schema.ModelT, metadata: dict) -> bytes:
+    """The file's contents, with the metadata inside."""
+    entry, buffer = schema.MetadataT(), schema.BufferT()
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    buffer.data = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    model.metadata, model.buffers = [entry], [*model.buffers, buffer]
+    return flatbuffer_utils.convert_object_to_bytearray(model)

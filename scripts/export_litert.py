@@ -1,0 +1,108 @@
+"""Exports a run as LiteRT (TensorFlow Lite) models that take waveforms, for field devices.
+
+python scripts/export_litert.py --run runs/rfcx --out exported/rfcx.litert
+    -> float32.tflite, float16.tflite, int8.tflite, metadata.json, labels.txt
+python scripts/export_litert.py --run runs/rfcx --out exported/rfcx.litert --time \\
+    --audio DIR/train --truth DIR/train_truth.csv
+
+One fold is exported unless --folds names more, whose scores are averaged: size and time grow with
+every fold. The table says how far each precision's window scores are from those of the SavedModel.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rfcx_tf.cli import add_run_override_argument, run_main
+from rfcx_tf.data.audio import by_recording_id, find_recordings
+from rfcx_tf.errors import InputError
+from rfcx_tf.inference.tables import read_truth
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, type=Path, help="run folder")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the files")
+    parser.add_argument(
+        "--folds", nargs="+", type=int, metavar="K", help="default: the first finished one"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        help="length of the input, which is fixed; default 10",
+    )
+    parser.add_argument(
+        "--audio",
+        nargs="+",
+        type=Path,
+        help="recordings, or folders of them, to measure differences on; default: synthetic noise",
+    )
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="CSV",
+        help="complete labels of --audio: LWLRAP of what each exported fold held out",
+    )
+    parser.add_argument(
+        "--time", action="store_true", help="also measure what a pass takes of one core"
+    )
+    add_run_override_argument(parser)
+    arguments = parser.parse_args()
+    if arguments.truth and not arguments.audio:
+        raise InputError("--truth needs the recordings that it describes. Add --audio DIR.")
+    recordings = by_recording_id(find_recordings(arguments.audio)) if arguments.audio else {}
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    import tensorflow as tf
+
+    if arguments.time:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    from rfcx_tf.inference.recording_model import load_recording_model
+    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.serving import litert, litert_report
+    from rfcx_tf.serving.export import check_exportable
+    from rfcx_tf.serving.litert_model import LiteRtModel
+
+    check_exportable([arguments.run])
+    run = RunFolder.open(arguments.run, arguments.overrides)
+    litert.check_convertible(run, arguments.seconds)
+    folds = litert.choose_folds(run, arguments.folds)
+    metadata = litert.litert_metadata(run, folds, arguments.seconds)
+    saved = load_recording_model(run, folds)
+    contents = litert.convert_to_litert(saved, metadata)
+    paths = litert.write_litert(contents, metadata, arguments.out)
+
+    models = {precision: LiteRtModel(content) for precision, content in contents.items()}
+    samples, rate_hz = metadata["samples"], metadata["sample_rate_hz"]
+    if recordings:
+        pieces = list(litert_report.middle_pieces(recordings, samples, rate_hz))
+    else:
+        pieces = list(litert_report.synthetic_pieces(samples, rate_hz))
+    report = litert_report.format_report(
+        {precision: len(content) for precision, content in contents.items()},
+        litert_report.score_differences(models, saved, pieces),
+        litert_report.seconds_a_piece(models, saved, pieces[0]) if arguments.time else None,
+        None
+        if truth is None
+        else litert_report.out_of_fold_lwlrap(
+            run, folds, arguments.seconds, litert.PRECISIONS, truth, recordings
+        ),
+    )
+    print(report)
+    print(
+        f"Exported fold(s) {', '.join(map(str, folds))} of {arguments.run}, of which "
+        f"{', '.join(map(str, run.finished_folds))} are finished. Input: {samples} samples at "
+        f"{rate_hz} Hz, {metadata['windows']} windows."
+    )
+    for path in paths:
+        print(f"Wrote {path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
