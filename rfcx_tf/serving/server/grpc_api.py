@@ -1,0 +1,151 @@
+"""TensorFlow Serving's gRPC surface: PredictionService (Predict, GetModelMetadata) and ModelService
+(GetModelStatus)."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+
+from rfcx_tf.serving.server.model import ServedModel, read_request
+from rfcx_tf.serving.server.service import PredictService, Request
+from rfcx_tf.serving.server.status import ServingError, invalid_argument
+
+# Field of a TensorProto that holds values of a type (tensorflow/core/framework/tensor.proto).
+_VALUE_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int32: "int_val",
+    tf.int16: "int_val",
+    tf.int8: "int_val",
+    tf.uint8: "int_val",
+    tf.uint16: "int_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+}
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict and GetModelMetadata; the other calls are not implemented."""
+
+    def __init__(self, service: PredictService):
+        self._service = service
+
+    async def Predict(self, request, context):
+        def read(model: ServedModel) -> Request:
+            return read_request(model, request)
+
+        def write(
+            model: ServedModel, signature: str, outputs: dict[str, np.ndarray]
+        ) -> predict_pb2.PredictResponse:
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = model.version
+            response.model_spec.signature_name = signature
+            for name, array in outputs.items():
+                response.outputs[name].CopyFrom(tensor_of(array))
+            return response
+
+        try:
+            return await self._service.predict(
+                "grpc", _target(request), read, write, context.time_remaining()
+            )
+        except ServingError as error:
+            await context.abort(error.code, error.message)
+
+    async def GetModelMetadata(self, request, context):
+        try:
+            _check_metadata_fields(request)
+            return self._service.metadata(_target(request))
+        except ServingError as error:
+            await context.abort(error.code, error.message)
+
+    async def Classify(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Classify is not served. Use Predict.")
+
+    async def Regress(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Regress is not served. Use Predict.")
+
+    async def MultiInference(self, request, context):
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served. Use Predict."
+        )
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus; the configuration cannot be changed from outside."""
+
+    def __init__(self, service: PredictService):
+        self._service = service
+
+    async def GetModelStatus(self, request, context):
+        try:
+            return self._service.status(_target(request))
+        except ServingError as error:
+            await context.abort(error.code, error.message)
+
+    async def HandleReloadConfigRequest(self, request, context):
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, "The configuration is fixed. Restart the server."
+        )
+
+
+def make_grpc_server(service: PredictService, max_message_bytes: int) -> grpc.aio.Server:
+    """The gRPC server, not yet bound to a port."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            # A port that is taken is an error, not a second server on it.
+            ("grpc.so_reuseport", 0),
+            # Finds out about clients that went away without a word.
+            ("grpc.keepalive_time_ms", 60_000),
+        ]
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(service), server
+    )
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(service), server)
+    return server
+
+
+def tensor_of(array: np.ndarray) -> TensorProto:
+    """A tensor with its values in the field of their type, as TensorFlow Serving sends it.
+
+    Clients that read `float_val` would find `tensor_content`, the compact form, empty.
+    """
+    dtype = tf.string if array.dtype == object else tf.dtypes.as_dtype(array.dtype)
+    if dtype not in _VALUE_FIELDS:
+        return tf.make_tensor_proto(array)
+    tensor = TensorProto(dtype=dtype.as_datatype_enum)
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    getattr(tensor, _VALUE_FIELDS[dtype]).extend(array.ravel().tolist())
+    return tensor
+
+
+def _target(request) -> tuple[str, int | None, str]:
+    if not request.HasField("model_spec"):
+        raise invalid_argument("Missing ModelSpec")
+    spec: ModelSpec = request.model_spec
+    version = spec.version.value if spec.HasField("version") else None
+    return spec.name, version, spec.version_label
+
+
+def _check_metadata_fields(request: get_model_metadata_pb2.GetModelMetadataRequest) -> None:
+    if not request.metadata_field:
+        raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != "signature_def":
+            raise invalid_argument(f"Metadata field {field} is not supported")

@@ -1,0 +1,291 @@
+"""TensorFlow Serving's JSON <-> arrays: the bodies of `:predict` and of its answer.
+
+The format is that of https://www.tensorflow.org/tfx/serving/api_rest, with the error messages of
+tensorflow_serving/util/json_tensor.cc.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+
+from rfcx_tf.serving.server.status import ServingError, invalid_argument
+
+_ROW, _COLUMN = "instances", "inputs"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a signature says of one of its tensors.
+
+    Attributes:
+        dtype: NumPy's type; `object` for strings.
+        shape: sizes, None where any size fits; None as a whole if any rank fits.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int | None, ...] | None
+
+
+def parse_body(body: bytes) -> dict:
+    """The JSON object in a request's body.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if it is not one.
+    """
+    if not body:
+        raise invalid_argument("JSON Parse error: The document is empty")
+    try:
+        document = json.loads(body)
+    except json.JSONDecodeError as error:
+        raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+    except UnicodeDecodeError as error:
+        raise invalid_argument(
+            f"JSON Parse error: not UTF-8 at offset: {error.start}. Send bytes, such as a WAV "
+            'file, as {"b64": "..."}'
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise invalid_argument(f"JSON Parse error: {error}") from None
+    if not isinstance(document, dict):
+        raise invalid_argument(f"JSON Value: {_brief(document)} Is not object")
+    return document
+
+
+def signature_name(document: dict) -> str:
+    """`signature_name` of a request, or the default one's name.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if it is not a string.
+    """
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid_argument(
+            f"JSON Value: {_brief(name)} not formatted correctly. 'signature_name' key must be a "
+            "string value."
+        )
+    return name or "serving_default"
+
+
+def is_row_format(document: dict) -> bool:
+    """Whether a request is in row format (`instances`) rather than in columns (`inputs`).
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if it is neither or both.
+    """
+    if _ROW in document and _COLUMN in document:
+        raise invalid_argument(
+            f"Not formatted correctly expecting only one of '{_COLUMN}' or '{_ROW}' keys to exist"
+        )
+    if _ROW not in document and _COLUMN not in document:
+        raise invalid_argument(f"Missing '{_COLUMN}' or '{_ROW}' key")
+    return _ROW in document
+
+
+def read_inputs(document: dict, specs: dict[str, TensorSpec]) -> dict[str, np.ndarray]:
+    """The arrays of a request, in the types of the signature's inputs.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if the request does not name these inputs, or a value is of
+            another type; UNIMPLEMENTED for a type that JSON cannot carry.
+    """
+    if is_row_format(document):
+        columns = _columns_of_rows(document[_ROW], specs)
+    else:
+        columns = _columns(document[_COLUMN], specs)
+    return {name: _array(columns[name], name, spec) for name, spec in specs.items()}
+
+
+def write_outputs(outputs: dict[str, np.ndarray], row_format: bool) -> bytes:
+    """The answer's body: `predictions`, one entry a row, or `outputs`, one a tensor.
+
+    A single tensor stands without its name, as TensorFlow Serving has it.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if the outputs have no rows in common.
+    """
+    single = next(iter(outputs)) if len(outputs) == 1 else None
+    if not row_format:
+        values = {name: _json_values(array, name) for name, array in outputs.items()}
+        return _dump({"outputs": values if single is None else values[single]})
+    _check_rows(outputs)
+    values = {name: _json_values(array, name) for name, array in outputs.items()}
+    if single is not None:
+        return _dump({"predictions": values[single]})
+    rows = zip(*values.values(), strict=True)
+    return _dump({"predictions": [dict(zip(values, row, strict=True)) for row in rows]})
+
+
+def _columns_of_rows(rows, specs: dict[str, TensorSpec]) -> dict[str, list]:
+    if not isinstance(rows, list):
+        raise invalid_argument(f"Expecting '{_ROW}' to be a list/array")
+    if not rows:
+        raise invalid_argument(f"No values in '{_ROW}' array")
+    if not _is_named(rows[0]):
+        if len(specs) > 1:
+            raise invalid_argument(
+                f"{_ROW} is a plain list, but expecting list of objects as multiple input tensors "
+                f"required: {','.join(sorted(specs))}"
+            )
+        if any(_is_named(row) for row in rows):
+            raise invalid_argument(f"Expecting value/list but got object in '{_ROW}' list")
+        return {next(iter(specs)): rows}
+    for number, row in enumerate(rows):
+        if not _is_named(row):
+            raise invalid_argument(f"Expecting object but got list at item {number} of input list")
+        if row.keys() != specs.keys():
+            raise invalid_argument(
+                f"Failed to process element: {number} of '{_ROW}' list. Its keys are "
+                f"{','.join(sorted(row))}; keys must be equal to: {','.join(sorted(specs))}"
+            )
+    return {name: [row[name] for row in rows] for name in specs}
+
+
+def _columns(value, specs: dict[str, TensorSpec]) -> dict[str, object]:
+    if not _is_named(value):
+        if len(specs) > 1:
+            raise invalid_argument(
+                f"{_COLUMN} is a plain value/list, but expecting an object as multiple input "
+                f"tensors required: {','.join(sorted(specs))}"
+            )
+        return {next(iter(specs)): value}
+    for name in specs:
+        if name not in value:
+            raise invalid_argument(f"Missing named input: {name} in '{_COLUMN}' object.")
+    return value
+
+
+def _is_base64(value) -> bool:
+    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
+
+
+def _is_named(value) -> bool:
+    return isinstance(value, dict) and not _is_base64(value)
+
+
+def _array(value, name: str, spec: TensorSpec) -> np.ndarray:
+    if spec.dtype == object:
+        return _string_array(value, name)
+    if spec.dtype.kind not in "fiub":
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Conversion of JSON Value to type: {spec.dtype} of input {name}",
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise invalid_argument(
+            f"Encountered list at unexpected size in input {name}: the lists of one level must be "
+            "of one length, and hold either lists or values"
+        ) from None
+    # Whole numbers pass for floats, not the other way round; text and booleans for neither.
+    fits = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[spec.dtype.kind]
+    if array.size and array.dtype.kind not in fits:
+        raise invalid_argument(
+            f"JSON Value: {_brief(value)} of input {name} is not of expected type: {spec.dtype}"
+        )
+    if array.size and spec.dtype.kind in "fiu" and not _is_in_range(array, spec.dtype):
+        raise invalid_argument(
+            f"Cannot convert JSON value of input {name} to {spec.dtype} without loss of precision."
+        )
+    return array.astype(spec.dtype)
+
+
+def _is_in_range(array: np.ndarray, dtype: np.dtype) -> bool:
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool(np.array_equal(np.isfinite(array.astype(dtype)), np.isfinite(array)))
+    limits = np.iinfo(dtype)
+    # As Python's integers: NumPy would compare int64 with uint64 as floats.
+    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
+
+
+def _string_array(value, name: str) -> np.ndarray:
+    shape = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        if not level:
+            break
+        level = level[0]
+    values: list[bytes] = []
+    _collect_strings(value, shape, name, values)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array.reshape(shape)
+
+
+def _collect_strings(value, shape: list[int], name: str, values: list[bytes]) -> None:
+    if shape:
+        if not isinstance(value, list) or len(value) != shape[0]:
+            raise invalid_argument(
+                f"Encountered list at unexpected size in input {name}: the lists of one level "
+                "must be of one length, and hold either lists or values"
+            )
+        for item in value:
+            _collect_strings(item, shape[1:], name, values)
+    elif isinstance(value, str):
+        values.append(value.encode("utf-8", "surrogatepass"))
+    elif _is_base64(value):
+        text = value["b64"]
+        try:
+            values.append(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
+        except (binascii.Error, ValueError):
+            raise invalid_argument(f"Unable to base64 decode input {name}") from None
+    else:
+        raise invalid_argument(
+            f"JSON Value: {_brief(value)} of input {name} is not of expected type: string"
+        )
+
+
+def _check_rows(outputs: dict[str, np.ndarray]) -> None:
+    advice = f"Send the request in column format ('{_COLUMN}' instead of '{_ROW}')."
+    batch_size = None
+    for name, array in outputs.items():
+        if array.ndim == 0:
+            raise invalid_argument(f"Tensor name: {name} has no shape information. {advice}")
+        if batch_size not in (None, len(array)):
+            raise invalid_argument(
+                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: "
+                f"{batch_size}. {advice}"
+            )
+        batch_size = len(array)
+
+
+def _json_values(array: np.ndarray, name: str):
+    kind = array.dtype.kind
+    if kind == "f":
+        # By way of text: the shortest decimal that reads back as the same float32.
+        return array.astype(str).astype(np.float64).tolist()
+    if kind in "iub":
+        return array.tolist()
+    if kind == "O":
+        as_bytes = name.endswith("_bytes")
+        values = np.empty(array.size, dtype=object)
+        values[:] = [_json_string(value, as_bytes, name) for value in array.ravel()]
+        return values.reshape(array.shape).tolist()
+    raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype}")
+
+
+def _json_string(value: bytes, as_bytes: bool, name: str):
+    if as_bytes:
+        return {"b64": base64.b64encode(value).decode("ascii")}
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid_argument(
+            f"Failed to write JSON value: output {name} holds bytes that are not UTF-8 text"
+        ) from None
+
+
+def _dump(document: dict) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode("utf-8")
+
+
+def _brief(value) -> str:
+    text = repr(value[:3] if isinstance(value, list) else value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

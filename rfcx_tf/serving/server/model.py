@@ -1,0 +1,207 @@
+"""One version of a model: a SavedModel folder -> its signatures, to be called with arrays."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from rfcx_tf.serving.server.json_tensors import TensorSpec
+from rfcx_tf.serving.server.status import ServingError, invalid_argument
+
+WARM_UP = Path("assets.extra", "tf_serving_warmup_requests")
+# TensorFlow Serving reads no more of them either.
+_MAX_WARM_UP = 1000
+# A tensor may hold one value for all; up to so many are filled in.
+_MAX_FILLED = 2**24
+
+
+class ServedModel:
+    """A SavedModel in memory.
+
+    Attributes:
+        version: the number that its folder is called by.
+        signature_defs: what the SavedModel says of its signatures, by name.
+        alone: what batching has learned of outputs (see `batching.run_batch`).
+    """
+
+    def __init__(self, folder: Path, version: int):
+        """Loads the folder.
+
+        Raises:
+            Exception: of many kinds, if it is not a whole SavedModel with a signature.
+        """
+        self.version = version
+        self.alone: OrderedDict = OrderedDict()
+        saved_model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+        self.signature_defs: dict[str, SignatureDef] = {}
+        for graph in saved_model.meta_graphs:
+            if "serve" in graph.meta_info_def.tags:
+                self.signature_defs = dict(graph.signature_def)
+        # The signatures need the object that they belong to: it holds the variables.
+        self._loaded = tf.saved_model.load(str(folder), tags=["serve"])
+        self._signatures = dict(self._loaded.signatures)
+        if not self._signatures:
+            raise ValueError("the SavedModel has no signatures")
+        self._inputs = {name: _specs(self.signature_defs[name].inputs) for name in self._signatures}
+
+    @property
+    def signatures(self) -> list[str]:
+        """Names of the signatures that can be called."""
+        return list(self._signatures)
+
+    def inputs(self, signature: str) -> dict[str, TensorSpec]:
+        """The inputs of a signature, by name.
+
+        Raises:
+            KeyError: if there is no such signature.
+        """
+        return self._inputs[signature]
+
+    def check_inputs(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
+        """Finds out before the model runs whether it can take these arrays.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT for missing or other inputs, another type or shape, or
+                numbers that are not finite: a score of NaN would pass for an answer.
+        """
+        specs = self._inputs[signature]
+        if inputs.keys() != specs.keys():
+            extra, missing = sorted(inputs.keys() - specs.keys()), sorted(specs.keys() - inputs)
+            raise invalid_argument(
+                f"input size does not match signature: {len(inputs)}!={len(specs)}. "
+                f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+            )
+        for name, spec in specs.items():
+            array = inputs[name]
+            if array.dtype != spec.dtype:
+                raise invalid_argument(
+                    f"Input {name} must be of type {_type_name(spec.dtype)}. "
+                    f"Received: {_type_name(array.dtype)}."
+                )
+            if not _fits(array.shape, spec.shape):
+                raise invalid_argument(
+                    f"Input {name} must be of shape {_shape_text(spec.shape)}, rank "
+                    f"{len(spec.shape)}. Received: {_shape_text(array.shape)}, rank {array.ndim}."
+                )
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise invalid_argument(f"Input {name} must be finite. It holds NaN or infinity.")
+
+    def check_output_filter(self, signature: str, names: list[str]) -> None:
+        """Finds out whether these are outputs of a signature, each named once.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT if not.
+        """
+        outputs = self.signature_defs[signature].outputs
+        for number, name in enumerate(names):
+            if name not in outputs:
+                raise invalid_argument(
+                    f"output tensor alias not found in signature: {name} Outputs expected to be in "
+                    f"the set {{{','.join(sorted(outputs))}}}."
+                )
+            if name in names[:number]:
+                raise invalid_argument(f"duplicate output tensor alias: {name}")
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Calls a signature with arrays that `check_inputs` has passed; outputs in name order.
+
+        Raises:
+            tf.errors.OpError: what the model raises.
+        """
+        tensors = {name: tf.constant(array) for name, array in inputs.items()}
+        outputs = self._signatures[signature](**tensors)
+        return {name: np.asarray(outputs[name].numpy()) for name in sorted(outputs)}
+
+    def warm_up(self, folder: Path) -> int:
+        """Runs the requests that lie in the folder for that, and returns how many.
+
+        Raises:
+            Exception: if one cannot be read or fails: such a model is not fit to serve.
+        """
+        path = folder / WARM_UP
+        if not path.exists():
+            return 0
+        number = 0
+        for record in tf.data.TFRecordDataset(str(path)).take(_MAX_WARM_UP):
+            log = PredictionLog.FromString(record.numpy())
+            if log.HasField("predict_log"):
+                signature, inputs, _ = read_request(self, log.predict_log.request)
+                self.run(signature, inputs)
+                number += 1
+        return number
+
+
+def read_request(
+    model: ServedModel, request: PredictRequest
+) -> tuple[str, dict[str, np.ndarray], list[str]]:
+    """The signature, inputs and output filter of a gRPC request, checked.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION for an unknown signature, INVALID_ARGUMENT for inputs or
+            outputs that are not the signature's.
+    """
+    signature = request.model_spec.signature_name or "serving_default"
+    if signature not in model.signatures:
+        raise ServingError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{signature}" not found. '
+            f"The model has {', '.join(sorted(model.signatures))}.",
+        )
+    specs = model.inputs(signature)
+    inputs = {
+        name: _array(name, tensor, specs.get(name)) for name, tensor in request.inputs.items()
+    }
+    model.check_inputs(signature, inputs)
+    names = list(request.output_filter)
+    model.check_output_filter(signature, names)
+    return signature, inputs, names
+
+
+def _array(name: str, tensor, spec: TensorSpec | None) -> np.ndarray:
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    if spec is not None and not _fits(shape, spec.shape):
+        # Before its values are read: a tensor of one value is filled up to the size that it claims.
+        raise invalid_argument(
+            f"Input {name} must be of shape {_shape_text(spec.shape)}, rank {len(spec.shape)}. "
+            f"Received: {_shape_text(shape)}, rank {len(shape)}."
+        )
+    try:
+        values = np.prod(shape, dtype=float)
+        if min(shape, default=0) < 0 or values > max(_MAX_FILLED, tensor.ByteSize()):
+            raise ValueError("its shape asks for more values than it holds")
+        return np.asarray(tf.make_ndarray(tensor))
+    except (ValueError, TypeError) as error:
+        raise invalid_argument(f"Input {name} is not a whole tensor: {error}.") from None
+
+
+def _specs(tensors) -> dict[str, TensorSpec]:
+    specs = {}
+    for name, info in tensors.items():
+        shape = None
+        if not info.tensor_shape.unknown_rank:
+            shape = tuple(d.size if d.size >= 0 else None for d in info.tensor_shape.dim)
+        specs[name] = TensorSpec(np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype), shape)
+    return specs
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
+    return wanted is None or (
+        len(shape) == len(wanted)
+        and all(size in (None, found) for size, found in zip(wanted, shape, strict=True))
+    )
+
+
+def _shape_text(shape) -> str:
+    return f"[{','.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _type_name(dtype: np.dtype) -> str:
+    return "string" if dtype.kind == "O" else str(dtype)

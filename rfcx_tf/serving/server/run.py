@@ -1,0 +1,148 @@
+"""The server's life: bind both ports, serve until a signal, finish what runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from rfcx_tf.errors import InputError
+from rfcx_tf.serving.server.batching import Batcher
+from rfcx_tf.serving.server.grpc_api import make_grpc_server
+from rfcx_tf.serving.server.metrics import Metrics
+from rfcx_tf.serving.server.model import ServedModel
+from rfcx_tf.serving.server.rest import make_application
+from rfcx_tf.serving.server.service import PredictService
+from rfcx_tf.serving.server.versions import Versions
+
+log = logging.getLogger(__name__)
+
+# Idle connections, and those whose request never gets beyond its headers, are closed after that.
+_IDLE_CONNECTION_S = 75.0
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How to serve; the values are described where `scripts/serve.py` takes them."""
+
+    folder: Path
+    name: str
+    host: str
+    rest_port: int
+    grpc_port: int
+    max_body_bytes: int
+    timeout_s: float
+    read_timeout_s: float
+    max_batch: int
+    batch_wait_s: float
+    max_pending: int
+    workers: int
+    poll_s: float
+    stop_s: float
+
+
+async def serve(options: ServerOptions) -> None:
+    """Serves until SIGTERM or SIGINT (a second one ends the process at once).
+
+    Raises:
+        InputError: if no version loads or a port cannot be had.
+    """
+    # Before anything slow: a stop that comes early must not be lost.
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_once, stop)
+    metrics = Metrics()
+    versions = Versions(options.name, options.folder, metrics)
+    await versions.start()
+    batcher = Batcher(
+        metrics, options.max_batch, options.batch_wait_s, options.max_pending, options.workers
+    )
+    service = PredictService(versions, batcher, metrics, options.timeout_s)
+    application = make_application(service, metrics, options.max_body_bytes, options.read_timeout_s)
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        # Whoever hangs up gives its place in the queue away.
+        handler_cancellation=True,
+        keepalive_timeout=_IDLE_CONNECTION_S,
+        shutdown_timeout=options.stop_s,
+    )
+    grpc_server = make_grpc_server(service, options.max_body_bytes)
+    watcher = asyncio.create_task(versions.watch(options.poll_s))
+    try:
+        grpc_port = _bind_grpc(grpc_server, options)
+        rest_port = await _start_rest(runner, options)
+        await grpc_server.start()
+        _print_addresses(options, rest_port, grpc_port, versions)
+        await stop.wait()
+        log.info("Stopping: requests in progress are finished.")
+    finally:
+        service.stopping = True
+        watcher.cancel()
+        await asyncio.gather(grpc_server.stop(options.stop_s), runner.cleanup())
+        await batcher.close()
+        service.close()
+
+
+def _stop_once(stop: asyncio.Event) -> None:
+    stop.set()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+
+
+def _bind_grpc(server, options: ServerOptions) -> int:
+    address = f"{_bracketed(options.host)}:{options.grpc_port}"
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise InputError(f"A port must be free. {address} cannot be had; name another --grpc-port.")
+    return port
+
+
+async def _start_rest(runner: web.AppRunner, options: ServerOptions) -> int:
+    await runner.setup()
+    site = web.TCPSite(runner, options.host, options.rest_port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise InputError(
+            f"A port must be free. {_bracketed(options.host)}:{options.rest_port} cannot be had "
+            f"({error.strerror}); name another --rest-port."
+        ) from None
+    return runner.addresses[0][1]
+
+
+def _print_addresses(
+    options: ServerOptions, rest_port: int, grpc_port: int, versions: Versions
+) -> None:
+    host = _bracketed(options.host)
+    url = f"http://{host}:{rest_port}/v1/models/{options.name}"
+    signatures = versions.current.signatures
+    print(f"Serves {options.folder}, version {versions.current.version}: {', '.join(signatures)}.")
+    print(f"REST {url}   gRPC {host}:{grpc_port}   metrics http://{host}:{rest_port}/metrics")
+    print(f"Try: {_example(url, versions.current)}")
+    print("Stop with Ctrl-C.", flush=True)
+
+
+def _example(url: str, model: ServedModel) -> str:
+    """A command that sends a WAV file, or shows the signatures of a model that takes none."""
+    specs = list(model.inputs("wav").values()) if "wav" in model.signatures else []
+    if [spec.dtype.kind for spec in specs] != ["O"]:
+        return f"curl {url}/metadata"
+    begin, end = ('{"b64": "', '"}') if specs[0].shape == () else ('[{"b64": "', '"}]')
+    return (
+        f'(echo \'{{"signature_name": "wav", "inputs": {begin}\'; base64 -w0 FILE.wav; '
+        f"echo '{end}}}') | tr -d '\\n' | curl -d @- {url}:predict"
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

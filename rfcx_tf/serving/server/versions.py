@@ -1,0 +1,224 @@
+"""A folder of numbered SavedModels -> the newest that loads, exchanged while requests run."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
+
+from rfcx_tf.errors import InputError
+from rfcx_tf.serving.server.metrics import Metrics
+from rfcx_tf.serving.server.model import ServedModel
+from rfcx_tf.serving.server.status import ServingError, invalid_argument, op_message
+
+log = logging.getLogger(__name__)
+
+
+class _Serving:
+    """A model that is served, and how many requests hold it."""
+
+    def __init__(self, model: ServedModel):
+        self.model = model
+        self.requests = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+
+class Versions:
+    """Serves the highest version of one model and follows its folder.
+
+    A new version is loaded and warmed up beside the old one; from one moment to the next it takes
+    all new requests, and the old one is dropped when its last request has ended. A folder that
+    does not load is refused once, and looked at again only when something in it has changed.
+    """
+
+    def __init__(self, name: str, folder: Path, metrics: Metrics):
+        self.name = name
+        self._folder = folder
+        self._metrics = metrics
+        self._serving: _Serving | None = None
+        self._states: dict[int, ModelVersionStatus] = {}
+        # What a folder looked like at the last look, and when it was refused.
+        self._seen: dict[int, tuple] = {}
+        self._refused: dict[int, tuple] = {}
+        self._retiring: set[asyncio.Task] = set()
+
+    async def start(self) -> None:
+        """Loads the highest version that loads.
+
+        Raises:
+            InputError: if none does.
+        """
+        await self._look(settled=False)
+        if self._serving is None:
+            for version in sorted(self._refused, reverse=True):
+                raise InputError(
+                    f"A version of the model must load. {self._folder / str(version)} does not: "
+                    f"{self._states[version].status.error_message} Export it again."
+                )
+            raise InputError(
+                f"--model must be a folder with numbered SavedModels, as export.py writes it. "
+                f"{self._folder} has none."
+            )
+
+    async def watch(self, poll_s: float) -> None:
+        """Looks at the folder again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                await self._look(settled=True)
+            except Exception:
+                log.exception("Looking for new versions in %s failed.", self._folder)
+
+    @property
+    def current(self) -> ServedModel | None:
+        """The model that takes requests."""
+        return self._serving and self._serving.model
+
+    @contextmanager
+    def use(self, name: str, version: int | None, label: str) -> Iterator[ServedModel]:
+        """Holds the model that a request asks for; it stays loaded until the block ends.
+
+        Raises:
+            ServingError: NOT_FOUND for another model or version, INVALID_ARGUMENT for a label.
+        """
+        if label:
+            raise invalid_argument(
+                f"Unrecognized servable version label: {label}. This server has no labels."
+            )
+        serving = self._serving
+        if name != self.name or serving is None or version not in (None, serving.model.version):
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            available = f"{self.name}, version {serving.model.version}" if serving else "no model"
+            raise ServingError(
+                grpc.StatusCode.NOT_FOUND,
+                f"Servable not found for request: {wanted}. Served here: {available}.",
+            )
+        serving.requests += 1
+        serving.idle.clear()
+        try:
+            yield serving.model
+        finally:
+            serving.requests -= 1
+            if not serving.requests:
+                serving.idle.set()
+
+    def status(self, name: str, version: int | None, label: str) -> GetModelStatusResponse:
+        """The states of all versions that were loaded or refused, the highest first, or of one.
+
+        Raises:
+            ServingError: NOT_FOUND for another model or version, INVALID_ARGUMENT for a label.
+        """
+        if label:
+            raise invalid_argument(
+                f"Unrecognized servable version label: {label}. This server has no labels."
+            )
+        states = self._states if name == self.name else {}
+        if version is None:
+            if not states:
+                raise ServingError(
+                    grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}"
+                )
+            chosen = [states[number] for number in sorted(states, reverse=True)]
+        elif version in states:
+            chosen = [states[version]]
+        else:
+            raise ServingError(
+                grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}"
+            )
+        return GetModelStatusResponse(model_version_status=chosen)
+
+    async def _look(self, settled: bool) -> None:
+        """Loads the highest version above the present one that can be; `settled`: and whose
+        folder is as it was at the last look, for it may still be on its way."""
+        folders = await asyncio.to_thread(_version_folders, self._folder)
+        present = self._serving.model.version if self._serving else None
+        for gone in self._seen.keys() - folders.keys():
+            del self._seen[gone]
+            self._refused.pop(gone, None)
+        for version in sorted(folders, reverse=True):
+            if version == present:
+                return
+            looks = await asyncio.to_thread(_looks_of, folders[version])
+            before, self._seen[version] = self._seen.get(version), looks
+            if self._refused.get(version) == looks:
+                continue
+            if settled and before != looks:
+                return
+            if await self._load(version, folders[version]):
+                self._refused.pop(version, None)
+                return
+            self._refused[version] = looks
+
+    async def _load(self, version: int, folder: Path) -> bool:
+        self._set_state(version, ModelVersionStatus.LOADING)
+        try:
+            model, warmed_up = await asyncio.to_thread(_load_model, folder, version)
+        except Exception as error:
+            # Of whatever kind: what lies in the folder decides it, and the old version serves on.
+            lines = op_message(error).splitlines() or [type(error).__name__]
+            message = f"{lines[0][:500].rstrip('.')}."
+            self._set_state(version, ModelVersionStatus.END, grpc.StatusCode.UNKNOWN, message)
+            self._metrics.loads.labels("refused").inc()
+            log.error("Refused version %d of %s: %s", version, self.name, message)
+            return False
+        old, self._serving = self._serving, _Serving(model)
+        self._set_state(version, ModelVersionStatus.AVAILABLE)
+        self._metrics.loads.labels("loaded").inc()
+        self._metrics.version.set(version)
+        log.info("Serves version %d of %s (%d warm-up requests).", version, self.name, warmed_up)
+        if old is not None:
+            task = asyncio.create_task(self._retire(old))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        return True
+
+    async def _retire(self, old: _Serving) -> None:
+        version = old.model.version
+        self._set_state(version, ModelVersionStatus.UNLOADING)
+        await old.idle.wait()
+        del old.model
+        # Functions and their graphs refer to each other: without this they would stay for long.
+        await asyncio.to_thread(gc.collect)
+        self._set_state(version, ModelVersionStatus.END)
+        log.info("Dropped version %d of %s.", version, self.name)
+
+    def _set_state(
+        self,
+        version: int,
+        state: int,
+        code: grpc.StatusCode = grpc.StatusCode.OK,
+        message: str = "",
+    ) -> None:
+        status = {"error_code": code.value[0], "error_message": message}
+        self._states[version] = ModelVersionStatus(version=version, state=state, status=status)
+
+
+def _load_model(folder: Path, version: int) -> tuple[ServedModel, int]:
+    model = ServedModel(folder, version)
+    return model, model.warm_up(folder)
+
+
+def _version_folders(folder: Path) -> dict[int, Path]:
+    try:
+        return {int(p.name): p for p in folder.iterdir() if p.name.isdecimal() and p.is_dir()}
+    except OSError:
+        return {}
+
+
+def _looks_of(folder: Path) -> tuple:
+    """Names, sizes and times of a folder's files."""
+    looks = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        looks.append((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns))
+    return tuple(looks)
