@@ -1,0 +1,183 @@
+"""Events -> those that are worth a person's minutes: uncertain, diverse, some of every class.
+
+The *value* of an event is its probability, or its score where it has none. Of every class, in turn:
+
+    uncertain  the event whose value is nearest to the class's threshold (0.5 unless a calibration
+               says otherwise): where the model knows least, a verdict teaches most
+    spread     one at random out of a fifth of the scale, the fifths in the order 0.8-1, 0-0.2,
+               0.6-0.8, 0.2-0.4, 0.4-0.6 and again: verdicts over the whole scale show whether
+               values mean what they say, which those near the threshold alone cannot
+
+Both keep away from what was picked before: an event of the class in the same hour of the same
+recording counts as 0.1 of distance, one at the same hour of the day as 0.02, and there are never
+more than `per_recording` of a class from one hour of a recording.
+
+Classes take turns, in a random order, until the minutes are spent. So every class that has events
+gets some, a rare one as many as a common one, unless the minutes are fewer than the classes need.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rfcx_tf.errors import InputError
+
+# What a person needs to look, decide and type, beside the time that a clip plays.
+DECISION_S = 5.0
+
+_FIFTHS = ((0.8, 1.0), (0.0, 0.2), (0.6, 0.8), (0.2, 0.4), (0.4, 0.6))
+_SAME_PLACE, _SAME_HOUR_OF_DAY = 0.1, 0.02
+
+
+@dataclass(frozen=True)
+class PickRules:
+    """What a person has time for, and how picks are spread.
+
+    Attributes:
+        minutes: of a person; an event takes its clip's length and `DECISION_S`.
+        per_class: most events of a class.
+        per_recording: most events of a class from one hour of a recording.
+        longest_s: of a longer event the middle part is judged, as long as this.
+        context_s: of sound in the clip before and behind the event.
+        seed: of all random choices.
+    """
+
+    minutes: float = 30.0
+    per_class: int = 20
+    per_recording: int = 3
+    longest_s: float = 10.0
+    context_s: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        """Raises InputError for rules that make no sense."""
+        for name in ("minutes", "longest_s"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise InputError(f"{name} must be more than 0. Received: {getattr(self, name):g}.")
+        if not 0 <= self.context_s < np.inf:
+            raise InputError(f"context_s must be 0 or more. Received: {self.context_s:g}.")
+        for name in ("per_class", "per_recording"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
+        if self.seed < 0:
+            raise InputError(f"seed must be 0 or more. Received: {self.seed}.")
+
+    def seconds(self, events: pd.DataFrame) -> np.ndarray:
+        """What judging each of these events takes, float [events]."""
+        length_s = (events["end_s"] - events["start_s"]).to_numpy()
+        return np.minimum(length_s, self.longest_s) + 2 * self.context_s + DECISION_S
+
+
+def pick_events(
+    events: pd.DataFrame, rules: PickRules, thresholds: Mapping[int, float] | None = None
+) -> pd.DataFrame:
+    """Picks events to be judged; the order of the rows in `events` does not matter.
+
+    Args:
+        events: of `EVENT_COLUMNS` (`rfcx_tf.inference.events`).
+        rules: the budget.
+        thresholds: the value at which a class counts as detected, by species id; 0.5 for others.
+
+    Returns:
+        DataFrame of the columns of `events`, `start_s` and `end_s` cut to `longest_s`, and
+        `reason`: `uncertain`, or `spread 0.8-1.0` and so on. By species_id, then in the order of
+        picking, so that the first of a class matter most.
+    """
+    order = ["species_id", "recording_id", "start_s", "end_s"]
+    events = events.sort_values(order, kind="stable", ignore_index=True)
+    seconds = rules.seconds(events)
+    queues = {}
+    for species_id, own in events.groupby("species_id"):
+        threshold = (thresholds or {}).get(int(species_id), 0.5)
+        queues[species_id] = _choose(own, threshold, rules)
+    picked = _take_turns(queues, seconds, rules)
+    rows = [row for row, _ in picked]
+    picks = events.iloc[rows].copy()
+    picks["reason"] = pd.Series([reason for _, reason in picked], picks.index, dtype=str)
+    middle_s = (picks["start_s"] + picks["end_s"]) / 2
+    long = picks["end_s"] - picks["start_s"] > rules.longest_s
+    picks.loc[long, "start_s"] = (middle_s - rules.longest_s / 2)[long]
+    picks.loc[long, "end_s"] = (middle_s + rules.longest_s / 2)[long]
+    return picks.reset_index(drop=True)
+
+
+def not_judged_yet(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The events without those that rows of a data folder already judge.
+
+    A row judges an event of its species and recording if they share at least half of the
+    shorter one.
+
+    Args:
+        events: of `EVENT_COLUMNS`.
+        rows: `Annotations.rows`.
+    """
+    boxes = {
+        key: own[["t_min", "t_max"]].to_numpy()
+        for key, own in rows.groupby(["recording_id", "species_id"])
+    }
+    judged = np.zeros(len(events), bool)
+    for i, event in enumerate(events.itertuples()):
+        box = boxes.get((event.recording_id, event.species_id))
+        if box is not None:
+            shared_s = np.minimum(box[:, 1], event.end_s) - np.maximum(box[:, 0], event.start_s)
+            shorter_s = np.minimum(box[:, 1] - box[:, 0], event.end_s - event.start_s)
+            judged[i] = (shared_s >= shorter_s / 2).any()
+    return events[~judged].reset_index(drop=True)
+
+
+def _choose(own: pd.DataFrame, threshold: float, rules: PickRules) -> list[tuple[int, str]]:
+    """The events of one class in the order in which they are picked: row and reason."""
+    value = own["probability"].fillna(own["score"]).to_numpy()
+    places = own["recording_id"] + "/" + (own["start_s"] // 3600).astype(int).astype(str)
+    place = pd.factorize(places)[0]
+    # 05 of 2023-04-01T05:30:00; without a clock all events count as of the same hour.
+    hour = pd.factorize(own["start_time"].str[11:13])[0]
+    lot = np.random.default_rng([rules.seed, int(own["species_id"].iloc[0])]).random(len(own))
+    fifth = np.minimum(value * 5, 4).astype(int)
+    fifths = itertools.cycle(_FIFTHS)
+    from_place, from_hour = np.zeros(place.max() + 1, int), np.zeros(hour.max() + 1, int)
+    free = np.ones(len(own), bool)
+    chosen = []
+    while free.any() and len(chosen) < rules.per_class:
+        distance = _SAME_PLACE * from_place[place] + _SAME_HOUR_OF_DAY * from_hour[hour]
+        candidates = free
+        if len(chosen) % 2 == 0:
+            distance = distance + np.abs(value - threshold)
+            reason = "uncertain"
+        else:
+            while True:
+                low, high = next(fifths)
+                candidates = free & (fifth == round(low * 5))
+                if candidates.any():
+                    break
+            reason = f"spread {low:.1f}-{high:.1f}"
+        order = np.lexsort((lot, distance))
+        row = order[candidates[order]][0]
+        chosen.append((int(own.index[row]), reason))
+        from_place[place[row]] += 1
+        from_hour[hour[row]] += 1
+        free[row] = False
+        if from_place[place[row]] == rules.per_recording:
+            free[place == place[row]] = False
+    return chosen
+
+
+def _take_turns(
+    queues: Mapping[int, list[tuple[int, str]]], seconds: np.ndarray, rules: PickRules
+) -> list[tuple[int, str]]:
+    """What of the queues fits into the minutes, one of every class at a time; by class."""
+    random = np.random.default_rng(rules.seed)
+    left_s = rules.minutes * 60
+    taken: dict[int, list[tuple[int, str]]] = {species_id: [] for species_id in queues}
+    for turn in range(rules.per_class):
+        for species_id in random.permutation(sorted(queues)):
+            queue = queues[species_id]
+            if turn < len(queue) and seconds[queue[turn][0]] <= left_s:
+                left_s -= seconds[queue[turn][0]]
+                taken[species_id].append(queue[turn])
+    return list(itertools.chain.from_iterable(taken[species_id] for species_id in sorted(taken)))

@@ -1,0 +1,147 @@
+"""Picked events -> a folder for whoever judges them: review.csv, clips, pictures, a page.
+
+review.csv has a row for every event (`COLUMNS`). Its column `verdict` is empty. It begins with a
+byte order mark, since Excel takes it for another encoding without.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from rfcx_tf.data.audio import AudioError
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file, atomic_write_text, check_writable
+from rfcx_tf.review.clips import draw_excerpt, read_excerpt, write_clip
+from rfcx_tf.review.page import page_html
+
+COLUMNS = (
+    "recording_id",
+    "species_id",
+    "species",
+    "t_min",
+    "t_max",
+    "f_min",
+    "f_max",
+    "score",
+    "probability",
+    "reason",
+    "clip",
+    "picture",
+    "verdict",
+    "comment",
+    "file",
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is in a review folder.
+
+    Attributes:
+        sheet: the CSV file.
+        page: the page that plays the clips and takes verdicts.
+        rows: of the CSV file, as text by column.
+        failed: a line for every event whose recording could not be read.
+    """
+
+    sheet: Path
+    page: Path
+    rows: list[dict[str, str]]
+    failed: list[str]
+
+
+def check_review_folder(out: str | Path) -> None:
+    """Refuses, before long work, a folder that holds a review.
+
+    Raises:
+        InputError: if it does, or cannot be written to.
+    """
+    sheet = Path(out) / "review.csv"
+    if sheet.exists():
+        raise InputError(
+            f"A review is never written over, since verdicts may be in it. {sheet} is there; "
+            "name another folder."
+        )
+    check_writable(sheet)
+
+
+def write_review(
+    picks: pd.DataFrame,
+    recordings: Mapping[str, Path],
+    out: str | Path,
+    *,
+    context_s: float,
+    progress: bool = True,
+) -> Written:
+    """Cuts and draws every picked event; review.csv comes last, when all is there.
+
+    Args:
+        picks: of `pick_events`.
+        recordings: sound files by recording_id.
+        out: the folder.
+        context_s: sound before and behind every event.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: if the folder holds a review or cannot be written to, or no recording can
+            be read.
+    """
+    out = Path(out)
+    check_review_folder(out)
+    rows, failed = [], []
+    events = picks.itertuples()
+    for event in tqdm(events, total=len(picks), disable=not progress, unit="clip"):
+        path = recordings[event.recording_id]
+        number = f"{len(rows) + 1:04d}"
+        clip, picture = f"clips/{number}.wav", f"pictures/{number}.png"
+        try:
+            excerpt = read_excerpt(path, event.start_s - context_s, event.end_s + context_s)
+        except AudioError as error:
+            failed.append(str(error))
+            continue
+        highest_hz = excerpt.sample_rate_hz / 2
+        low_hz = 0.0 if np.isnan(event.low_hz) else event.low_hz
+        high_hz = highest_hz if np.isnan(event.high_hz) else event.high_hz
+        write_clip(excerpt, out / clip)
+        # Without the score: who knows it judges by it.
+        title = f"{number}  {event.species}  in {event.recording_id}"
+        png = draw_excerpt(excerpt, (event.start_s, event.end_s), (low_hz, high_hz), title)
+        with atomic_file(out / picture) as temporary:
+            temporary.write_bytes(png)
+        values = (
+            event.recording_id,
+            str(event.species_id),
+            event.species,
+            f"{event.start_s:.3f}",
+            f"{event.end_s:.3f}",
+            f"{low_hz:.1f}",
+            f"{high_hz:.1f}",
+            f"{event.score:.4f}",
+            "" if np.isnan(event.probability) else f"{event.probability:.4f}",
+            event.reason,
+            clip,
+            picture,
+            "",
+            "",
+            os.path.abspath(path),
+        )
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    if not rows:
+        raise InputError(f"A review needs recordings that can be read. None could: {failed[0]}")
+    page, sheet = out / "index.html", out / "review.csv"
+    atomic_write_text(page, page_html(COLUMNS, rows))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(sheet, "\ufeff" + text.getvalue())
+    return Written(sheet, page, rows, failed)

@@ -1,0 +1,216 @@
+"""A judged review.csv -> rows of train_tp.csv and train_fp.csv in a data folder.
+
+TP: the species is in the box. FP: it is not in the box. Unsure: nothing is known, so there is no
+row, as for an event that nobody has judged.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfcx_tf.data.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
+from rfcx_tf.data.annotation_tables import read_verdict
+from rfcx_tf.data.annotations import RawRow, SpeciesClass, csv_lines
+from rfcx_tf.data.audio import audio_files, by_recording_id, header_duration_s
+from rfcx_tf.data.kaggle_tfrec import index_tfrec
+from rfcx_tf.errors import InputError
+from rfcx_tf.files import atomic_file
+
+_REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")
+_NUMBERS = ("species_id", "t_min", "t_max", "f_min", "f_max")
+# Annotation tools round; make_tfrecords.py lets boxes end this late too.
+_END_TOLERANCE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a review.
+
+    Attributes:
+        added_tp, added_fp: rows that were added.
+        repeated: rows that the folder had already.
+        unsure, empty: rows that were left out.
+        new_classes: species that the folder did not know.
+        copied: recordings that were copied into train/.
+        missing: recordings of judged rows that are not in the folder, with the file that the
+            review names (empty where it names none).
+    """
+
+    added_tp: int
+    added_fp: int
+    repeated: int
+    unsure: int
+    empty: int
+    new_classes: list[SpeciesClass]
+    copied: list[str]
+    missing: dict[str, str]
+
+
+def apply_review(
+    review: str | Path, data_dir: str | Path, *, copy_recordings: bool = False
+) -> Applied:
+    """Adds the judged rows of a review to a data folder; the same review again adds nothing.
+
+    Args:
+        review: the CSV file, as it was written or as a spreadsheet program saves it: separated
+            by commas, semicolons or tabs; with semicolons and tabs also with decimal commas.
+        data_dir: the folder.
+        copy_recordings: whether recordings of judged rows that are not in the folder are copied
+            into its train/.
+
+    Raises:
+        InputError: naming file and line of the first thing that cannot be used, or if no row
+            is judged. Nothing is written.
+    """
+    folder = FolderLabels.read(data_dir)
+    lines = _lines(Path(review))
+    judged = []
+    unsure = empty = 0
+    for source, cells in lines:
+        present = read_verdict(source, cells["verdict"])
+        if present is not None:
+            judged.append(RawRow(source, present, cells))
+        elif cells["verdict"]:
+            unsure += 1
+        else:
+            empty += 1
+    if not judged and not unsure:
+        raise InputError(
+            f"A review must be judged before it is applied. {review} has {len(lines)} rows, and "
+            "none has a word in the column verdict."
+        )
+    rows = [_row(row) for row in judged]
+    new_rows, repeated = folder.not_there_yet(rows)
+    new_classes = _new_classes(folder, judged)
+    missing = _missing(folder.data_dir, judged)
+    if copy_recordings and missing:
+        _check_can_be_copied(folder.data_dir, missing)
+    folder.add(new_rows, new_classes)
+    copied = []
+    if copy_recordings:
+        copied = [name for name, file in missing.items() if Path(file).is_file()]
+        for name in copied:
+            file = Path(missing.pop(name))
+            with atomic_file(folder.data_dir / "train" / f"{name}{file.suffix}") as temporary:
+                shutil.copyfile(file, temporary)
+    added_tp = sum(row.present for row in new_rows)
+    return Applied(
+        added_tp,
+        len(new_rows) - added_tp,
+        repeated,
+        unsure,
+        empty,
+        new_classes,
+        copied,
+        missing,
+    )
+
+
+def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """Place and cells of every row; numbers with a decimal point."""
+    delimiter = _delimiter(path)
+    rows = []
+    for number, cells in csv_lines(path, _REQUIRED, delimiter):
+        # A program may leave the empty cells at the end of a line out.
+        cells = {"species": "", "file": ""} | dict.fromkeys(_REQUIRED, "") | cells
+        if delimiter != ",":
+            for name in _NUMBERS:
+                if cells[name].count(",") == 1 and "." not in cells[name]:
+                    cells[name] = cells[name].replace(",", ".")
+        rows.append((f"{path}:{number}", cells))
+    return rows
+
+
+def _delimiter(path: Path) -> str:
+    """What separates the names in the header: where Excel writes decimal commas, a semicolon."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = next((line for line in file if line.strip()), "")
+    except (OSError, UnicodeDecodeError):
+        # `csv_lines` says what is wrong.
+        return ","
+    return max(",;\t", key=header.count)
+
+
+def _row(judged: RawRow) -> RawRow:
+    values = {**judged.cells, "songtype_id": "1"}
+    return judged._replace(cells={name: values[name] for name in LABEL_HEADER})
+
+
+def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[SpeciesClass]:
+    """Species that the folder does not know; InputError where a name and a number disagree."""
+    known = {c.species_id: c for c in folder.classes}
+    new: dict[int, SpeciesClass] = {}
+    for row in judged:
+        # Checked before: it is a whole number.
+        species_id = int(float(row.cells["species_id"]))
+        column, name = f"s{species_id}", " ".join(row.cells["species"].split())
+        other = known.get(species_id) or new.get(species_id)
+        if other is None:
+            new[species_id] = SpeciesClass(species_id, name or column)
+        elif not _same_name(name, other.name, column):
+            raise InputError(
+                f"{row.source}: species_id and species must say the same. {species_id} is "
+                f"{other.name}. Received: {name}. Change one of the two."
+            )
+    ids_by_name(sorted([*folder.classes, *new.values()], key=lambda c: c.species_id))
+    return [new[species_id] for species_id in sorted(new)]
+
+
+def _same_name(one: str, other: str, column: str) -> bool:
+    """Whether names agree; a run without names calls its species by their columns."""
+    keys = {name_key(one), name_key(other)} - {"", column}
+    return len(keys) < 2
+
+
+def _missing(data_dir: Path, judged: Iterable[RawRow]) -> dict[str, str]:
+    """Recordings of the rows that the folder lacks, with their files.
+
+    Raises:
+        InputError: for a box that ends behind its recording (a spreadsheet program may have made
+            12345 out of 12.345), or a recording of the folder that only has the same name.
+    """
+    paths = by_recording_id(audio_files(data_dir / "train"))
+    in_tfrecords = set() if paths else _tfrec_recordings(data_dir)
+    missing: dict[str, str] = {}
+    durations_s: dict[str, float] = {}
+    for row in judged:
+        name, file = row.cells["recording_id"], row.cells["file"]
+        if name not in paths and name not in in_tfrecords:
+            missing[name] = file
+        if name not in durations_s:
+            found = [p for p in (paths.get(name), Path(file)) if p is not None and p.is_file()]
+            lengths_s = [header_duration_s(path) for path in found]
+            durations_s[name] = min(lengths_s, default=math.inf)
+            if lengths_s and max(lengths_s) > min(lengths_s) + _END_TOLERANCE_S:
+                raise InputError(
+                    f"{row.source}: a recording's name must stand for one recording. {found[0]} "
+                    f"has {lengths_s[0]:.3f} s, {found[1]} has {lengths_s[1]:.3f}. Rename one."
+                )
+        if float(row.cells["t_max"]) > durations_s[name] + _END_TOLERANCE_S:
+            raise InputError(
+                f"{row.source}: a box must lie in its recording. {name} has "
+                f"{durations_s[name]:.3f} s. Received: t_max={row.cells['t_max']}; a spreadsheet "
+                "program may have changed the number."
+            )
+    return dict(sorted(missing.items()))
+
+
+def _tfrec_recordings(data_dir: Path) -> set[str]:
+    paths = data_dir.glob("tfrecords/train/*.tfrec")
+    return {record.recording_id for path in paths for record in index_tfrec(path)}
+
+
+def _check_can_be_copied(data_dir: Path, missing: dict[str, str]) -> None:
+    if not audio_files(data_dir / "train") and list(data_dir.glob("tfrecords/train/*.tfrec")):
+        raise InputError(
+            f"Recordings in train/ would hide those in the TFRecord files of {data_dir}. Make a "
+            "folder of its own for the new ones."
+        )
+    for name in missing:
+        if name != Path(name).name:
+            raise InputError(f"A recording_id must be a file's name. Received: {name!r}.")
