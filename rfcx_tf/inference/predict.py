@@ -1,9 +1,17 @@
-"""Recordings and runs in, one row of scores for every recording out."""
+"""Recordings and runs in, one row of scores for every recording out.
+
+A recording of up to `ONE_PASS_S` is scored in one pass, a longer one as a stream
+(`rfcx_tf.inference.streaming`), whatever its length in the same memory. Threads decode what is
+next while the models work: decoding and resampling release Python's lock.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +22,31 @@ from tqdm import tqdm
 
 from rfcx_tf.any_run import open_any_run
 from rfcx_tf.data.ahead import map_ahead
-from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
+from rfcx_tf.data.audio import (
+    AudioError,
+    AudioSource,
+    header_duration_s,
+    read_audio,
+    read_audio_blocks,
+)
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.ensemble import check_classes, combine_scores
+from rfcx_tf.inference.parts import PartsFolder, RecordingResult, recording_key
 from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
+from rfcx_tf.inference.streaming import (
+    DetectorStream,
+    ListenerStream,
+    StreamScores,
+    WholeRecordingStream,
+)
 from rfcx_tf.listener.model import ListenerModel
 from rfcx_tf.run_folder import RunFolder
 
 # A GPU scores a recording faster than one core decodes it.
 _DECODING_THREADS = os.cpu_count() or 1
+# Recorders and collections mostly give files of up to five minutes. A full-size network takes
+# about a gigabyte for that.
+ONE_PASS_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -71,14 +95,47 @@ class RecordingScorer:
             else tf.function(m.score_waveform, signature)
             for m in models
         ]
+        self._passes = {
+            i: tf.function(
+                m.window_passes, [tf.TensorSpec([1, None, m.config.frontend.bands], tf.float32)]
+            )
+            for i, m in enumerate(models)
+            if isinstance(m, RecordingModel)
+        }
 
-    def scores(self, waveforms: dict[int, np.ndarray]) -> np.ndarray:
-        """Scores [classes] of one recording, given as waveforms [samples] by sample rate."""
-        outputs = [
-            function(waveforms[model.sample_rate_hz][None])["scores"][0]
-            for model, function in zip(self._models, self._functions, strict=True)
-        ]
-        return combine_scores(outputs, self._weights, self._rule).numpy()
+    def scores(self, waveforms: dict[int, np.ndarray]) -> StreamScores:
+        """Scores of one recording in one pass, given as waveforms [samples] by sample rate."""
+        outputs = []
+        for model, function in zip(self._models, self._functions, strict=True):
+            found = function(waveforms[model.sample_rate_hz][None])
+            windows = found.get("window_scores")
+            outputs.append(
+                StreamScores(found["scores"][0], None if windows is None else windows[0])
+            )
+        return self._combine(outputs)
+
+    def stream(self, pieces: Iterator[dict[int, np.ndarray]]) -> StreamScores:
+        """The same of a recording of any length, in pieces [samples] by sample rate."""
+        streams = [self._open_stream(i) for i in range(len(self._models))]
+        for piece in pieces:
+            for model, stream in zip(self._models, streams, strict=True):
+                stream.push(piece[model.sample_rate_hz])
+        return self._combine([stream.finish() for stream in streams])
+
+    def _open_stream(self, i: int) -> DetectorStream | ListenerStream | WholeRecordingStream:
+        model = self._models[i]
+        if isinstance(model, RecordingModel):
+            return DetectorStream(model, self._passes[i])
+        if isinstance(model, ListenerModel):
+            return ListenerStream(model)
+        return WholeRecordingStream(self._functions[i])
+
+    def _combine(self, outputs: list[StreamScores]) -> StreamScores:
+        scores = combine_scores([o.scores for o in outputs], self._weights, self._rule).numpy()
+        windows = [o.window_scores for o in outputs]
+        if any(w is None or w.shape != windows[0].shape for w in windows):
+            return StreamScores(scores, None)
+        return StreamScores(scores, combine_scores(windows, self._weights).numpy())
 
 
 def open_runs(
@@ -118,44 +175,206 @@ def open_runs(
     return [load_recording_model(r) if isinstance(r, RunFolder) else r.load() for r in runs]
 
 
+def window_grid(
+    models: Sequence[RecordingModel | ListenerModel], names: Sequence[str]
+) -> tuple[float, float]:
+    """Length and distance in seconds of the windows that all models share.
+
+    Args:
+        models: of `open_runs`.
+        names: of their runs.
+
+    Raises:
+        InputError: if two differ, so that their window scores cannot be averaged.
+    """
+    first = models[0]
+    for model, name in zip(models[1:], names[1:], strict=True):
+        same = math.isclose(model.window_s, first.window_s)
+        same &= math.isclose(model.hop_s, first.hop_s)
+        # A listener's last window reaches beyond the recording, a detector's does not.
+        same &= isinstance(model, ListenerModel) == isinstance(first, ListenerModel)
+        if not same:
+            found = "; ".join(
+                f"{label}: {m.window_s:.6g} s, one every {m.hop_s:.6g} s"
+                for label, m in ((names[0], first), (name, model))
+            )
+            raise InputError(
+                "Events and window scores of several runs need the same windows in all of them. "
+                f"Found {found}. Predict with each by itself, or without these."
+            )
+    return first.window_s, first.hop_s
+
+
 def predict_recordings(
     models: Sequence[RecordingModel | ListenerModel],
-    recordings: dict[str, AudioSource | Path],
+    recordings: Mapping[str, AudioSource | Path],
     *,
     weights: Sequence[float] | None = None,
     rule: str = "mean",
     progress: bool = True,
+    parts: PartsFolder | None = None,
+    keep_windows: bool = False,
 ) -> Predictions:
-    """Scores whole recordings, each in one pass; goes on past files that cannot be read.
+    """Scores whole recordings of any length; goes on past files that cannot be read.
 
     Args:
         models: runs, or folds of runs; of one class list.
         recordings: audio by recording id.
         weights, rule: how the models' scores are combined, as for `RecordingScorer`.
         progress: whether to show a progress bar.
+        parts: where results are kept as they come; what is there already is not done again.
+            None: nowhere.
+        keep_windows: whether window scores are kept there too.
     """
     scorer = RecordingScorer(models, weights, rule)
     columns = [f"s{c.species_id}" for c in scorer.classes]
-    rows, names, failed = [], [], []
-
-    def decode(name: str) -> tuple[str, dict[int, np.ndarray] | AudioError]:
-        try:
-            rates_hz = scorer.sample_rates_hz
-            return name, {rate: read_audio(recordings[name], rate) for rate in rates_hz}
-        except AudioError as error:
-            return name, error
-
-    decoded = map_ahead(decode, recordings, _DECODING_THREADS)
-    bar = tqdm(
-        decoded, total=len(recordings), unit="recording", disable=not progress, desc="predict"
-    )
-    for name, waveforms in bar:
-        if isinstance(waveforms, AudioError):
-            failed.append(str(waveforms))
-            continue
-        names.append(name)
-        rows.append(scorer.scores(waveforms))
-    values = np.stack(rows) if rows else np.empty((0, len(columns)))
+    keys = {name: recording_key(name, source) for name, source in recordings.items()}
+    rows = {}
+    if parts:
+        for name, key in keys.items():
+            done = parts.read(name, key) if key else None
+            if done:
+                rows[name] = done.scores
+    todo = {name: source for name, source in recordings.items() if name not in rows}
+    failed = []
+    with _Progress(recordings, list(rows), progress) as bar:
+        for name, result in _score_all(scorer, todo, bar):
+            if isinstance(result, AudioError):
+                failed.append(str(result))
+                continue
+            rows[name] = result.scores
+            if parts and keys[name]:
+                parts.write(result if keep_windows else _without_windows(result), keys[name])
+    names = [name for name in recordings if name in rows]
+    values = np.stack([rows[n] for n in names]) if names else np.empty((0, len(columns)))
     table = pd.DataFrame(values, columns=columns)
     table.insert(0, "recording_id", pd.Series(names, dtype=str))
     return Predictions(table, failed)
+
+
+def _score_all(
+    scorer: RecordingScorer, recordings: Mapping[str, AudioSource | Path], bar: _Progress
+) -> Iterator[tuple[str, RecordingResult | AudioError]]:
+    """The result of every recording, in their order."""
+    rates_hz = scorer.sample_rates_hz
+
+    def decode(name: str) -> tuple[str, float, dict[int, np.ndarray] | AudioError | None]:
+        """Seconds and waveforms by sample rate; no waveforms of a long recording."""
+        source = recordings[name]
+        try:
+            duration_s = header_duration_s(source)
+            if duration_s > ONE_PASS_S:
+                return name, duration_s, None
+            waveforms = {rate: read_audio(source, rate) for rate in rates_hz}
+            return name, len(waveforms[rates_hz[0]]) / rates_hz[0], waveforms
+        except AudioError as error:
+            return name, 0.0, error
+
+    for name, duration_s, waveforms in map_ahead(decode, recordings, _DECODING_THREADS):
+        source = recordings[name]
+        bar.begin(source, duration_s)
+        heard_s = duration_s
+        try:
+            if isinstance(waveforms, AudioError):
+                raise waveforms
+            if waveforms is None:
+                heard_s, found = _score_long(scorer, source, bar.hear)
+            else:
+                found = scorer.scores(waveforms)
+        except AudioError as error:
+            bar.end(0.0)
+            yield name, error
+            continue
+        bar.end(heard_s)
+        path = source.path if isinstance(source, AudioSource) else source
+        yield name, RecordingResult(name, path, heard_s, found.scores, found.window_scores)
+
+
+def _score_long(
+    scorer: RecordingScorer, source: AudioSource | Path, report: Callable[[float], None]
+) -> tuple[float, StreamScores]:
+    """Length in seconds and scores of a long recording; `report` is told what was heard."""
+    rates_hz = scorer.sample_rates_hz
+    blocks = itertools.zip_longest(
+        *(read_audio_blocks(source, rate) for rate in rates_hz), fillvalue=np.zeros(0, np.float32)
+    )
+    samples = 0
+
+    def pieces() -> Iterator[dict[int, np.ndarray]]:
+        nonlocal samples
+        # One thread, so one after the other, and a little ahead of the models.
+        for block in map_ahead(lambda _: next(blocks, None), itertools.count(), 1):
+            if block is None:
+                return
+            yield dict(zip(rates_hz, block, strict=True))
+            samples += len(block[0])
+            report(samples / rates_hz[0])
+
+    found = scorer.stream(pieces())
+    return samples / rates_hz[0], found
+
+
+def _without_windows(result: RecordingResult) -> RecordingResult:
+    return dataclasses.replace(result, window_scores=None)
+
+
+class _Progress:
+    """A bar over the bytes of all recordings, since they may differ much in length."""
+
+    def __init__(
+        self, recordings: Mapping[str, AudioSource | Path], done: Sequence[str], shown: bool
+    ):
+        sizes = {name: _size(source) for name, source in recordings.items()}
+        self._of, self._finished, self._heard_s = len(sizes), len(done), 0.0
+        self._bar = tqdm(
+            total=sum(sizes.values()),
+            initial=sum(sizes[name] for name in done),
+            desc="predict",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            disable=not shown,
+        )
+        self._say()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def begin(self, source: AudioSource | Path, duration_s: float) -> None:
+        """A recording that is about so long comes next."""
+        self._size, self._duration_s, self._counted = _size(source), duration_s, 0
+
+    def hear(self, seconds: float) -> None:
+        """So much of it is heard."""
+        self._count(min(1.0, seconds / self._duration_s))
+        self._say(seconds)
+
+    def end(self, seconds: float) -> None:
+        """All of it is, so many seconds; or it failed."""
+        self._count(1.0)
+        self._finished += 1
+        self._heard_s += seconds
+        self._say()
+
+    def _count(self, part: float) -> None:
+        counted = round(part * self._size)
+        self._bar.update(counted - self._counted)
+        self._counted = counted
+
+    def _say(self, seconds: float = 0.0) -> None:
+        elapsed_s = self._bar.format_dict["elapsed"]
+        rate = (self._heard_s + seconds) / elapsed_s if elapsed_s else 0.0
+        text = f"{self._finished}/{self._of} recordings, {rate:.0f} times real time"
+        self._bar.set_postfix_str(text, refresh=False)
+
+
+def _size(source: AudioSource | Path) -> int:
+    """Encoded bytes of a recording; 1 where that cannot be seen."""
+    if isinstance(source, AudioSource) and source.length is not None:
+        return source.length
+    path = source.path if isinstance(source, AudioSource) else source
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1

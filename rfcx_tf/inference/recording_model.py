@@ -5,6 +5,7 @@ Prediction and export use the same function, so a served model gives what predic
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,8 +15,10 @@ import tensorflow as tf
 from rfcx_tf.config import Config
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.ensemble import combine_scores
+from rfcx_tf.model.backbones import context_frames
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.model.frontend import FrontEnd, FrontEndStream
+from rfcx_tf.model.head import pool_time
 from rfcx_tf.run_folder import RunFolder
 
 
@@ -44,19 +47,43 @@ class RecordingModel(tf.Module):
         """Length of a window, in whole backbone cells."""
         return self.config.window_cells * self.config.cell_s
 
-    def spectrogram(self, waveform):
-        """[batch, samples] -> [batch, frames, bands], for waveforms of any length.
+    @property
+    def hop_s(self) -> float:
+        """From the beginning of one window to that of the next."""
+        return self.config.cell_s
 
-        A waveform shorter than one window gets silence behind it.
-        """
+    @property
+    def running_mean_cells(self) -> int:
+        """Windows that the running mean is over; 0 or 1: there is none."""
+        return round(self.config.prediction.running_mean_s / self.config.cell_s)
+
+    @property
+    def shortest_samples(self) -> int:
+        """Sound that a recording needs at least; a shorter one gets silence behind it."""
         config = self.config
         stride = config.model.backbone.stride[0]
         frames = (config.window_cells - 1) * stride + 1
         if config.prediction.time_shifts > 1:
             frames += stride - 1
         # With centred frames, n - 1 hops of sound give n frames.
-        shortest = (frames - 1) * config.frontend.hop_length
-        missing = tf.maximum(0, shortest - tf.shape(waveform)[1])
+        return (frames - 1) * config.frontend.hop_length
+
+    @functools.cached_property
+    def context_cells(self) -> int:
+        """Cells on either side of one that share sound with what it sees, and one for shifts."""
+        backbone = self._detectors[0].get_layer(self.config.model.backbone.name)
+        return math.ceil(context_frames(backbone) / self.config.model.backbone.stride[0]) + 1
+
+    def front_end_stream(self) -> FrontEndStream:
+        """The front end for one recording, piece by piece."""
+        return FrontEndStream(self._front_end)
+
+    def spectrogram(self, waveform):
+        """[batch, samples] -> [batch, frames, bands], for waveforms of any length.
+
+        A waveform shorter than one window gets silence behind it.
+        """
+        missing = tf.maximum(0, self.shortest_samples - tf.shape(waveform)[1])
         return self._front_end(tf.pad(waveform, [[0, 0], [0, missing]]))
 
     def scores(self, spectrogram) -> dict[str, tf.Tensor]:
@@ -69,10 +96,11 @@ class RecordingModel(tf.Module):
             from the beginning of the sound. All float32.
         """
         recording_scores, window_scores = [], []
-        for detector in self._detectors:
-            own_windows, own_scores = self._detector_scores(detector, spectrogram)
-            window_scores.append(own_windows)
-            recording_scores.append(own_scores)
+        for passes in self.window_passes(spectrogram):
+            smoothed = [running_mean(own, self.running_mean_cells) for own in passes]
+            highest = [tf.reduce_max(own, axis=1) for own in smoothed]
+            recording_scores.append(tf.reduce_mean(tf.stack(highest), axis=0))
+            window_scores.append(passes[0])
         windows = tf.shape(window_scores[0])[1]
         return {
             "scores": tf.reduce_mean(tf.stack(recording_scores), axis=0),
@@ -80,26 +108,49 @@ class RecordingModel(tf.Module):
             "window_start_s": tf.range(windows, dtype=tf.float32) * self.config.cell_s,
         }
 
-    def _detector_scores(self, detector, spectrogram) -> tuple[tf.Tensor, tf.Tensor]:
-        """One detector's window scores [batch, windows, classes] and scores [batch, classes]."""
-        options = self.config.prediction
+    def window_passes(self, spectrogram) -> list[list[tf.Tensor]]:
+        """Window scores [batch, windows, classes] by detector, then by time shift; not smoothed."""
         stride = self.config.model.backbone.stride[0]
-        cells = round(options.running_mean_s / self.config.cell_s)
-        window_scores, scores = [], []
-        for shift in range(options.time_shifts):
-            # A later pass sees the sound some frames earlier; the last window may drop out.
-            shifted = spectrogram[:, shift * stride // options.time_shifts :]
-            smoothed = own = tf.sigmoid(detector(shifted))
-            if cells > 1:
-                # `SAME` divides by the windows that are there, also at the ends.
-                smoothed = tf.nn.avg_pool1d(own, cells, 1, "SAME")
-            window_scores.append(own)
-            scores.append(tf.reduce_max(smoothed, axis=1))
-        return window_scores[0], tf.reduce_mean(tf.stack(scores), axis=0)
+        shifts = self.config.prediction.time_shifts
+        # A later pass sees the sound some frames earlier; the last window may drop out.
+        shifted = [spectrogram[:, shift * stride // shifts :] for shift in range(shifts)]
+        return [[tf.sigmoid(detector(s)) for s in shifted] for detector in self._detectors]
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """`scores` of waveforms [batch, samples] at the recipe's sample rate."""
         return self.scores(self.spectrogram(waveform))
+
+    @property
+    def tensorflow_variables(self) -> list[tf.Variable]:
+        """What a SavedModel has to keep: the weights, without what Keras wraps them in."""
+        return [w.value for detector in self._detectors for w in detector.weights]
+
+    def embed_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """What the network makes of a sound before it names species, for other tasks.
+
+        Of the first fold's network alone. Every fold has a space of its own: a mean over folds
+        would mean nothing, and all of them side by side would be as many times as long.
+
+        Args:
+            waveform: float32 [batch, samples] at the recipe's sample rate.
+
+        Returns:
+            window_embeddings [batch, windows, D]: the backbone's cells, pooled over frequency
+            and over the window as the recipe's head does; embeddings [batch, D]: their mean.
+        """
+        detector, head = self._detectors[0], self.config.model.head
+        backbone = keras.Model(detector.input, detector.get_layer("cells").output)
+        cells = backbone(self.spectrogram(waveform))
+        windows = pool_time(cells, self.config.window_cells, head.time_pooling)
+        return {"embeddings": tf.reduce_mean(windows, axis=1), "window_embeddings": windows}
+
+
+def running_mean(window_scores, cells: int):
+    """The mean of `cells` neighbouring windows, [batch, windows, classes] as it comes.
+
+    An even number reaches further ahead. At the ends it is over the windows that are there.
+    """
+    return tf.nn.avg_pool1d(window_scores, cells, 1, "SAME") if cells > 1 else window_scores
 
 
 class EnsembleModel(tf.Module):
@@ -144,6 +195,11 @@ class EnsembleModel(tf.Module):
             too would have its highest class.
         """
         return self._combine([member.score_waveform(waveform) for member in self.members])
+
+    @property
+    def tensorflow_variables(self) -> list[tf.Variable]:
+        """Of all members, see `RecordingModel.tensorflow_variables`."""
+        return [variable for member in self.members for variable in member.tensorflow_variables]
 
     def scores(self, spectrogram) -> dict[str, tf.Tensor]:
         """The same, of spectrograms [batch, frames, bands] of the one front end."""

@@ -22,7 +22,8 @@ class ListenerModel:
     Attributes:
         classes: the species, in the order of the scores.
         sample_rate_hz: of the waveforms that it takes.
-        window_s: length of a window.
+        window_s, hop_s: length and distance of the windows.
+        config: how it listens.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class ListenerModel:
         classes: list[SpeciesClass],
     ):
         self.classes = classes
+        self.config = embedding.config
         self.sample_rate_hz = embedding.config.sample_rate_hz
         self.window_s = embedding.config.window_s
+        self.hop_s = embedding.config.hop_s
         self._embedding = embedding
         self._heads = list(heads)
 
@@ -49,7 +52,19 @@ class ListenerModel:
 
     def score_embeddings(self, start_s: np.ndarray, embeddings: np.ndarray) -> dict:
         """The same, of the embeddings [windows, size] of a recording and their begins [windows]."""
-        windows = np.stack([head.probability(embeddings).numpy() for head in self._heads])
+        return self.combine_folds(start_s, self.fold_scores(embeddings))
+
+    def score_windows(self, waveform: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """`fold_scores` of windows that begin at given samples of a waveform [samples]."""
+        return self.fold_scores(self._embedding.embed_at(waveform, starts))
+
+    def fold_scores(self, embeddings: np.ndarray) -> np.ndarray:
+        """Window scores [folds, windows, classes] of embeddings [windows, size]."""
+        return np.stack([head.probability(embeddings).numpy() for head in self._heads])
+
+    @staticmethod
+    def combine_folds(start_s: np.ndarray, windows: np.ndarray) -> dict:
+        """What `score_waveform` returns, of all window scores [folds, windows, classes]."""
         return {
             "scores": windows.max(axis=1).mean(axis=0, keepdims=True).astype(np.float32),
             "window_scores": windows.mean(axis=0)[None].astype(np.float32),

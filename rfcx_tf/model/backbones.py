@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from rfcx_tf.config import BackboneConfig, as_pair
-from rfcx_tf.model.efficientnet import build_efficientnet
+from rfcx_tf.model.efficientnet import LocalSqueeze, build_efficientnet
 from rfcx_tf.model.normalization import BatchNormalization
 
 _STAGE_BLOCKS = {
@@ -53,6 +53,36 @@ def build_backbone(
     return build_efficientnet(
         config.name, mels, channels, window_frames=window_frames, synchronized=synchronized
     )
+
+
+def context_frames(backbone: keras.Model) -> int:
+    """How far a cell sees: input frames on either side of the one that it stands for.
+
+    The sum, over all layers, of the half-width of their kernel or window times the input frames
+    between two frames of the layer. Where paths part, around a block and around a gate, one of
+    them looks at no neighbours, so the sum is that of the farthest path.
+
+    Args:
+        backbone: of `build_backbone`, with `window_frames` if it is an EfficientNet.
+    """
+    seeing = [layer for layer in backbone.layers if _half_width(layer) > 0]
+    entering = keras.Model(backbone.inputs, [layer.input for layer in seeing])
+    frames = 1 << 18
+    image = keras.KerasTensor((1, frames, *backbone.input_shape[2:]))
+    # Lengths hold some frames of padding more, which so long an input makes negligible.
+    distances = [round(frames / f.shape[1]) for f in entering.compute_output_spec(image)]
+    return sum(_half_width(layer) * d for layer, d in zip(seeing, distances, strict=True))
+
+
+def _half_width(layer: keras.Layer) -> int:
+    """Frames on either side of one that a layer looks at."""
+    if isinstance(layer, LocalSqueeze):
+        return layer.window // 2
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+        return layer.kernel_size[0] // 2
+    if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
+        return layer.pool_size[0] // 2
+    return 0
 
 
 def _build_resnet(

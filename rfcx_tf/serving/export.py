@@ -1,79 +1,27 @@
-"""A trained run as a SavedModel that takes waveforms: for TensorFlow Serving and for anyone.
+"""A trained run as a SavedModel: for TensorFlow Serving and for anyone.
 
-exported/NAME/1/
-  serving_default   waveform float32 [batch, samples] -> scores [batch, classes],
-                    window_scores [batch, windows, classes], window_start_s [windows]
-  spectrogram       spectrogram float32 [batch, frames, bands] -> the same
-  assets/           classes.csv (column, species_id, name), config.yaml
-
-Of an ensemble: the signature `spectrogram` only where all members have one front end; in assets/
-ensemble.yaml (rule; run, weight and config of every member) and config0.yaml, config1.yaml, ...
-in the place of config.yaml.
+exported/NAME/1/ takes waveforms or WAV files and needs nothing but TensorFlow. What is in it says
+`rfcx_tf.serving.servable`.
 """
 
 from __future__ import annotations
 
-import csv
+import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-import yaml
-
-from rfcx_tf.config import save_config
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.calibration import Calibration
 from rfcx_tf.inference.recording_model import EnsembleModel, RecordingModel
+from rfcx_tf.inference.tables import name_first
 from rfcx_tf.listener.run_folder import is_listener
+from rfcx_tf.run_folder import RunInfo
+from rfcx_tf.serving.servable import ServableModel
+from rfcx_tf.serving.warmup import write_warmup_requests
 
-
-class ServableModel(tf.Module):
-    """A recording model with its signatures and the files that explain its outputs."""
-
-    def __init__(self, model: RecordingModel | EnsembleModel, assets_dir: Path):
-        """Writes the assets into a folder; saving copies them from there."""
-        super().__init__()
-        self._model = model
-        if isinstance(model, EnsembleModel):
-            first = model.members[0].config
-            has_one_front_end = model.one_front_end
-            _save_ensemble(model, assets_dir)
-        else:
-            first = model.config
-            has_one_front_end = True
-            save_config(model.config, assets_dir / "config.yaml")
-        with (assets_dir / "classes.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["column", "species_id", "name"])
-            writer.writerows((f"s{c.species_id}", c.species_id, c.name) for c in model.classes)
-        self._assets = [tf.saved_model.Asset(str(path)) for path in sorted(assets_dir.iterdir())]
-        waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
-        self.score_waveform = tf.function(model.score_waveform, [waveform])
-        self.score_spectrogram = None
-        if has_one_front_end:
-            bands = first.frontend.bands
-            spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
-            self.score_spectrogram = tf.function(model.scores, [spectrogram])
-
-    def functions(self) -> dict[str, Callable]:
-        """What is served, by the name of the signature."""
-        functions = {"serving_default": self.score_waveform}
-        if self.score_spectrogram is not None:
-            functions["spectrogram"] = self.score_spectrogram
-        return functions
-
-
-def _save_ensemble(model: EnsembleModel, assets_dir: Path) -> None:
-    members = []
-    for number, member in enumerate(model.members):
-        config = f"config{number}.yaml"
-        save_config(member.config, assets_dir / config)
-        members.append(
-            {"run": model.names[number], "weight": model.weights[number], "config": config}
-        )
-    text = yaml.safe_dump({"rule": model.rule, "members": members}, sort_keys=False)
-    (assets_dir / "ensemble.yaml").write_text(text, encoding="utf-8")
+DEFAULT_WARMUP_S = (60.0,)
 
 
 def check_exportable(paths: Iterable[Path]) -> None:
@@ -90,20 +38,38 @@ def check_exportable(paths: Iterable[Path]) -> None:
             )
 
 
-def export_saved_model(model: RecordingModel | EnsembleModel, out_dir: str | Path) -> Path:
+def export_saved_model(
+    model: RecordingModel | EnsembleModel,
+    out_dir: str | Path,
+    *,
+    info: RunInfo | None = None,
+    calibration: Calibration | None = None,
+    warmup_s: Sequence[float] = DEFAULT_WARMUP_S,
+) -> Path:
     """Writes the next version of a servable model.
 
     Args:
         model: the trained detectors with their front end, or several runs.
         out_dir: folder of the model; versions are the numbered folders in it.
+        info: of the run, or the first: the species' usual lengths and bands.
+        calibration: makes probabilities of the scores.
+        warmup_s: lengths of recordings that a server tries before it takes requests.
 
     Returns:
         The new version's folder. It appears whole: a server never sees a part of it.
 
     Raises:
-        InputError: if the folder cannot be written.
+        InputError: if the folder cannot be written, the calibration is of other classes, scores
+            are ranks, which have none, or a length is not positive.
     """
     out_dir = Path(out_dir)
+    if calibration is not None:
+        _check_calibration(calibration, model)
+    if not all(math.isfinite(seconds) and seconds > 0 for seconds in warmup_s):
+        raise InputError(
+            "Recordings to warm up with must be longer than 0 s. "
+            f"Received: {' '.join(f'{seconds:g}' for seconds in warmup_s)}."
+        )
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         versions = [int(p.name) for p in out_dir.iterdir() if p.name.isdigit()]
@@ -116,10 +82,27 @@ def export_saved_model(model: RecordingModel | EnsembleModel, out_dir: str | Pat
     try:
         assets_dir = workspace / "source"
         assets_dir.mkdir()
-        servable = ServableModel(model, assets_dir)
-        tf.saved_model.save(servable, str(workspace / "model"), servable.functions())
+        servable = ServableModel(model, assets_dir, info, calibration)
+        servable.save(workspace / "model")
+        requests = servable.warmup_requests(warmup_s)
+        write_warmup_requests(workspace / "model", out_dir.resolve().name, requests)
         version_dir = out_dir / str(max(versions, default=0) + 1)
         (workspace / "model").rename(version_dir)
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
     return version_dir
+
+
+def _check_calibration(calibration: Calibration, model: RecordingModel | EnsembleModel) -> None:
+    columns = [f"s{c.species_id}" for c in model.classes]
+    if calibration.columns != columns:
+        raise InputError(
+            "A calibration must be of the model's classes, in their order: "
+            f"{name_first(columns)}. Found {name_first(calibration.columns)}. Make another with "
+            "calibrate.py."
+        )
+    if isinstance(model, EnsembleModel) and model.rule == "rank":
+        raise InputError(
+            "Ranks have no calibration: they depend on a recording's other classes. Combine by "
+            "mean, or export without --calibration."
+        )

@@ -14,7 +14,10 @@ from rfcx_tf.data.audio import (
     AudioSource,
     by_recording_id,
     find_recordings,
+    header_duration_s,
+    misnamed_recordings,
     read_audio,
+    read_audio_blocks,
 )
 from rfcx_tf.data.kaggle_tfrec import index_tfrec
 from rfcx_tf.errors import InputError
@@ -233,6 +236,101 @@ def test_mp3_without_a_length_tag_is_read(tmp_path):
     assert abs(len(read_audio(encoded, RATE_HZ)) - len(sound)) < 3 * 1152
 
 
+def mp3_without_length(sound) -> bytes:
+    encoded = io.BytesIO()
+    soundfile.write(encoded, sound, RATE_HZ, format="MP3")
+    # The first frame holds the tag alone.
+    return encoded.getvalue()[encoded.getvalue().find(encoded.getvalue()[:2], 10) :]
+
+
+def test_mp3_that_is_longer_than_its_bit_rate_makes_likely_is_refused():
+    """Its beginning has a high bit rate, so libsndfile would stop long before the end."""
+    encoded = mp3_without_length(np.concatenate([noise(5 * RATE_HZ), np.zeros(25 * RATE_HZ)]))
+    assert soundfile.info(io.BytesIO(encoded)).duration < 10
+    text = assert_refused(encoded, "cut short", "does not say how long it is")
+    with pytest.raises(AudioError) as caught:
+        list(read_audio_blocks(encoded, RATE_HZ))
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("block_s", [0.01, 0.2371, 10.0])
+@pytest.mark.parametrize(
+    ("name", "file_rate_hz", "channels"),
+    [
+        ("a.flac", 48000, 1),
+        ("a.wav", 48000, 2),
+        ("a.flac", 44100, 2),
+        ("a.ogg", 44100, 1),
+        ("a.wav", 22050, 1),
+        ("a.wav", 96000, 1),
+    ],
+)
+def test_blocks_put_together_are_the_recording(tmp_path, name, file_rate_hz, channels, block_s):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (30011, channels))
+    path = write(tmp_path / name, sound, file_rate_hz)
+    blocks = list(read_audio_blocks(path, RATE_HZ, block_s))
+    # The resampler holds back some milliseconds, then gives them all.
+    assert max(map(len, blocks)) <= (block_s + 0.05) * RATE_HZ
+    np.testing.assert_array_equal(np.concatenate(blocks), read_audio(path, RATE_HZ))
+    assert header_duration_s(path) == 30011 / file_rate_hz
+
+
+def test_mp3_in_blocks_is_the_recording_but_for_rounding(tmp_path):
+    path = write(tmp_path / "a.mp3", noise(3 * RATE_HZ))
+    blocks = list(read_audio_blocks(path, RATE_HZ, 0.5))
+    np.testing.assert_allclose(np.concatenate(blocks), read_audio(path, RATE_HZ), atol=1e-6)
+
+
+def test_blocks_are_clipped_to_full_scale(tmp_path):
+    path = write(tmp_path / "a.wav", 1.5 * noise(5000) / 0.5, subtype="FLOAT")
+    found = np.concatenate(list(read_audio_blocks(path, 24000, 0.02)))
+    np.testing.assert_array_equal(found, read_audio(path, 24000))
+    assert np.abs(found).max() == 1
+
+
+def cut_flac(folder):
+    return write_cut(write(folder / "a.flac", noise(3 * RATE_HZ)))
+
+
+def cut_wav(folder):
+    return write_cut(write(folder / "a.wav", noise(3 * RATE_HZ)))
+
+
+def text_file(folder):
+    (folder / "a.wav").write_text("<html>404 not found</html>")
+    return folder / "a.wav"
+
+
+def not_finite(folder):
+    samples = noise(3 * RATE_HZ)
+    samples[2 * RATE_HZ + 1000] = np.nan
+    return write(folder / "a.wav", samples, subtype="FLOAT")
+
+
+def no_samples(folder):
+    return write(folder / "a.wav", np.zeros(0), 44100)
+
+
+def too_loud(folder):
+    return write(folder / "a.wav", noise(1000) * 32768, subtype="FLOAT")
+
+
+@pytest.mark.parametrize("bad", [cut_flac, cut_wav, text_file, not_finite, no_samples, too_loud])
+def test_blocks_refuse_what_the_whole_is_refused_for(tmp_path, bad):
+    path = bad(tmp_path)
+    text = assert_refused(path, "a.")
+    with pytest.raises(AudioError) as caught:
+        list(read_audio_blocks(path, RATE_HZ, 0.1))
+    assert str(caught.value) == text
+
+
+def test_blocks_before_a_defect_are_given(tmp_path):
+    blocks = read_audio_blocks(not_finite(tmp_path), RATE_HZ, 1.0)
+    assert [len(next(blocks)) for _ in range(2)] == [RATE_HZ, RATE_HZ]
+    with pytest.raises(AudioError, match=r"the first at 2\.021 s"):
+        next(blocks)
+
+
 def test_no_samples(tmp_path):
     assert_refused(write(tmp_path / "a.wav", np.zeros(0)), "a.wav", "no samples")
 
@@ -266,6 +364,22 @@ def test_find_recordings_in_folders_and_files(tmp_path, monkeypatch):
     assert find_recordings([single, day, day / "a.wav"]) == sorted([*inside, single])
     monkeypatch.chdir(day)
     assert len(find_recordings([day, "a.wav"])) == len(inside)
+
+
+def test_sound_under_another_name_is_found(tmp_path):
+    """A FLAC named .wav is read for what it is; one named .txt would be passed over."""
+    sound = noise(1000)
+    as_wav = write(tmp_path / "a.wav", sound, format="FLAC")
+    assert len(read_audio(as_wav, RATE_HZ)) == 1000
+    folder = tmp_path / "day"
+    folder.mkdir()
+    named_txt = write(folder / "b.txt", sound, format="FLAC")
+    others = [write(folder / f"c{i}", sound, format=f) for i, f in enumerate(["WAV", "OGG"])]
+    for name, content in (("CONFIG.TXT", b"Device ID"), ("empty", b""), (".d", b"fLaC")):
+        (folder / name).write_bytes(content)
+    write(folder / "e.WAV", sound)
+    assert misnamed_recordings([tmp_path]) == [named_txt, *others]
+    assert misnamed_recordings([folder / "e.WAV", as_wav]) == []
 
 
 def test_find_recordings_refuses_what_it_cannot_use(tmp_path):

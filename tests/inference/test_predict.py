@@ -1,6 +1,7 @@
 """Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,18 @@ from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference import predict, streaming
+from rfcx_tf.inference.calibration import Calibration, write_calibration
 from rfcx_tf.inference.ensemble import rank_scores, write_weights
-from rfcx_tf.inference.predict import open_runs, predict_recordings
+from rfcx_tf.inference.parts import PartsFolder, fingerprint_runs, recording_key
+from rfcx_tf.inference.predict import (
+    RecordingScorer,
+    open_runs,
+    predict_recordings,
+    window_grid,
+)
 from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.inference.tables import write_scores
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.frontend import FrontEnd
 from rfcx_tf.run_folder import RunFolder
@@ -177,6 +187,140 @@ def test_weights_trained_in_mixed_precision_are_used_in_float32(run):
     np.testing.assert_array_equal(model.score_waveform(waveform)["scores"], expected)
 
 
+@pytest.fixture
+def short_blocks(monkeypatch):
+    """Recordings of more than 3 s are streamed in blocks of 1.5 s."""
+    monkeypatch.setattr(predict, "ONE_PASS_S", 3.0)
+    monkeypatch.setattr(streaming, "BLOCK_S", 1.5)
+
+
+def joined(tiny_data, path, numbers, rate_hz=8000):
+    """A recording that is several of the tiny ones, one after the other."""
+    names = [tiny_data / "train" / f"tiny{number:02d}.flac" for number in numbers]
+    soundfile.write(path, np.concatenate([soundfile.read(name)[0] for name in names]), rate_hz)
+    return path
+
+
+def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
+    run, tiny_data, tmp_path, short_blocks
+):
+    """One of the sample rate of the model, one that is resampled."""
+    recordings = {
+        "own": joined(tiny_data, tmp_path / "own.flac", range(4)),
+        "other": joined(tiny_data, tmp_path / "other.wav", range(4), 11025),
+    }
+    models = open_runs([run.path])
+    parts = PartsFolder(tmp_path / "parts", "a")
+    kept = predict_recordings(models, recordings, parts=parts, keep_windows=True)
+    table = kept.scores.set_index("recording_id")
+    assert kept.failed == []
+    for name, seconds in (("own", 24.0), ("other", 24.0 * 8000 / 11025)):
+        waveform = predict.read_audio(recordings[name], 8000)
+        expected = models[0].score_waveform(waveform[None])
+        result = parts.read(name, recording_key(name, recordings[name]))
+        assert result.duration_s == pytest.approx(seconds, abs=1e-3)
+        np.testing.assert_allclose(result.window_scores, expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(table.loc[name, COLUMNS], expected["scores"][0], atol=1e-6)
+
+
+def test_a_long_recording_that_ends_early_fails_alone(run, tiny_data, tmp_path, short_blocks):
+    whole = joined(tiny_data, tmp_path / "whole.flac", [0, 1])
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    found = predict_recordings(open_runs([run.path]), {"cut": cut, "whole": whole})
+    assert found.scores["recording_id"].to_list() == ["whole"]
+    (text,) = found.failed
+    assert "cut.flac" in text and "cut short" in text
+
+
+def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
+    run, tiny_data, tmp_path, monkeypatch
+):
+    """Stopped after three recordings, a bad one among them; then to the end."""
+    recordings = recordings_of(tiny_data)
+    bad = tmp_path / "bad.flac"
+    bad.write_bytes(b"")
+    recordings = {"bad": bad, **dict(list(recordings.items())[:5])}
+    models = open_runs([run.path])
+    write_scores(predict_recordings(models, recordings).scores, tmp_path / "at_once.csv")
+
+    done = []
+    score = RecordingScorer.scores
+
+    def count(self, waveforms):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(1)
+        return score(self, waveforms)
+
+    monkeypatch.setattr(RecordingScorer, "scores", count)
+    with pytest.raises(KeyboardInterrupt):
+        predict_recordings(models, recordings, parts=PartsFolder(tmp_path / "parts", "a"))
+    done[:] = [1]
+    parts = PartsFolder(tmp_path / "parts", "a")
+    assert not parts.started_over
+    found = predict_recordings(models, recordings, parts=parts)
+    assert len(done) == 3, "two recordings were left"
+    assert len(found.failed) == 1 and "bad.flac" in found.failed[0]
+    write_scores(found.scores, tmp_path / "in_parts.csv")
+    assert (tmp_path / "in_parts.csv").read_bytes() == (tmp_path / "at_once.csv").read_bytes()
+    parts.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_parts_are_of_one_recording_and_one_prediction(run, tiny_data, tmp_path):
+    path = tmp_path / "a.flac"
+    shutil.copy(tiny_data / "train" / "tiny00.flac", path)
+    result = predict.RecordingResult("a", path, 6.0, np.float32([0.1, 0.2]), np.ones((4, 2)))
+    parts = PartsFolder(tmp_path / "parts", "one")
+    key = recording_key("a", path)
+    parts.write(result, key)
+    found = PartsFolder(tmp_path / "parts", "one").read("a", key)
+    assert (found.recording_id, found.path, found.duration_s) == ("a", path, 6.0)
+    np.testing.assert_array_equal(found.scores, result.scores)
+    np.testing.assert_array_equal(found.window_scores, result.window_scores)
+    assert recording_key("b", path) != key
+    shutil.copy(tiny_data / "train" / "tiny01.flac", path)
+    changed = recording_key("a", path)
+    assert parts.read("a", changed) is None
+    (file,) = (tmp_path / "parts").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    assert parts.read("a", key) is None
+    other = PartsFolder(tmp_path / "parts", "two")
+    assert other.started_over and not list((tmp_path / "parts").glob("*.npz"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert "Something else" in refused(PartsFolder, tmp_path / "mine", "one")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    assert recording_key("a", tmp_path / "gone.flac") is None
+
+
+def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
+    def fingerprint(path=run.path, overrides=(), weights=(1.0,), rule="mean", windows=False):
+        return fingerprint_runs([RunFolder.open(path, overrides)], weights, rule, windows)
+
+    trained_again = tmp_path / "again"
+    shutil.copytree(run.path, trained_again)
+    assert fingerprint(trained_again) == fingerprint()
+    with run.detector_weights(0).open("rb") as stream:
+        weights = bytearray(stream.read())
+    weights[-1] ^= 1
+    RunFolder.open(trained_again).detector_weights(0).write_bytes(weights)
+    one_fold = tmp_path / "one"
+    shutil.copytree(run.path, one_fold)
+    (one_fold / "fold1" / "done.json").unlink()
+    all_of_them = [
+        fingerprint(),
+        fingerprint(trained_again),
+        fingerprint(one_fold),
+        fingerprint(overrides=["prediction.running_mean_s=1"]),
+        fingerprint(weights=(0.5,)),
+        fingerprint(rule="rank"),
+        fingerprint(windows=True),
+    ]
+    assert len(set(all_of_them)) == len(all_of_them)
+
+
 def refused(call, *arguments) -> str:
     with pytest.raises(InputError) as caught:
         call(*arguments)
@@ -197,6 +341,14 @@ def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards,
     other = random_run(tmp_path / "faster", faster, manifest, [0])
     text = refused(open_runs, [run.path, other.path])
     assert f"frontend.sample_rate_hz. {run.path} has 8000, {other.path} has 16000." in text
+
+
+def test_window_scores_need_one_grid(run, finer_run):
+    models = open_runs([run.path, finer_run.path])
+    assert window_grid(models[:1], ["run"]) == pytest.approx((4 * 0.256, 0.256))
+    assert window_grid([models[0]] * 2, ["a", "b"]) == window_grid(models[:1], ["a"])
+    text = refused(window_grid, models, ["run", "finer"])
+    assert "run: 1.024 s, one every 0.256 s; finer: 1.024 s, one every 0.128 s" in text
 
 
 def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_path):
@@ -283,6 +435,106 @@ def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, t
     (line,) = [text for text in result.stderr.splitlines() if "b.flac" in text]
     assert "Traceback" not in result.stderr
     assert line.startswith("  ")
+
+
+@pytest.fixture
+def script_here(monkeypatch):
+    """A function that runs the script's `main` on arguments, without another process."""
+    main = runpy.run_path(str(ROOT / "scripts" / "predict.py"))["main"]
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        return main()
+
+    return call
+
+
+def test_script_writes_events_window_scores_and_what_it_could_not_read(
+    run, tiny_data, tmp_path, script_here, capsys
+):
+    audio, out = tmp_path / "audio", tmp_path / "scores.csv"
+    (audio / "site").mkdir(parents=True)
+    for name, number in (("A_20240501_060000.FLAC", 0), ("site/b.flac", 1), ("site/c.txt", 2)):
+        shutil.copy(tiny_data / "train" / f"tiny{number:02d}.flac", audio / name)
+    (audio / "site" / "empty.wav").touch()
+    calibration = Calibration(
+        COLUMNS,
+        np.float32([[-20, 20]] * 3),
+        np.float32([[-10, 10]] * 3),
+        np.float32([0.5, 0.45, 0.55]),
+        [{"method": "platt"}] * 3,
+        "a test",
+    )
+    write_calibration(calibration, tmp_path / "calibration.yaml")
+    events, windows = tmp_path / "events.csv", tmp_path / "windows.parquet"
+    arguments = ["--run", run.path, "--audio", audio, "--out", out, "--events", events]
+    arguments += ["--window-scores", windows, "--calibration", tmp_path / "calibration.yaml"]
+    assert script_here(*arguments) == 1
+    printed = capsys.readouterr()
+    assert "Could not be read, 2 in all:" in printed.err
+    assert "site/empty.wav is empty" in printed.err
+    assert "site/c.txt holds sound, but its name" in printed.err
+    assert "probabilities by" in printed.out and "its thresholds (a test)" in printed.out
+
+    scores = pd.read_csv(out)
+    assert scores["recording_id"].to_list() == ["A_20240501_060000", "b"]
+    table = pd.read_parquet(windows)
+    assert table.columns.to_list() == ["recording_id", "start_s", "end_s", *COLUMNS]
+    highest = table.groupby("recording_id")[COLUMNS].max()
+    models = open_runs([run.path])
+    for number, name in enumerate(scores["recording_id"]):
+        waveform, _ = soundfile.read(tiny_data / "train" / f"tiny0{number}.flac", dtype="float32")
+        own = table[table["recording_id"] == name]
+        expected = models[0].score_waveform(waveform[None])
+        np.testing.assert_allclose(own[COLUMNS], expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(own["start_s"], expected["window_start_s"], atol=1e-6)
+        np.testing.assert_allclose(own["end_s"] - own["start_s"], 1.024)
+    heard = pd.read_csv(events, dtype={"start_time": str}, keep_default_na=False)
+    thresholds = dict(zip([2, 5, 9], calibration.thresholds, strict=True))
+    for recording, rows in heard.groupby("recording_id"):
+        reached = {
+            s for s in thresholds if (probability(highest.loc[recording, f"s{s}"]) >= thresholds[s])
+        }
+        assert set(rows["species_id"]) == reached
+    np.testing.assert_allclose(heard["probability"], probability(heard["score"]), atol=1e-4)
+    assert heard["start_time"].iloc[0].startswith("2024-05-01T06:00:0")
+
+    # What could not be read is put right, and only that is done; then nothing is kept.
+    parts = Path(f"{out}.parts")
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
+    assert len(kept) == 2
+    shutil.copy(tiny_data / "train" / "tiny02.flac", audio / "site" / "empty.wav")
+    (audio / "site" / "c.txt").unlink()
+    assert script_here(*arguments) == 0
+    assert "2/3 recordings" in capsys.readouterr().err
+    assert pd.read_csv(out)["recording_id"].to_list() == ["A_20240501_060000", "b", "empty"]
+    assert not parts.exists()
+
+
+def probability(score):
+    """The map of the calibration above: half the logit."""
+    odds = np.sqrt(score / (1 - score))
+    return odds / (1 + odds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--threshold", "0.5"], "--threshold is for events"),
+        (["--format", "raven"], "--format is for events"),
+        (["--events", "e.csv", "--threshold", "1.5"], "at most 1. Received: 1.5"),
+        (["--events", "e.csv", "--format", "csv", "kaleidoscope"], "need a folder"),
+        (["--events", "scores.csv"], "different places"),
+        (["--events", "e.txt", "--format", "audacity"], "a file of them is for one"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(
+    arguments, reason, run, tiny_data, tmp_path, monkeypatch, script_here
+):
+    monkeypatch.chdir(tmp_path)
+    common = ["--run", run.path, "--audio", tiny_data / "train", "--out", "scores.csv"]
+    assert reason in refused(script_here, *common, *arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp_path):

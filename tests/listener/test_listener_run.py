@@ -19,6 +19,7 @@ from rfcx_tf.any_run import open_any_run
 from rfcx_tf.data.audio import read_audio
 from rfcx_tf.data.records import ShardReader, read_manifest, write_manifest
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference import predict, streaming
 from rfcx_tf.inference.crop_table import crop_table, write_crops
 from rfcx_tf.inference.ensemble_report import join_members
 from rfcx_tf.inference.predict import open_runs, predict_recordings
@@ -351,6 +352,28 @@ def test_own_runs_and_listeners_predict_together(own_run, listener, tiny_data):
     ranks = [np.argsort(np.argsort(scores)) / 2 for scores in (own, heard)]
     expected = 0.75 * ranks[0] + 0.25 * ranks[1]
     np.testing.assert_allclose(ranked[COLUMNS].to_numpy()[0], expected, atol=1e-6)
+
+
+def test_long_recordings_are_streamed_through_listeners_too(
+    own_run, listener, tiny_data, monkeypatch
+):
+    """Beside a model of another sample rate; with the windows of one pass."""
+    recording = {"tiny02": tiny_data / "train" / "tiny02.flac"}
+    models = open_runs([own_run.path, listener.path])
+    at_once = predict_recordings(models, recording).scores[COLUMNS]
+    waveform = read_audio(recording["tiny02"], 16000)[:-1234]
+    expected = models[1].score_waveform(waveform[None])
+    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
+    monkeypatch.setattr(streaming, "BLOCK_S", 1.7)
+    found = predict_recordings(models, recording).scores[COLUMNS]
+    np.testing.assert_allclose(found, at_once, atol=1e-6)
+    for pieces in (1, 9):
+        stream = streaming.ListenerStream(models[1])
+        for piece in np.array_split(waveform, pieces):
+            stream.push(piece)
+        heard = stream.finish()
+        np.testing.assert_allclose(heard.window_scores, expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(heard.scores, expected["scores"][0], atol=1e-6)
 
 
 def test_members_join_with_those_of_our_own(own_run, listener):

@@ -1,9 +1,12 @@
 """The SavedModel, used as a stranger would: TensorFlow alone, in another process."""
 
 import csv
+import io
 import json
+import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -13,10 +16,12 @@ import soundfile
 import tensorflow as tf
 import yaml
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rfcx_tf.config import load_config
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.calibration import Calibration, read_calibration, write_calibration
 from rfcx_tf.inference.predict import open_runs, predict_recordings
 from rfcx_tf.inference.recording_model import EnsembleModel, load_recording_model
 from rfcx_tf.model.detector import build_detector
@@ -25,8 +30,10 @@ from rfcx_tf.serving.export import export_saved_model
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["s2", "s5", "s9"]
+INIT = "__saved_model_init_op"
 
-# Runs in a folder from where rfcx_tf cannot be imported, as if Keras were not installed.
+# Runs in a folder from where rfcx_tf cannot be imported, as if Keras were not installed. Every
+# array of the file is called SIGNATURE.INPUT.NAME; results are called SIGNATURE.NAME.OUTPUT.
 STRANGER = """
 import sys
 sys.modules["keras"] = sys.modules["rfcx_tf"] = None
@@ -36,16 +43,35 @@ import tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 for name, signature in model.signatures.items():
     print(name, signature.structured_input_signature[1], sorted(signature.structured_outputs))
-score = model.signatures["serving_default"]
 outputs = {}
-for name, waveform in np.load(sys.argv[2]).items():
-    for key, value in score(waveform=tf.constant(waveform)).items():
-        outputs[f"{name}.{key}"] = value.numpy()
-spectrogram = np.load(sys.argv[3])
-for key, value in model.signatures["spectrogram"](spectrogram=tf.constant(spectrogram)).items():
-    outputs[f"spectrogram.{key}"] = value.numpy()
-np.savez(sys.argv[4], **outputs)
+for key, value in np.load(sys.argv[2], allow_pickle=True).items():
+    signature, name, case = key.split(".")
+    results = model.signatures[signature](**{name: tf.constant(value.tolist(), name=name)
+                                             if value.dtype == object else tf.constant(value)})
+    outputs |= {f"{signature}.{case}.{k}": v.numpy() for k, v in results.items()}
+np.savez(sys.argv[3], **outputs)
 """
+
+# The operations that an exported model may use: all of them in every TensorFlow, none that calls
+# Python, none of another package, none that ties it to a kind of device.
+# fmt: off
+STOCK_OPERATIONS = {
+    "Abs", "AddV2", "Any", "Assert", "AssignVariableOp", "AvgPool", "BatchMatMulV2", "BiasAdd",
+    "Cast", "ConcatV2", "Const", "Conv2D", "DecodeRaw", "DisableCopyOnRead", "Equal", "Exp",
+    "ExpandDims", "Expm1", "Fill", "FloorDiv", "FloorMod", "FusedBatchNormV3", "GatherV2",
+    "Greater", "GreaterEqual", "Identity", "If", "Imag", "Less", "LessEqual", "Log", "Log1p",
+    "LogicalAnd", "LogicalNot", "LogicalOr", "MatMul", "Max", "MaxPool", "Maximum", "Mean",
+    "MergeV2Checkpoints", "Min", "Minimum", "Mul", "Neg", "NoOp", "Pack", "Pad", "PartitionedCall",
+    "Placeholder", "Pow", "Prod", "RFFT", "RaggedTensorFromVariant", "RaggedTensorToTensor",
+    "RaggedTensorToVariant", "Range", "ReadVariableOp", "Real", "RealDiv", "Relu", "Reshape",
+    "RestoreV2", "SaveV2", "Select", "SelectV2", "Shape", "ShardedFilename", "Sigmoid", "Size",
+    "SplitV", "Sqrt", "Square", "Squeeze", "StatefulPartitionedCall", "StatelessIf",
+    "StatelessWhile", "StaticRegexFullMatch", "StridedSlice", "StringJoin", "StringLength", "Sub",
+    "Substr", "Sum", "TensorListFromTensor", "TensorListGetItem", "TensorListReserve",
+    "TensorListSetItem", "TensorListStack", "Transpose", "VarHandleOp", "VarIsInitializedOp",
+    "While",
+}
+# fmt: on
 
 
 def random_run(path, config, shards, folds=(0, 1), seed=0) -> RunFolder:
@@ -83,23 +109,61 @@ def make_other(tiny_config, tiny_shards, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(run, tmp_path_factory):
-    return export_saved_model(load_recording_model(run), tmp_path_factory.mktemp("exported") / "m")
+def calibration():
+    """Three maps that are no straight lines, over scores as random weights give them."""
+    return Calibration(
+        columns=COLUMNS,
+        score_logits=np.float32([[-20, -3, -1.9, 20], [-4, -2, 0, 1], [-20, 0, 1, 20]]),
+        probability_logits=np.float32([[-9, -4, 2, 3], [-1, 0, 0, 5], [-19, 0, 3, 4]]),
+        thresholds=np.float32([0.5, 0.7, 0.9]),
+        rows=[{"name": name, "method": "isotonic"} for name in ("low", "middle", "high")],
+        wanted="a test",
+    )
 
 
-def test_a_stranger_gets_the_scores_of_predict(run, exported, tiny_data, tmp_path):
+@pytest.fixture(scope="module")
+def exported(run, calibration, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "m"
+    info = replace(run.info, box_hz={2: (600.0, 800.0), 9: (2600.0, 3000.0)})
+    model = load_recording_model(run)
+    return export_saved_model(model, out, info=info, calibration=calibration, warmup_s=[3])
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    model = tf.saved_model.load(str(exported))
+    yield model.signatures
+    # Signatures alone do not keep the variables.
+    del model
+
+
+def wav_bytes(samples, rate_hz=8000, coding="PCM_16") -> bytes:
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, rate_hz, coding, format="WAV")
+    return stream.getvalue()
+
+
+def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_data, tmp_path):
     files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (3, 8)]
     waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files])
-    np.savez(tmp_path / "waves.npz", both=waves, one=waves[:1], short=waves[1:, :20001])
     model = load_recording_model(run)
     spectrogram = model.spectrogram(waves[:, :30000]).numpy()
-    np.save(tmp_path / "spectrogram.npy", spectrogram)
+    # One window is 49 frames or 48 hops of 128 samples. The shortest has less.
+    lengths = (5000, 6144, 6145, 8192, 20001, 48000)
+    calls = {f"serving_default.waveform.{n}": waves[1:, :n] for n in lengths}
+    calls |= {f"batch.waveform.{n}": waves[1:, :n] for n in lengths}
+    for n in lengths:
+        alone = np.empty([], object)
+        alone[()] = wav_bytes(waves[1, :n], coding="FLOAT")
+        calls[f"wav.wav.{n}"] = alone
+    both = np.empty([2], object)
+    both[:] = [wav_bytes(wave, coding="PCM_24") for wave in waves]
+    calls |= {"wav.wav.both": both, "serving_default.waveform.both": waves}
+    calls["spectrogram.spectrogram.both"] = spectrogram
+    np.savez(tmp_path / "calls.npz", **calls)
     (tmp_path / "stranger.py").write_text(STRANGER)
     result = subprocess.run(
-        [
-            *(sys.executable, "stranger.py", exported),
-            *("waves.npz", "spectrogram.npy", "outputs.npz"),
-        ],
+        [sys.executable, "stranger.py", exported, "calls.npz", "outputs.npz"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -108,50 +172,178 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, tiny_data, tmp_pat
     assert result.returncode == 0, result.stderr
     assert "TensorSpec(shape=(None, None), dtype=tf.float32, name='waveform')" in result.stdout
     assert "TensorSpec(shape=(None, None, 32), dtype=tf.float32" in result.stdout
-    assert result.stdout.count("['scores', 'window_scores', 'window_start_s']") == 2
+    assert "TensorSpec(shape=<unknown>, dtype=tf.string, name='wav')" in result.stdout
+    names = "['probabilities', 'scores', 'window_probabilities', 'window_scores', 'window_start_s']"
+    assert result.stdout.count(names) == 3
 
     outputs = np.load(tmp_path / "outputs.npz")
-    for number, name in ((0, "short"), (1, "full")):
-        soundfile.write(tmp_path / f"{name}.wav", waves[1, : (20001, None)[number]], 8000, "FLOAT")
-    predicted = predict_recordings(
-        open_runs([run.path]),
-        {"tiny03": files[0], "tiny08": files[1], "short": tmp_path / "short.wav"},
-        progress=False,
-    ).scores.set_index("recording_id")
-    largest = 0.0
-    for name, rows in {"both": ["tiny03", "tiny08"], "one": ["tiny03"], "short": ["short"]}.items():
-        own = outputs[f"{name}.scores"]
-        assert own.shape == (len(rows), 3)
-        largest = max(largest, np.abs(own - predicted.loc[rows, COLUMNS].to_numpy()).max())
-    print(f"export against predict: largest difference {largest:.1e}")
-    assert largest < 1e-5
-    assert predicted[COLUMNS].std().min() > 1e-3
+    recordings = {}
+    for n in lengths:
+        recordings[str(n)] = tmp_path / f"{n}.wav"
+        soundfile.write(recordings[str(n)], waves[1, :n], 8000, "FLOAT")
+    recordings["first"] = files[0]
+    predicted = predict_recordings(open_runs([run.path]), recordings, progress=False).scores
+    predicted = predicted.set_index("recording_id")[COLUMNS]
+    assert predicted.std().min() > 1e-3
+    cases = {str(n): [str(n)] for n in lengths} | {"both": ["first", "48000"]}
+    differences = {"serving_default": [], "batch": [], "wav": []}
+    for case, rows in cases.items():
+        for signature, found in differences.items():
+            if f"{signature}.{case}.scores" not in outputs:
+                continue
+            own = outputs[f"{signature}.{case}.scores"]
+            assert own.shape == (len(rows), 3)
+            found.append(np.abs(own - predicted.loc[rows].to_numpy()).max())
+            for kind in ("", "window_"):
+                scores = outputs[f"{signature}.{case}.{kind}scores"]
+                probability = outputs[f"{signature}.{case}.{kind}probabilities"]
+                expected = calibration.probabilities(scores)
+                np.testing.assert_allclose(probability, expected, atol=1e-5)
+    assert [len(found) for found in differences.values()] == [7, 6, 7]
+    for signature, found in differences.items():
+        print(f"{signature} against predict: largest difference {max(found):.1e}")
+        assert max(found) < 1e-5
     # 6 s at 8 kHz: 376 frames, 24 cells, 21 windows of 4; one begins every 0.256 s.
-    assert outputs["both.window_scores"].shape == (2, 21, 3)
-    np.testing.assert_allclose(outputs["both.window_start_s"], 0.256 * np.arange(21), rtol=1e-6)
-    np.testing.assert_allclose(
-        outputs["both.window_scores"].max(axis=1), outputs["both.scores"], atol=0.2
-    )
+    windows = [1, 1, 1, 2, 7, 21]
+    for n, expected in zip(lengths, windows, strict=True):
+        assert outputs[f"serving_default.{n}.window_scores"].shape == (1, expected, 3)
+    start_s = outputs["serving_default.both.window_start_s"]
+    np.testing.assert_allclose(start_s, 0.256 * np.arange(21), rtol=1e-6)
     expected = model.scores(spectrogram)
     for key in ("scores", "window_scores"):
-        np.testing.assert_allclose(outputs[f"spectrogram.{key}"], expected[key], atol=1e-5)
+        np.testing.assert_allclose(outputs[f"spectrogram.both.{key}"], expected[key], atol=1e-5)
 
 
-def test_every_operation_is_one_of_tensorflow(exported):
-    """`tf.raw_ops` lists the operations of the library; those that call Python are refused."""
+def test_a_session_gets_the_scores_too(exported, served, tiny_data, tmp_path):
+    """saved_model_cli loads the model as TensorFlow Serving and C++ do, and restores variables
+    by other means than `tf.saved_model.load`."""
+    wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
+    files = np.empty([2], object)
+    files[:] = [wav_bytes(wave), wav_bytes(wave[::-1])]
+    np.save(tmp_path / "wav.npy", files, allow_pickle=True)
+    result = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", exported),
+            *("--tag_set", "serve", "--signature_def", "wav"),
+            *("--inputs", f"wav={tmp_path / 'wav.npy'}", "--outdir", tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert result.returncode == 0, result.stderr
+    expected = served["serving_default"](waveform=tf.constant(np.stack([wave, wave[::-1]])))
+    for key in ("scores", "window_scores", "probabilities", "window_start_s"):
+        np.testing.assert_allclose(np.load(tmp_path / f"{key}.npy"), expected[key], atol=1e-4)
+
+
+def test_about_tells_a_client_all_it_needs(run, served, calibration):
+    about = {key: value.numpy() for key, value in served["about"](samples=48000).items()}
+    assert about["class_names"].tolist() == [b"low", b"middle", b"high"]
+    assert about["species_ids"].tolist() == [2, 5, 9]
+    assert (about["sample_rate_hz"], about["calibrated"]) == (8000, True)
+    np.testing.assert_allclose([about["window_s"], about["hop_s"]], [1.024, 0.256])
+    np.testing.assert_array_equal(about["thresholds"], np.float32([0.5, 0.7, 0.9]))
+    np.testing.assert_array_equal(about["score_thresholds"], calibration.score_thresholds())
+    np.testing.assert_array_equal(about["calibration_score_logits"], calibration.score_logits)
+    knots = about["calibration_probability_logits"]
+    np.testing.assert_array_equal(knots, calibration.probability_logits)
+    np.testing.assert_allclose(about["mean_box_s"], [run.info.mean_box_s[i] for i in (2, 5, 9)])
+    np.testing.assert_array_equal(about["low_hz"], [600, np.nan, 2600])
+    np.testing.assert_array_equal(about["high_hz"], [800, np.nan, 3000])
+    for samples in (1, 6144, 8191, 8192, 8193, 20001, 48000):
+        outputs = served["batch"](waveform=tf.zeros([1, samples]))
+        assert served["about"](samples=samples)["windows"] == outputs["window_scores"].shape[1]
+
+
+def test_embeddings_are_pooled_features_of_the_backbone(run, served, tiny_data):
+    """What the head of the first fold's detector makes its window scores of."""
+    wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0][None]
+    outputs = served["embedding"](waveform=tf.constant(wave))
+    detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(0))
+    windows = outputs["window_embeddings"].numpy()
+    kernel, bias = (weight.numpy() for weight in detector.get_layer("logits").weights)
+    assert windows.shape == (1, 21, len(kernel))
+    scores = 1 / (1 + np.exp(-(windows @ kernel + bias)))
+    first = load_recording_model(run, [0]).score_waveform(wave)
+    np.testing.assert_allclose(scores, first["window_scores"], atol=1e-5)
+    np.testing.assert_allclose(outputs["embeddings"], windows.mean(axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_scored_is_refused(served):
+    def refused(signature, **inputs) -> str:
+        with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+            served[signature](**inputs)
+        return str(caught.value)
+
+    wave = np.zeros([1, 9000], np.float32)
+    for value in (np.nan, np.inf, 3000.0):
+        wave[0, 7] = value
+        for signature in ("serving_default", "batch", "embedding"):
+            message = refused(signature, waveform=tf.constant(wave))
+            assert (
+                "Samples must be finite and scaled to +-1. Found others, so many:] [1]" in message
+            )
+    message = refused("serving_default", waveform=tf.zeros([1, 0]))
+    assert "A waveform must have at least one sample. Found shape:] [1 0]" in message
+    message = refused("wav", wav=tf.constant(wav_bytes(np.zeros(9000), 16000)))
+    assert "A recording must be sampled at 8000 Hz. Resample it. Found Hz:] [16000]" in message
+
+
+def test_warmup_requests_can_be_answered(exported):
+    """In a session, as TensorFlow Serving runs them."""
+    path = exported / "assets.extra" / "tf_serving_warmup_requests"
+    assert path.stat().st_size < 2000
+    logs = [PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    requests = [log.predict_log.request for log in logs]
+    shapes = []
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(exported))
+        for request in requests:
+            assert request.model_spec.name == "m"
+            signature = meta.signature_def[request.model_spec.signature_name]
+            assert request.inputs.keys() == signature.inputs.keys()
+            (output,) = request.output_filter
+            assert len(signature.outputs) > 1
+            feed = {
+                signature.inputs[key].name: tf.make_ndarray(value)
+                for key, value in request.inputs.items()
+            }
+            value = session.run(signature.outputs[output].name, feed)
+            shapes.append((request.model_spec.signature_name, np.shape(value)))
+            largest = max(np.size(array) for array in feed.values())
+    assert sorted(name for name, _ in shapes[:-1]) == sorted(meta.signature_def.keys() - {INIT})
+    assert all(shape[:1] in ((), (1,)) for _, shape in shapes)
+    assert shapes[-1] == ("serving_default", (1, 3))
+    assert largest == 3 * 8000
+
+
+def test_every_operation_is_on_the_list(exported):
     saved = SavedModel.FromString((exported / "saved_model.pb").read_bytes())
     (meta,) = saved.meta_graphs
     library = meta.graph_def.library.function
     nodes = [*meta.graph_def.node, *(node for function in library for node in function.node_def)]
-    functions = {function.signature.name for function in library}
-    used = {node.op for node in nodes} - functions
+    used = {node.op for node in nodes} - {function.signature.name for function in library}
     assert len(nodes) > 100
-    assert {"Conv2D", "RFFT", "Sigmoid"} <= used
-    assert not [op for op in used if not hasattr(tf.raw_ops, op)]
-    assert not [op for op in used if "PyFunc" in op]
+    assert {"Conv2D", "RFFT", "Sigmoid", "DecodeRaw"} <= used
+    assert used <= STOCK_OPERATIONS, used - STOCK_OPERATIONS
+    assert all(hasattr(tf.raw_ops, name) for name in STOCK_OPERATIONS)
 
 
-def test_assets_explain_the_columns(run, exported):
+@pytest.mark.parametrize("samples", [6144, 20001])
+def test_xla_compiles_it(served, tiny_data, samples):
+    wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0][None, :samples]
+    compiled = tf.function(
+        lambda waveform: served["serving_default"](waveform=waveform),
+        [tf.TensorSpec(wave.shape, tf.float32)],
+        jit_compile=True,
+    )(wave)
+    for key, value in served["serving_default"](waveform=tf.constant(wave)).items():
+        np.testing.assert_allclose(compiled[key], value, atol=1e-4)
+
+
+def test_assets_explain_the_columns(run, exported, calibration):
     with (exported / "assets" / "classes.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -161,6 +353,8 @@ def test_assets_explain_the_columns(run, exported):
         ["s9", "9", "high"],
     ]
     assert load_config(exported / "assets" / "config.yaml") == run.config
+    kept = read_calibration(exported / "assets" / "calibration.yaml")
+    np.testing.assert_array_equal(kept.score_logits, calibration.score_logits)
 
 
 def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp_path):
@@ -169,7 +363,12 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     model = EnsembleModel(models, ["run", "other"], weights)
     version = export_saved_model(model, tmp_path / "m")
     served = tf.saved_model.load(str(version)).signatures
-    assert list(served) == ["serving_default"]
+    assert set(served) == {"serving_default", "batch", "wav", "embedding", "about"}
+    about = served["about"](samples=1)
+    assert not about["calibrated"]
+    for key in ("thresholds", "score_thresholds"):
+        np.testing.assert_array_equal(about[key], [0.5, 0.5, 0.5])
+    assert about["calibration_score_logits"].shape == (3, 0)
     files = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (3, 8)}
     waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files.values()])
     outputs = served["serving_default"](waveform=tf.constant(waves))
@@ -277,4 +476,43 @@ def test_script_refuses_an_unfinished_run_in_one_line(run, tiny_config, tiny_sha
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: A run needs at least one finished fold.")
+    assert not (tmp_path / "m").exists()
+
+
+def test_script_takes_the_calibration_of_the_run(
+    tiny_config, tiny_shards, tmp_path, calibration, monkeypatch, capsys
+):
+    """And refuses one of other classes, and any for ranks."""
+    run = random_run(tmp_path / "run", tiny_config, tiny_shards, [0])
+    write_calibration(calibration, run.path / "calibration.yaml")
+    write_calibration(replace(calibration, columns=["s2", "s9", "s5"]), tmp_path / "other.yaml")
+    taken = []
+
+    def export(model, out_dir, **options):
+        taken.append(options)
+        return out_dir / "1"
+
+    monkeypatch.setattr("rfcx_tf.serving.export.export_saved_model", export)
+    script = runpy.run_path(str(ROOT / "scripts" / "export.py"))
+    command = ["export.py", "--run", str(run.path), "--out", str(tmp_path / "m")]
+    monkeypatch.setattr(sys, "argv", [*command, "--warmup-seconds", "2", "5"])
+    assert script["main"]() == 0
+    assert taken[0]["calibration"].wanted == "a test"
+    assert taken[0]["warmup_s"] == [2.0, 5.0]
+    assert taken[0]["info"] == run.info
+    assert f"Probabilities are by {run.path / 'calibration.yaml'}." in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*command, "--combine", "rank"])
+    assert script["main"]() == 0
+    assert taken[1]["calibration"] is None
+    monkeypatch.undo()
+
+    model = load_recording_model(run)
+    other = read_calibration(tmp_path / "other.yaml")
+    with pytest.raises(InputError, match=r"in their order: 3 \(s2, s5, s9\). Found 3 \(s2, s9"):
+        export_saved_model(model, tmp_path / "m", calibration=other)
+    ranks = EnsembleModel([model], ["run"], [1.0], "rank")
+    with pytest.raises(InputError, match="Ranks have no calibration"):
+        export_saved_model(ranks, tmp_path / "m", calibration=calibration)
+    with pytest.raises(InputError, match=r"longer than 0 s. Received: 3 -1"):
+        export_saved_model(model, tmp_path / "m", warmup_s=[3, -1])
     assert not (tmp_path / "m").exists()

@@ -1,0 +1,223 @@
+"""What a SavedModel of ours holds: signatures that take recordings, and files that explain them.
+
+exported/NAME/1/
+  serving_default   waveform float32 [batch, samples] at the model's rate -> scores
+                    [batch, classes], window_scores [batch, windows, classes], window_start_s
+                    [windows]; of a calibrated model also probabilities, window_probabilities
+  batch             the same without window_start_s, so that every output is [batch, ...]:
+                    what TensorFlow Serving asks for where it is to batch requests
+  wav               bytes of WAV files, string [] or [batch] -> as serving_default
+  spectrogram       float32 [batch, frames, bands] -> as serving_default
+  embedding         waveform -> embeddings [batch, D], window_embeddings [batch, windows, D]
+  about             samples int32 [] -> windows int32 [], how many a recording of that length has,
+                    and all that explains the rest, see `ServableModel.describe`
+  assets/           classes.csv (column, species_id, name), config.yaml; of a calibrated model
+                    calibration.yaml
+  assets.extra/     tf_serving_warmup_requests
+
+Recordings may have any length; one shorter than a window gets silence behind it. A waveform that
+is empty, not finite or not scaled to +-1 is refused, as are WAV files of another rate.
+
+Of an ensemble: the signature `spectrogram` only where all members have one front end; `embedding`
+of the first member; in assets/ ensemble.yaml (rule; run, weight and config of every member) and
+config0.yaml, config1.yaml, ... in the place of config.yaml.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from rfcx_tf.config import save_config
+from rfcx_tf.inference.calibration import Calibration, write_calibration
+from rfcx_tf.inference.calibration_layer import calibrated
+from rfcx_tf.inference.recording_model import EnsembleModel, RecordingModel
+from rfcx_tf.run_folder import RunInfo
+from rfcx_tf.serving.warmup import WarmupRequest, zeros
+from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
+
+# Where nobody has chosen one.
+_THRESHOLD = 0.5
+
+
+class ServableModel:
+    """A recording model with its signatures and the files that explain its outputs.
+
+    Attributes:
+        signatures: what is served, functions by the name of the signature.
+    """
+
+    def __init__(
+        self,
+        model: RecordingModel | EnsembleModel,
+        assets_dir: Path,
+        info: RunInfo | None = None,
+        calibration: Calibration | None = None,
+    ):
+        """Writes the assets into a folder; saving copies them from there."""
+        self._model = model
+        self._info = info
+        self._calibration = calibration
+        if isinstance(model, EnsembleModel):
+            self._first = model.members[0]
+            has_one_front_end = model.one_front_end
+            _save_ensemble(model, assets_dir)
+        else:
+            self._first = model
+            has_one_front_end = True
+            save_config(model.config, assets_dir / "config.yaml")
+        with (assets_dir / "classes.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["column", "species_id", "name"])
+            writer.writerows((f"s{c.species_id}", c.species_id, c.name) for c in model.classes)
+        if calibration is not None:
+            write_calibration(calibration, assets_dir / "calibration.yaml")
+        self._assets = sorted(assets_dir.iterdir())
+        waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
+        # Of any rank: servers send one file alone as [], files in a list as [batch].
+        wav = tf.TensorSpec(None, tf.string, "wav")
+        bands = self._first.config.frontend.bands
+        spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
+        self.signatures = {
+            "serving_default": tf.function(self.score_waveform, [waveform]),
+            "batch": tf.function(self.score_batch, [waveform]),
+            "wav": tf.function(self.score_wav, [wav]),
+            "embedding": tf.function(self.embed_waveform, [waveform]),
+            "about": tf.function(self.describe, [tf.TensorSpec([], tf.int32, "samples")]),
+        }
+        if has_one_front_end:
+            self.signatures["spectrogram"] = tf.function(self.score_spectrogram, [spectrogram])
+
+    def save(self, path: Path) -> None:
+        """Writes the SavedModel.
+
+        It holds the plain variables only. Had it the Keras models, their variables would be in it
+        twice, and a session (TensorFlow Serving, C++, saved_model_cli) would restore only those
+        that no function reads: "Could not find variable".
+        """
+        module = tf.Module()
+        module.variables_of_the_network = self._model.tensorflow_variables
+        module.assets = [tf.saved_model.Asset(str(asset)) for asset in self._assets]
+        tf.saved_model.save(module, str(path), self.signatures)
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Scores of waveforms [batch, samples], after a check."""
+        check_waveform(waveform)
+        return self._with_probabilities(self._model.score_waveform(waveform))
+
+    def score_batch(self, waveform) -> dict[str, tf.Tensor]:
+        """The outputs of `score_waveform` that begin with the batch."""
+        outputs = self.score_waveform(waveform)
+        return {name: value for name, value in outputs.items() if name != "window_start_s"}
+
+    def score_wav(self, wav) -> dict[str, tf.Tensor]:
+        """Scores of WAV files, string [] or [batch]."""
+        waveform = decode_wav_batch(wav, self._first.sample_rate_hz)
+        return self._with_probabilities(self._model.score_waveform(waveform))
+
+    def score_spectrogram(self, spectrogram) -> dict[str, tf.Tensor]:
+        """Scores of spectrograms [batch, frames, bands]."""
+        return self._with_probabilities(self._model.scores(spectrogram))
+
+    def embed_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Embeddings of waveforms [batch, samples], of an ensemble by its first member."""
+        check_waveform(waveform)
+        return self._first.embed_waveform(waveform)
+
+    def describe(self, samples) -> dict[str, tf.Tensor]:
+        """What a client cannot see from numbers, for it may not see the assets.
+
+        Args:
+            samples: int32 [], of a recording at the model's rate.
+
+        Returns:
+            windows int32 []: how many the recording has; class_names string [classes],
+            species_ids int32 [classes]; sample_rate_hz int32 []; window_s, hop_s float32 [];
+            calibrated bool []; thresholds float32 [classes], from which probability on a species
+            counts as detected, and score_thresholds, the same in scores (0.5 each where there is
+            no calibration); calibration_score_logits and calibration_probability_logits float32
+            [classes, knots] (no knots where there is none); mean_box_s, low_hz, high_hz float32
+            [classes]: a call's usual length and band, NaN where not known.
+        """
+        config, classes = self._first.config, self._model.classes
+        ids = [c.species_id for c in classes]
+        lengths_s = self._info.mean_box_s if self._info else {}
+        bands_hz = self._info.box_hz if self._info else {}
+        band_hz = np.float32([bands_hz.get(i, (math.nan, math.nan)) for i in ids])
+        frames = 1 + samples // config.frontend.hop_length
+        stride = config.model.backbone.stride[0]
+        windows = -(-frames // stride) - config.window_cells + 1
+        calibration = self._calibration
+        if calibration is None:
+            thresholds = score_thresholds = np.full(len(ids), _THRESHOLD, np.float32)
+            knots = probability_knots = np.empty([len(ids), 0], np.float32)
+        else:
+            thresholds, score_thresholds = calibration.thresholds, calibration.score_thresholds()
+            knots = calibration.score_logits
+            probability_knots = calibration.probability_logits
+        constants = {
+            "class_names": [c.name for c in classes],
+            "species_ids": np.int32(ids),
+            "sample_rate_hz": np.int32(config.frontend.sample_rate_hz),
+            "window_s": np.float32(self._first.window_s),
+            "hop_s": np.float32(config.cell_s),
+            "calibrated": calibration is not None,
+            "thresholds": np.float32(thresholds),
+            "score_thresholds": np.float32(score_thresholds),
+            "calibration_score_logits": np.float32(knots),
+            "calibration_probability_logits": np.float32(probability_knots),
+            "mean_box_s": np.float32([lengths_s.get(i, math.nan) for i in ids]),
+            "low_hz": band_hz[:, 0],
+            "high_hz": band_hz[:, 1],
+        }
+        outputs = {name: tf.constant(value) for name, value in constants.items()}
+        return {"windows": tf.maximum(windows, 1), **outputs}
+
+    def warmup_requests(self, lengths_s: Iterable[float]) -> list[WarmupRequest]:
+        """A request of one window for every signature, and waveforms of these lengths."""
+        config = self._first.config
+        rate_hz, window_s = config.frontend.sample_rate_hz, self._first.window_s
+        window = zeros([1, math.ceil(window_s * rate_hz)])
+        # The shortest file there is: the model fills the window up with silence.
+        wav = tf.audio.encode_wav(tf.zeros([1, 1]), rate_hz).numpy()
+        frames = config.window_cells * config.model.backbone.stride[0]
+        inputs = {
+            "serving_default": ("waveform", window, "scores"),
+            "batch": ("waveform", window, "scores"),
+            "wav": ("wav", tf.make_tensor_proto(wav), "scores"),
+            "embedding": ("waveform", window, "embeddings"),
+            "about": ("samples", tf.make_tensor_proto(np.int32(rate_hz)), "windows"),
+            "spectrogram": ("spectrogram", zeros([1, frames, config.frontend.bands]), "scores"),
+        }
+        requests = [WarmupRequest(name, *inputs[name]) for name in self.signatures]
+        for seconds in lengths_s:
+            waveform = zeros([1, math.ceil(seconds * rate_hz)])
+            requests.append(WarmupRequest("serving_default", "waveform", waveform, "scores"))
+        return requests
+
+    def _with_probabilities(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        if self._calibration is None:
+            return outputs
+        return {
+            **outputs,
+            "probabilities": calibrated(outputs["scores"], self._calibration),
+            "window_probabilities": calibrated(outputs["window_scores"], self._calibration),
+        }
+
+
+def _save_ensemble(model: EnsembleModel, assets_dir: Path) -> None:
+    members = []
+    for number, member in enumerate(model.members):
+        config = f"config{number}.yaml"
+        save_config(member.config, assets_dir / config)
+        members.append(
+            {"run": model.names[number], "weight": model.weights[number], "config": config}
+        )
+    text = yaml.safe_dump({"rule": model.rule, "members": members}, sort_keys=False)
+    (assets_dir / "ensemble.yaml").write_text(text, encoding="utf-8")
