@@ -1,0 +1,1 @@
+"""The client of a served model: recordings -> requests over REST or gRPC -> tables."""
