@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rfcx_tf.cli import run_main
 from rfcx_tf.data.audio import by_recording_id, find_recordings, misnamed_recordings
 from rfcx_tf.errors import InputError
+from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 from rfcx_tf.serving.client.query import QueryOptions, query_server
 from rfcx_tf.serving.client.retries import RetryRules
 from rfcx_tf.serving.client.served_model import read_classes
-from rfcx_tf.serving.client.tables import Tables, add_table_arguments
 from rfcx_tf.serving.client.transport import split_server
 
 
@@ -53,24 +53,7 @@ def main() -> int:
         classes=read_classes(arguments.classes) if arguments.classes else None,
     )
     failed = query_server(options, recordings, tables, f"{arguments.out}.parts")
-    if failed:
-        print(f"Could not be scored, {len(failed)} in all:", file=sys.stderr)
-        for text in failed:
-            print(f"  {text}", file=sys.stderr)
-        print(
-            f"  The same command tries these again; {arguments.out}.parts has the others.",
-            file=sys.stderr,
-        )
-        if arguments.like:
-            print(f"  {arguments.out} is not in the order of {arguments.like}.", file=sys.stderr)
-    misnamed = misnamed_recordings(arguments.audio)
-    for path in misnamed:
-        print(
-            f"The file {path} holds sound, but its name does not end like a sound file's. "
-            "Rename it.",
-            file=sys.stderr,
-        )
-    return 1 if failed or misnamed else 0
+    return tables.report_failures(failed, misnamed_recordings(arguments.audio))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -30,7 +30,9 @@ from rfcx_tf.data.audio import (
     read_audio_blocks,
 )
 from rfcx_tf.errors import InputError
-from rfcx_tf.inference.ensemble import check_classes, combine_scores
+from rfcx_tf.inference.calibration import read_calibration
+from rfcx_tf.inference.ensemble import check_classes, combine_scores, member_names
+from rfcx_tf.inference.output_tables import ScoredBy, WindowsOfModel
 from rfcx_tf.inference.parts import PartsFolder, RecordingResult, recording_key
 from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
 from rfcx_tf.inference.streaming import (
@@ -40,6 +42,7 @@ from rfcx_tf.inference.streaming import (
     WholeRecordingStream,
 )
 from rfcx_tf.listener.model import ListenerModel
+from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
 
 # A GPU scores a recording faster than one core decodes it.
@@ -203,6 +206,42 @@ def window_grid(
                 f"Found {found}. Predict with each by itself, or without these."
             )
     return first.window_s, first.hop_s
+
+
+def scored_by(
+    models: Sequence[RecordingModel | ListenerModel],
+    runs: Sequence[RunFolder | ListenerRun],
+    *,
+    with_windows: bool,
+) -> ScoredBy:
+    """What tables of the models' scores need to know of them.
+
+    Args:
+        models: of `open_runs`.
+        runs: their runs, in the same order.
+        with_windows: whether events or window scores are wanted. Calibrated is then a single
+            run with a calibration.yaml; boxes are those of the first run of our own.
+
+    Raises:
+        InputError: as `window_grid`, or if the calibration is of other classes.
+    """
+    classes, rate_hz = models[0].classes, models[0].sample_rate_hz
+    if not with_windows:
+        return ScoredBy(classes, rate_hz)
+    calibration, calibration_from = None, ""
+    own_calibration = runs[0].path / "calibration.yaml"
+    if len(runs) == 1 and own_calibration.exists():
+        calibration = read_calibration(own_calibration, [f"s{c.species_id}" for c in classes])
+        calibration_from = str(own_calibration)
+    info = next((run.info for run in runs if isinstance(run, RunFolder)), None)
+    windows = WindowsOfModel(
+        *window_grid(models, member_names([run.path for run in runs])),
+        info.mean_box_s if info else {},
+        info.box_hz if info else {},
+        calibration,
+        calibration_from,
+    )
+    return ScoredBy(classes, rate_hz, windows)
 
 
 def predict_recordings(

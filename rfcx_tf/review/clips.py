@@ -90,7 +90,7 @@ def draw_excerpt(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    hz, times_s, level_db = _spectrogram(excerpt)
+    hz, times_s, level_db = spectrogram_db(excerpt)
     top_hz = min(excerpt.sample_rate_hz / 2, max(2 * box_hz[1], 2000.0))
     shown = hz <= top_hz
     # A little of the background stays visible, so that faint calls can be told from it.
@@ -133,12 +133,22 @@ def draw_excerpt(
     return buffer.getvalue()
 
 
-def _spectrogram(excerpt: Excerpt) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frequencies [bins] in Hz, times [frames] in seconds, and levels [bins, frames] in dB."""
+def spectrogram_db(
+    excerpt: Excerpt, columns: int = 1500
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A spectrogram to look at.
+
+    Args:
+        excerpt: the sound.
+        columns: about as many frames at most; the default is more than a picture of the review has.
+
+    Returns:
+        Frequencies [bins] in Hz, times [frames] in seconds from the excerpt's begin, and levels
+        [bins, frames] in dB.
+    """
     # Some 25 ms resolve both the beat of a call and its pitch.
     length = 2 ** round(np.log2(0.025 * excerpt.sample_rate_hz))
-    # About 1500 columns are more than the picture has.
-    hop = max(length // 8, len(excerpt.samples) // 1500)
+    hop = max(length // 8, len(excerpt.samples) // columns)
     hz, times_s, transform = short_time_transform(
         np.pad(excerpt.samples, (0, max(0, length - len(excerpt.samples)))),
         excerpt.sample_rate_hz,

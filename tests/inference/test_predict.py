@@ -431,7 +431,7 @@ def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, t
     result = predict_script("--run", run.path, "--audio", audio, "--out", out)
     assert result.returncode == 1
     assert pd.read_csv(out)["recording_id"].to_list() == ["a", "c"]
-    assert "Could not be read, 1 in all:" in result.stderr
+    assert "Could not be scored, 1 in all:" in result.stderr
     (line,) = [text for text in result.stderr.splitlines() if "b.flac" in text]
     assert "Traceback" not in result.stderr
     assert line.startswith("  ")
@@ -471,7 +471,7 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     arguments += ["--window-scores", windows, "--calibration", tmp_path / "calibration.yaml"]
     assert script_here(*arguments) == 1
     printed = capsys.readouterr()
-    assert "Could not be read, 2 in all:" in printed.err
+    assert "Could not be scored, 2 in all:" in printed.err
     assert "site/empty.wav is empty" in printed.err
     assert "site/c.txt holds sound, but its name" in printed.err
     assert "probabilities by" in printed.out and "its thresholds (a test)" in printed.out

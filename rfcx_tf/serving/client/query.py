@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.inference.output_tables import Tables
 from rfcx_tf.inference.parts import PartsFolder, RecordingResult, recording_key
 from rfcx_tf.serving.client.retries import RetryRules
 from rfcx_tf.serving.client.scoring import ScoringClient, plan_pieces
 from rfcx_tf.serving.client.served_model import ServedModel, ask_model
-from rfcx_tf.serving.client.tables import Tables
 from rfcx_tf.serving.client.transport import open_transport
 
 
@@ -87,7 +87,7 @@ def query_server(
     values = np.stack(rows) if rows else np.empty((0, len(model.classes)))
     scores = pd.DataFrame(values, columns=model.columns)
     scores.insert(0, "recording_id", pd.Series(names, dtype=str))
-    tables.write(model, scores, results, complete=not failed)
+    tables.write(model.scored_by, scores, results, complete=not failed)
     if not failed:
         parts.remove()
     return failed
@@ -105,7 +105,7 @@ async def _score(
     transport = open_transport(options.server, options.model, options.timeout_s)
     try:
         model = await ask_model(transport, options.retries, options.sample_rate_hz, options.classes)
-        tables.check_model(model, recordings)
+        tables.check_model(model.scored_by, recordings)
         cuts = plan_pieces(
             model,
             transport,

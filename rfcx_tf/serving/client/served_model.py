@@ -21,6 +21,7 @@ import soundfile
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.calibration import Calibration
+from rfcx_tf.inference.output_tables import ScoredBy, WindowsOfModel
 from rfcx_tf.inference.tables import read_class_names
 from rfcx_tf.serving.client.pieces import PieceScores
 from rfcx_tf.serving.client.retries import RequestError, RetryRules, call_with_retries
@@ -39,8 +40,6 @@ class WindowGrid:
         window_samples, hop_samples: length and distance of the windows.
         mean_box_s: mean box length by species id, for those that have one.
         box_hz: lower and upper bound of the boxes by species id, for those that have one.
-        thresholds: float32 [classes], from which on a species counts as heard: probabilities
-            where there is a calibration, else scores.
         calibration: None where the model is not calibrated.
     """
 
@@ -48,7 +47,6 @@ class WindowGrid:
     hop_samples: int
     mean_box_s: dict[int, float]
     box_hz: dict[int, tuple[float, float]]
-    thresholds: np.ndarray
     calibration: Calibration | None
 
 
@@ -79,7 +77,21 @@ class ServedModel:
     @property
     def columns(self) -> list[str]:
         """Of a table of scores: s<species_id>."""
-        return [f"s{c.species_id}" for c in self.classes]
+        return self.scored_by.columns
+
+    @property
+    def scored_by(self) -> ScoredBy:
+        """What tables of its scores need to know of it."""
+        grid, rate_hz = self.grid, self.sample_rate_hz
+        windows = grid and WindowsOfModel(
+            grid.window_samples / rate_hz,
+            grid.hop_samples / rate_hz,
+            grid.mean_box_s,
+            grid.box_hz,
+            grid.calibration,
+            "the model",
+        )
+        return ScoredBy(self.classes, rate_hz, windows)
 
     def encode(self, transport: Transport, waveform: np.ndarray) -> Any:
         """The request for the scores of a waveform, float32 [samples], without loss."""
@@ -235,14 +247,13 @@ def _served_model(
             mean_box_s[number] = float(box_s)
         if math.isfinite(low_hz) and math.isfinite(high_hz):
             box_hz[number] = (float(low_hz), float(high_hz))
-    thresholds = np.asarray(said["thresholds"], np.float32)
     calibration = None
     if bool(said["calibrated"]):
         calibration = Calibration(
             columns=[f"s{number}" for number in ids],
             score_logits=np.asarray(said["calibration_score_logits"], np.float32),
             probability_logits=np.asarray(said["calibration_probability_logits"], np.float32),
-            thresholds=thresholds,
+            thresholds=np.asarray(said["thresholds"], np.float32),
             rows=[],
             wanted="",
         )
@@ -252,7 +263,6 @@ def _served_model(
         hop_samples=hop_samples,
         mean_box_s=mean_box_s,
         box_hz=box_hz,
-        thresholds=thresholds,
         calibration=calibration,
     )
     wav = signatures.get("wav")

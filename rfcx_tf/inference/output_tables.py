@@ -1,18 +1,22 @@
-"""Scores of recordings from a server -> the tables that scripts/predict.py writes.
+"""Results of recordings -> the tables that were asked for: scores, window scores, events.
 
-The arguments have the names and the meaning that they have there.
+predict.py, query_server.py and predict_bulk.py share these arguments, checks and tables, so that
+it does not matter where a recording was scored.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.recording_time import read_start_times
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import check_writable
@@ -27,7 +31,48 @@ from rfcx_tf.inference.events import EventRules
 from rfcx_tf.inference.parts import RecordingResult
 from rfcx_tf.inference.tables import blank_scores, order_like_submission, write_scores
 from rfcx_tf.inference.window_tables import events_of_recordings, write_window_scores
-from rfcx_tf.serving.client.served_model import ServedModel
+
+UNCALIBRATED_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class WindowsOfModel:
+    """The windows of a model and what else events need.
+
+    Attributes:
+        window_s, hop_s: length and distance of the windows.
+        mean_box_s: mean box length by species id, for those that have one.
+        box_hz: lower and upper bound of the boxes by species id, for those that have one.
+        calibration: None where the model is not calibrated.
+        calibration_from: where it comes from, in words.
+    """
+
+    window_s: float
+    hop_s: float
+    mean_box_s: Mapping[int, float]
+    box_hz: Mapping[int, tuple[float, float]]
+    calibration: Calibration | None = None
+    calibration_from: str = ""
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """What tables need to know of the model that scored the recordings.
+
+    Attributes:
+        classes: the species, in the order of the scores.
+        sample_rate_hz: of the waveforms that it takes.
+        windows: None where they are not known, or not needed.
+    """
+
+    classes: Sequence[SpeciesClass]
+    sample_rate_hz: int
+    windows: WindowsOfModel | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Of a table of scores: s<species_id>."""
+        return [f"s{c.species_id}" for c in self.classes]
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +107,15 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="YAML",
-        help="of calibrate.py, for events; default: that of the model, if it has one",
+        help="of calibrate.py, for events; default: the model's own (of a single run: "
+        "calibration.yaml in it), if it has one",
     )
     parser.add_argument(
         "--threshold",
         type=float,
         metavar="P",
-        help="from which a window starts an event, for all species; default: the model's own",
+        help="from which a window starts an event, for all species; default: those of the "
+        f"calibration, or a score of {UNCALIBRATED_THRESHOLD}",
     )
     parser.add_argument(
         "--recording-times",
@@ -98,6 +145,10 @@ class Tables:
         self._arguments = arguments
         self._formats: Sequence[str] = arguments.format or ["csv"]
         self.keep_windows = bool(arguments.events or arguments.window_scores)
+        if arguments.prior and getattr(arguments, "combine", "mean") == "rank":
+            raise InputError(
+                "--prior shifts log odds, which ranks do not have. Use --combine mean."
+            )
         if not arguments.events:
             for name in ("format", "calibration", "threshold", "recording_times"):
                 if getattr(arguments, name) is not None:
@@ -119,9 +170,8 @@ class Tables:
                 check_writable(path)
         times = arguments.recording_times
         self._starts: Mapping[str, datetime] = read_start_times(times) if times else {}
-        self._calibration: Calibration | None = None
 
-    def check_model(self, model: ServedModel, recordings: Iterable[str]) -> None:
+    def check_model(self, model: ScoredBy, recordings: Iterable[str]) -> None:
         """Checks that the tables can be made of a model's scores.
 
         Raises:
@@ -129,7 +179,7 @@ class Tables:
                 does not say what events need.
         """
         arguments = self._arguments
-        if self.keep_windows and model.grid is None:
+        if self.keep_windows and model.windows is None:
             raise InputError(
                 "Events and window scores need to know the model's windows. The model does not "
                 "say them (no signature `about`); export it again, or leave --events and "
@@ -138,14 +188,11 @@ class Tables:
         blank = self._shifted(blank_scores(recordings, model.classes))
         if arguments.like:
             order_like_submission(blank, arguments.like)
-        if arguments.calibration:
-            self._calibration = read_calibration(arguments.calibration, model.columns)
-        elif model.grid:
-            self._calibration = model.grid.calibration
+        self._with_calibration(model)
 
     def write(
         self,
-        model: ServedModel,
+        model: ScoredBy,
         scores: pd.DataFrame,
         results: Callable[[], Iterable[RecordingResult]],
         *,
@@ -159,14 +206,14 @@ class Tables:
             results: gives the recordings in the same order, with window scores if they are kept.
             complete: whether no recording is missing; else `--like` is not kept to.
         """
-        arguments = self._arguments
+        arguments, windows = self._arguments, model.windows
         if arguments.window_scores:
             write_window_scores(
                 results(),
                 arguments.window_scores,
                 columns=model.columns,
-                window_s=model.grid.window_samples / model.sample_rate_hz,
-                hop_s=model.grid.hop_samples / model.sample_rate_hz,
+                window_s=windows.window_s,
+                hop_s=windows.hop_s,
             )
             print(f"Wrote {arguments.window_scores}.")
         if arguments.events:
@@ -176,6 +223,32 @@ class Tables:
             scores = order_like_submission(scores, arguments.like)
         write_scores(scores, arguments.out)
         print(f"Wrote {arguments.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
+
+    def report_failures(self, failed: Sequence[str], misnamed: Sequence[Path]) -> int:
+        """Lists on stderr what is not in the tables; returns the exit status, 0 or 1.
+
+        Args:
+            failed: one line for every recording that has no result.
+            misnamed: files with sound in them that were not looked at (`misnamed_recordings`).
+        """
+        arguments = self._arguments
+        lines = list(failed)
+        lines += [
+            f"The file {path} holds sound, but is not named like a sound file. Rename it."
+            for path in misnamed
+        ]
+        if lines:
+            print(f"Could not be scored, {len(lines)} in all:", *lines, sep="\n  ", file=sys.stderr)
+        if failed:
+            print(
+                f"  The same command tries these again; {arguments.out}.parts has the others.",
+                file=sys.stderr,
+            )
+            if arguments.like:
+                print(
+                    f"  {arguments.out} is not in the order of {arguments.like}.", file=sys.stderr
+                )
+        return 1 if lines else 0
 
     def _check_events(self, recordings: int) -> None:
         events = self._arguments.events
@@ -197,30 +270,39 @@ class Tables:
 
         return apply_offsets(scores, read_offsets(self._arguments.prior))
 
-    def _write_events(self, model: ServedModel, results: Iterable[RecordingResult]) -> None:
-        arguments, grid, calibration = self._arguments, model.grid, self._calibration
-        if arguments.threshold is not None:
-            thresholds = np.full(len(model.classes), arguments.threshold)
-            which = f"{arguments.threshold:g}"
-        elif arguments.calibration:
-            thresholds, which = calibration.thresholds, f"its thresholds ({calibration.wanted})"
+    def _with_calibration(self, model: ScoredBy) -> WindowsOfModel | None:
+        """The windows with the calibration that is named, or the model's own."""
+        path = self._arguments.calibration
+        if not path:
+            return model.windows
+        calibration = read_calibration(path, model.columns)
+        return replace(model.windows, calibration=calibration, calibration_from=str(path))
+
+    def _write_events(self, model: ScoredBy, results: Iterable[RecordingResult]) -> None:
+        arguments, windows = self._arguments, self._with_calibration(model)
+        calibration = windows.calibration
+        if arguments.threshold is None and calibration:
+            wanted = f" ({calibration.wanted})" if calibration.wanted else ""
+            thresholds, which = calibration.thresholds, f"its thresholds{wanted}"
         else:
-            thresholds, which = grid.thresholds, "the model's thresholds"
+            one = arguments.threshold
+            one = UNCALIBRATED_THRESHOLD if one is None else one
+            thresholds, which = np.full(len(model.classes), one), f"{one:g}"
         events, recordings = events_of_recordings(
             results,
             calibration=calibration,
             rules=EventRules(thresholds),
             starts=self._starts,
-            window_s=grid.window_samples / model.sample_rate_hz,
-            hop_s=grid.hop_samples / model.sample_rate_hz,
+            window_s=windows.window_s,
+            hop_s=windows.hop_s,
             classes=model.classes,
-            mean_box_s=grid.mean_box_s,
-            box_hz=grid.box_hz,
+            mean_box_s=windows.mean_box_s,
+            box_hz=windows.box_hz,
         )
         highest_hz = model.sample_rate_hz / 2
         for name in self._formats:
             write_events(events, recordings, arguments.events, name, highest_hz=highest_hz)
         of = "uncalibrated scores"
         if calibration:
-            of = f"probabilities by {arguments.calibration or 'the model'}"
+            of = f"probabilities by {windows.calibration_from}"
         print(f"Wrote {arguments.events}: {len(events)} events, of {of} from {which} on.")
