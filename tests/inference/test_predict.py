@@ -473,7 +473,7 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     printed = capsys.readouterr()
     assert "Could not be scored, 2 in all:" in printed.err
     assert "site/empty.wav is empty" in printed.err
-    assert "site/c.txt holds sound, but its name" in printed.err
+    assert "site/c.txt holds sound, but is not named like a sound file" in printed.err
     assert "probabilities by" in printed.out and "its thresholds (a test)" in printed.out
 
     scores = pd.read_csv(out)
