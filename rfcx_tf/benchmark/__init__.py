@@ -1,0 +1,1 @@
+"""How fast every stage is, against a named alternative, in one run."""
