@@ -1,0 +1,152 @@
+"""Files of predictions -> the sections of their page, within so many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from rfcx_tf.data.audio import AudioError, by_recording_id, find_recordings, header_duration_s
+from rfcx_tf.data.recording_time import recording_start
+from rfcx_tf.inference.calibration import Calibration
+from rfcx_tf.inference.tables import class_columns
+from rfcx_tf.report.activity import hourly_activity
+from rfcx_tf.report.event_choice import best_events
+from rfcx_tf.report.event_clips import event_clips
+from rfcx_tf.report.event_sections import (
+    Found,
+    activity_charts,
+    event_table,
+    overview,
+    species_table,
+    truth_curves,
+)
+from rfcx_tf.report.page import Section
+from rfcx_tf.report.window_curves import WindowCurves
+
+# What a page has beside its sections.
+_FRAME_BYTES = 30_000
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """Sections, and what did not get into them.
+
+    Attributes:
+        sections: in the order of a page.
+        failed: a line for everything that could not be read or found.
+        shown: events with picture and sound.
+        left_out: events without, since the page would have become too large.
+    """
+
+    sections: list[Section]
+    failed: list[str]
+    shown: int
+    left_out: int
+
+
+def prediction_report(
+    events: pd.DataFrame,
+    names: Mapping[str, str],
+    audio: Sequence[Path] | None,
+    *,
+    known_starts: Mapping[str, datetime],
+    scores: pd.DataFrame | None,
+    truth: pd.DataFrame | None,
+    windows: Path | None,
+    calibration: Calibration | None,
+    per_class: int,
+    max_bytes: int,
+    others: Sequence[Section] = (),
+) -> PredictionReport:
+    """Reads what belongs to events, and makes sections of it.
+
+    Args:
+        events: of `rfcx_tf.review.event_tables.read_events`.
+        names: of the species that were looked for, by class column; those of the events and
+            scores are added.
+        audio: recordings, or folders of them: all that were searched. None: the files that the
+            events name, and rates are not known.
+        known_starts: of recordings, by recording_id; others by their file's name.
+        scores: of recordings; then only these were searched.
+        truth: of the same recordings, for scoring only.
+        windows: Parquet table of window scores.
+        calibration: of the events, for windows.
+        per_class: events of a species that are shown and heard, at most.
+        max_bytes: of the whole page, as far as fewer events can help.
+        others: sections that come behind, whose size counts.
+
+    Raises:
+        InputError: if a table cannot be used, or there are no recordings in `audio`.
+    """
+    failed, durations_s = [], {}
+    if audio is None:
+        files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
+        recordings = {name: path for name, path in files.items() if path.is_file()}
+    else:
+        recordings = by_recording_id(find_recordings(audio))
+        if scores is not None:
+            searched = set(scores["recording_id"]) | set(events["recording_id"])
+            recordings = {name: path for name, path in recordings.items() if name in searched}
+        for name, path in recordings.items():
+            try:
+                durations_s[name] = header_duration_s(path)
+            except AudioError as error:
+                failed.append(str(error))
+    lost = sorted(set(events["recording_id"]) - recordings.keys())
+    if lost:
+        failed.append(
+            f"{len(lost)} recordings with events were not found, such as {lost[0]}. Name them, or "
+            "their folder, with --audio."
+        )
+    starts = {name: recording_start(path, known_starts) for name, path in recordings.items()}
+    starts = {name: at for name, at in starts.items() if at is not None}
+    found = Found(
+        events,
+        _all_names(names, events, scores),
+        durations_s,
+        starts,
+        hourly_activity(events, starts, durations_s),
+        scores,
+        truth,
+    )
+    curves = None
+    if windows is not None:
+        shown = best_events(events, per_class)["recording_id"]
+        curves = WindowCurves(windows, shown, calibration)
+    evaluation = found.evaluation()
+    sections = [
+        Section("overview", "Overview", overview(found, evaluation)),
+        Section("species-list", "Species", species_table(found, evaluation)),
+        Section("activity", "Activity by hour", activity_charts(found)),
+        Section("all-events", "All events", event_table(found)),
+    ]
+    if evaluation is not None:
+        sections.append(Section("truth", "Scores against the truth", truth_curves(found)))
+    used = _FRAME_BYTES + sum(len(s.content.encode()) for s in (*sections, *others))
+    clips = event_clips(
+        events,
+        found.names,
+        recordings,
+        curves,
+        per_class=per_class,
+        budget_bytes=max_bytes - used,
+    )
+    sections.insert(3, Section("best-events", "Surest events", clips.content))
+    return PredictionReport(sections, failed + clips.failed, clips.shown, clips.left_out)
+
+
+def _all_names(
+    names: Mapping[str, str], events: pd.DataFrame, scores: pd.DataFrame | None
+) -> dict[str, str]:
+    """Names by class column: those given, then what events and scores have besides."""
+    found = dict(names)
+    own = events.drop_duplicates("species_id").sort_values("species_id")
+    for species_id, name in zip(own["species_id"], own["species"], strict=True):
+        found.setdefault(f"s{species_id}", name)
+    for column in class_columns(scores) if scores is not None else []:
+        found.setdefault(column, column)
+    return found

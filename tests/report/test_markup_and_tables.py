@@ -1,0 +1,62 @@
+"""Text stays text, whatever is in it; tables show and sort what they were given."""
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from page_reader import NASTY, Page
+
+from rfcx_tf.report.data_table import Column, data_table
+from rfcx_tf.report.markup import Html, element, join
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_text_and_attributes_come_back_as_they_were(text, attribute):
+    page = Page(element("p", text, title=attribute))
+    assert page.elements == [("p", {"title": attribute})]
+    assert page.text == text
+
+
+def test_only_markup_is_markup():
+    page = Page(join([Html("<b>a</b>"), "<b>", element("i", 3, hidden=True, id=None)]))
+    assert page.elements == [("b", {}), ("i", {"hidden": None})]
+    assert page.text == "a<b>3"
+
+
+def test_bytes_that_are_no_utf8_can_be_written():
+    assert element("p", "a\udcffb").encode("utf-8") == b"<p>a?b</p>"
+
+
+def test_a_table_has_text_to_read_and_values_to_sort_by():
+    rows = pd.DataFrame(
+        {
+            "name": ["b", NASTY],
+            "count": [3, 12],
+            "share": [0.12345678, np.nan],
+            "hour": ["5 h", None],
+            "hour_number": [5.0, np.nan],
+        }
+    )
+    columns = [
+        Column("name", "Name"),
+        Column("count", "Count"),
+        Column("share", "Share", "of all", digits=2),
+        Column("hour", "Hour", sort_key="hour_number"),
+    ]
+    page = Page(
+        data_table("t", "caption", rows, columns, filter_label="Find", filter_keys=("name",))
+    )
+    assert page.tables["t"] == [
+        ["Name", "Count", "Share", "Hour"],
+        ["b", "3", "0.12", "5 h"],
+        [NASTY, "12", "–", "–"],
+    ]
+    cells = [a for name, a in page.elements if "data-sort" in a]
+    assert [a["data-sort"] for a in cells] == ["b", "3", "0.12345678", "5.0", NASTY, "12", "", ""]
+    assert [a["data-text"] for a in page.of("tr") if a] == ["b", NASTY.casefold()]
+    heads = [a for a in page.of("th") if a["scope"] == "col"]
+    assert [a["aria-sort"] for a in heads] == ["none"] * 4
+    assert [a.get("class") for a in heads] == [None, "number", "number", "number"]
+    assert page.of("label")[0]["for"] == page.of("input")[0]["id"]
+    assert page.of("input")[0]["data-filters"] == page.of("tbody")[0]["id"]
