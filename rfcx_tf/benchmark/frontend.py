@@ -66,10 +66,10 @@ def frontend_tasks(config: Config, paths: list[Path]) -> dict[str, Callable[[], 
     `difference` gives the median and the largest absolute difference of the two spectrograms
     of the first recording, divided by the mean absolute value.
     """
-    from rfcx_tf.data.shards import recording_transform
+    from rfcx_tf.data.recording_transform import RecordingTransform
 
     frontend = config.frontend
-    transform = recording_transform(config)
+    transform = RecordingTransform(config)
     waveforms = [read_audio(path, frontend.sample_rate_hz) for path in paths]
 
     def for_each(function: Callable[[Any], Any], items: list) -> Callable[[], None]:

@@ -87,13 +87,14 @@ def shard_tasks(config: Config, material: Material, workers: int) -> dict[str, C
     `ours` returns a timing without the time that making shards of nothing new takes: what is
     traced and read once. Its value: crops, bytes, fixed_s.
     """
-    from rfcx_tf.data.shards import make_shards, recording_transform
+    from rfcx_tf.data.recording_transform import RecordingTransform
+    from rfcx_tf.data.shards import make_shards
 
     annotations = read_kaggle_folder(material.folder)
 
     def ours() -> Timing:
         # A command traces the front end once, however many recordings follow.
-        fixed = timed(lambda: recording_transform(config)(_second_of_silence(config)))
+        fixed = timed(lambda: RecordingTransform(config)(_second_of_silence(config)))
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "shards"
             whole = timed(

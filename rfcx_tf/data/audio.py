@@ -97,7 +97,7 @@ def read_audio(source: AudioSource | Path | str | bytes, sample_rate_hz: int) ->
         samples = soxr.resample(samples, file_rate_hz, sample_rate_hz, quality="HQ")
     if len(samples) == 0:
         raise _no_samples(_name(source))
-    return np.clip(samples, -1.0, 1.0)
+    return np.clip(samples, -1.0, 1.0, out=samples)
 
 
 def read_audio_blocks(
@@ -165,7 +165,8 @@ def _decode(
         wanted = -1 if block_s is None else max(1, round(block_s * sound.samplerate))
         while True:
             try:
-                samples = sound.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+                channels = sound.read(wanted, dtype="float32", always_2d=True)
+                samples = channels.mean(axis=1) if sound.channels > 1 else channels[:, 0]
             except soundfile.LibsndfileError as error:
                 raise AudioError(
                     f"The recording {name} is damaged or cut short "
@@ -218,7 +219,8 @@ def _open_sound(
 
 def _check_samples(samples: np.ndarray, begin_s: float, rate_hz: int, name: str) -> None:
     """Refuses samples [samples], which begin so far into the recording, that no sound has."""
-    peak = np.abs(samples).max(initial=0.0)
+    # Without a copy of the recording. A NaN is the highest and the lowest.
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
     if not np.isfinite(peak):
         first_s = begin_s + np.argmin(np.isfinite(samples)) / rate_hz
         raise AudioError(

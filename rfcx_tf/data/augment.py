@@ -211,32 +211,42 @@ def shift_bands(example: dict, bands) -> dict:
     """
     spectrogram = example["spectrogram"]
     mels = tf.shape(spectrogram)[1]
-    source = tf.clip_by_value(tf.range(mels) - bands, 0, mels - 1)
+    up, down = tf.clip_by_value(bands, 0, mels), tf.clip_by_value(-bands, 0, mels)
+    # Copies of whole stretches; a gather of single bands takes several times as long.
+    below = tf.tile(spectrogram[:, :1], [1, up, 1])
+    above = tf.tile(spectrogram[:, -1:], [1, down, 1])
+    shifted = tf.concat([below, spectrogram[:, down : mels - up], above], axis=1)
     return example | {
-        "spectrogram": tf.gather(spectrogram, source, axis=1),
+        "spectrogram": tf.ensure_shape(shifted, spectrogram.shape),
         "box_bands": example["box_bands"] + tf.cast(bands, tf.float32),
     }
 
 
-def stretch_time(spectrogram, rate, shortest: int) -> tf.Tensor:
-    """A spectrogram played `rate` times as fast, without change of pitch: linear between frames.
+def stretched_frames(frames, rate) -> tf.Tensor:
+    """How many frames `frames` of them become when played `rate` times as fast: int32 scalar."""
+    return 1 + tf.cast(tf.cast(frames - 1, tf.float32) / rate, tf.int32)
+
+
+def stretch_time(spectrogram, rate, begin, length) -> tf.Tensor:
+    """A part of a spectrogram played `rate` times as fast, without change of pitch.
+
+    Linear between frames; the last frame is repeated where there are no more.
 
     Args:
-        spectrogram: [frames, bands].
+        spectrogram: float16 or float32 [frames, bands].
         rate: frames of the spectrogram for every frame of the result.
-        shortest: least number of frames of the result; the last frame is repeated up to it.
+        begin, length: of the part, in frames of the result; the whole has `stretched_frames`.
 
     Returns:
-        [about frames / rate, bands].
+        float32 [length, bands].
     """
     last = tf.shape(spectrogram)[0] - 1
-    frames = 1 + tf.cast(tf.cast(last, tf.float32) / rate, tf.int32)
-    position = rate * tf.range(tf.maximum(frames, shortest), dtype=tf.float32)
+    position = rate * tf.cast(begin + tf.range(length), tf.float32)
     position = tf.minimum(position, tf.cast(last, tf.float32))
     below = tf.cast(position, tf.int32)
     part = (position - tf.floor(position))[:, None]
-    earlier = tf.gather(spectrogram, below)
-    later = tf.gather(spectrogram, tf.minimum(below + 1, last))
+    earlier = tf.cast(tf.gather(spectrogram, below), tf.float32)
+    later = tf.cast(tf.gather(spectrogram, tf.minimum(below + 1, last)), tf.float32)
     return (1.0 - part) * earlier + part * later
 
 

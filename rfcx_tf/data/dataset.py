@@ -28,6 +28,7 @@ def training_dataset(
     folds: list[int],
     first_draw: int = 0,
     pseudo: ShardReader | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Endless augmented training batches from the given folds.
 
@@ -42,6 +43,8 @@ def training_dataset(
         pseudo: shards of pseudo-labelled crops. `pseudo.fraction` of the examples are drawn from
             those of the same folds and of recordings that are in no fold; the others are the
             very rows that would be drawn without.
+        share: which of how many equal parts of every batch, as for one of several workers; only
+            these examples are made.
 
     Raises:
         InputError: if background or pseudo-labelled crops are asked for and there are none.
@@ -85,11 +88,13 @@ def training_dataset(
         return _training_example(crops, key, config, geometry)
 
     batch = config.training.batch_size
+    own = batch // share[1]
     # Many draws in one call, since every call of Python costs as much as several draws.
     numbers = tf.data.Dataset.counter(start=first_draw, dtype=tf.int64).batch(batch)
+    numbers = numbers.map(lambda all_numbers: all_numbers[share[0] * own : (share[0] + 1) * own])
     dataset = numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
     dataset = dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(own, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
 def validation_dataset(
@@ -104,7 +109,8 @@ def validation_dataset(
         return serialized
 
     def make(serialized):
-        return _labelled(_cut(parse_crop(serialized), 0.0, config, geometry), config)
+        stored = parse_crop(serialized, as_stored=True)
+        return _labelled(_cut(stored, 0.0, config, geometry), config)
 
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -182,15 +188,21 @@ def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry, rate=N
     own_box = stored["box"][:2] / frame_s - origin
     boxes = stored["box_times_s"] / frame_s - origin
     piece = stored["spectrogram"]
+    frames = tf.shape(piece)[0]
     if rate is not None:
         own_box, boxes = own_box / rate, boxes / rate
-        piece = augment.stretch_time(piece, rate, shortest=length)
+        frames = tf.maximum(augment.stretched_frames(frames, rate), length)
     is_pseudo = stored["kind"] == "pseudo"
     # What models say of a window is said of the whole crop, not of one class's part of it.
     own_span = tf.where(is_pseudo, [0.0, length], geometry.own_span(stored["species_id"]))
-    start = augment.crop_start(own_box, shift_frames, own_span, length, tf.shape(piece)[0])
+    start = augment.crop_start(own_box, shift_frames, own_span, length, frames)
     first = tf.cast(start, tf.float32)
-    image = tf.reshape(piece[start : start + length], [length, frontend.n_mels, frontend.channels])
+    # Only what the crop shows is converted, or stretched.
+    if rate is None:
+        image = tf.cast(piece[start : start + length], tf.float32)
+    else:
+        image = augment.stretch_time(piece, rate, start, length)
+    image = tf.reshape(image, [length, frontend.n_mels, frontend.channels])
     target, known = augment.label_crop(
         boxes - first, stored["box_classes"], stored["box_present"], geometry.spans
     )
@@ -289,7 +301,7 @@ def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tupl
     goes at most half way to the next one, since its labels are those of that window. Speed,
     pitch and colour vary before crops are mixed, in each by itself.
     """
-    stored = parse_crop(serialized)
+    stored = parse_crop(serialized, as_stored=True)
     is_tp, is_pseudo = stored["kind"] == "tp", stored["kind"] == "pseudo"
     options, frame_s = config.augment, config.frontend.frame_s
     rate = None

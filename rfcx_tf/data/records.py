@@ -167,8 +167,12 @@ def serialize_crop(crop: Crop) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def parse_crop(serialized) -> dict:
+def parse_crop(serialized, as_stored: bool = False) -> dict:
     """The bytes of one example as a dict of tensors, inside or outside a tf.data graph.
+
+    Args:
+        serialized: string scalar.
+        as_stored: leave the spectrogram in float16, for those who take only a part of it.
 
     Returns:
         spectrogram float32 [frames, bands]; kind, recording_id string; species_id, songtype_id,
@@ -202,7 +206,8 @@ def parse_crop(serialized) -> dict:
         },
     )
     values = tf.io.decode_raw(example["spectrogram"], tf.float16)
-    example["spectrogram"] = tf.cast(tf.reshape(values, example.pop("shape")), tf.float32)
+    spectrogram = tf.reshape(values, example.pop("shape"))
+    example["spectrogram"] = spectrogram if as_stored else tf.cast(spectrogram, tf.float32)
     example["box_times_s"] = tf.reshape(example["box_times_s"], [-1, 2])
     return example
 

@@ -1,15 +1,14 @@
 """Annotated recordings -> a folder of TFRecord shards, its index and its manifest.
 
-Every recording is decoded and transformed once, whole, so that no crop begins with the
-start-up of the PCEN smoother; then the crops of its rows are cut out. A shard holds all crops
-of a few recordings of one fold.
+Every recording is decoded once, whole, so that damage shows, and transformed around its rows, so
+that no crop begins with the start-up of the PCEN smoother; then their crops are cut out. A shard
+holds all crops of a few recordings of one fold.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import Annotations, box_hz, mean_box_s
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.folds import assign_folds
+from rfcx_tf.data.recording_transform import RecordingTransform
 from rfcx_tf.data.records import KINDS, SCHEMA_VERSION, Crop, Manifest
 from rfcx_tf.data.shard_plans import (
     ShardPlan,
@@ -76,7 +76,7 @@ def make_shards(
     if finished is not None:
         return finished
     rows_of = {str(name): group for name, group in rows.groupby("recording_id", sort=False)}
-    transform = recording_transform(config)
+    transform = RecordingTransform(config)
 
     def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
         return _cut_recording(
@@ -135,24 +135,13 @@ def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def recording_transform(config: Config) -> Callable[[np.ndarray], np.ndarray]:
-    """A traced function from a waveform [samples] to a spectrogram [frames, bands]."""
-    import tensorflow as tf
-
-    from rfcx_tf.model.frontend import FrontEnd
-
-    front_end = FrontEnd(config.frontend)
-    traced = tf.function(front_end, input_signature=[tf.TensorSpec([None, None], tf.float32)])
-    return lambda waveform: traced(waveform[None])[0].numpy()
-
-
 def _cut_recording(
     recording_id: str,
     source: AudioSource,
     rows: pd.DataFrame,
     fold: int,
     class_index: dict[int, int],
-    transform: Callable[[np.ndarray], np.ndarray],
+    transform: RecordingTransform,
     config: Config,
 ) -> tuple[list[Crop], list[str]]:
     """All crops of one recording, and what had to be left out, in words."""
@@ -171,25 +160,38 @@ def _cut_recording(
     stored_frames = config.crop_frames + 2 * config.margin_frames
     # Short recordings get silence behind them, as they do at prediction.
     missing = stored_frames * config.frontend.hop_length - len(waveform)
-    spectrogram = transform(np.pad(waveform, (0, max(0, missing))))
+    if missing > 0:
+        waveform = np.pad(waveform, (0, missing))
+    wanted = [
+        ("tp" if row.present else "fp", (row.t_min + row.t_max) / 2, row)
+        for row in rows.itertuples()
+    ]
+    centres_s = _unlabelled_centres_s(recording_id, rows, duration_s, config)
+    wanted += [("unlabelled", centre_s, None) for centre_s in centres_s]
+    frames = 1 + len(waveform) // config.frontend.hop_length
+
+    def first_frame(centre_s: float) -> int:
+        begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
+        return min(max(begin, 0), frames - stored_frames)
+
+    begins = [first_frame(centre_s) for _, centre_s, _ in wanted]
+    pieces = [(begin, begin + stored_frames) for begin in begins]
+    spectrogram = transform.around(waveform, pieces)
     highest = np.abs(spectrogram).max()
     if not highest <= np.finfo(np.float16).max:
         raise InputError(
             f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
             "Lower frontend.pcen.power or raise frontend.pcen.gain."
         )
-    spectrogram = spectrogram.astype(np.float16)
 
-    def stored_crop(kind: str, centre_s: float, row=None) -> Crop:
-        begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
-        begin = min(max(begin, 0), len(spectrogram) - stored_frames)
+    def stored_crop(kind: str, centre_s: float, row, begin: int) -> Crop:
         begin_s = begin * config.frontend.frame_s
         end_s = (begin + stored_frames) * config.frontend.frame_s
         touching = rows[(rows["t_max"] > begin_s) & (rows["t_min"] < end_s)]
         crop_s = config.crops.crop_s
         box = (centre_s - crop_s / 2, centre_s + crop_s / 2, 0.0, 0.0)
         return Crop(
-            spectrogram=spectrogram[begin : begin + stored_frames],
+            spectrogram=spectrogram[begin : begin + stored_frames].astype(np.float16),
             recording_id=recording_id,
             fold=fold,
             kind=kind,
@@ -202,12 +204,8 @@ def _cut_recording(
             box_present=touching["present"].to_numpy(np.int64),
         )
 
-    crops = [
-        stored_crop("tp" if row.present else "fp", (row.t_min + row.t_max) / 2, row)
-        for row in rows.itertuples()
-    ]
-    centres_s = _unlabelled_centres_s(recording_id, rows, duration_s, config)
-    return crops + [stored_crop("unlabelled", centre_s) for centre_s in centres_s], skipped
+    crops = [stored_crop(*crop, begin) for crop, begin in zip(wanted, begins, strict=True)]
+    return crops, skipped
 
 
 def _unlabelled_centres_s(

@@ -28,6 +28,7 @@ import rfcx_tf
 from rfcx_tf.config import Config
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.pseudo_crops import choose_windows, cut_windows, window_starts
+from rfcx_tf.data.recording_transform import RecordingTransform
 from rfcx_tf.data.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
 from rfcx_tf.data.shard_plans import (
     finish_plans,
@@ -36,7 +37,6 @@ from rfcx_tf.data.shard_plans import (
     shard_sizes,
     write_plans,
 )
-from rfcx_tf.data.shards import recording_transform
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
 from rfcx_tf.inference.evaluation import evaluate_scores
@@ -90,7 +90,7 @@ def label_windows(
     if finished is not None:
         return finished
     teachers.load(fold_of.values(), manifest.shards_id)
-    transform = recording_transform(config)
+    transform = RecordingTransform(config)
     boxes = reader.index[reader.index["kind"].isin(["tp", "fp"])]
     boxes_of = {str(name): rows for name, rows in boxes.groupby("recording_id")}
     species_ids = [c.species_id for c in manifest.classes]

@@ -63,12 +63,12 @@ def test_librosa_refuses_what_it_is_not_set_up_for(tiny_config):
 
 
 def test_librosa_gives_our_log_mel(tiny_data, tiny_config):
-    from rfcx_tf.data.shards import recording_transform
+    from rfcx_tf.data.recording_transform import RecordingTransform
 
     frontend = tiny_config.frontend.model_copy(update={"compression": "log"})
     config = tiny_config.model_copy(update={"frontend": frontend})
     waveform = read_audio(tiny_data / "train" / "tiny00.flac", 8000)
-    own = recording_transform(config)(waveform)
+    own = RecordingTransform(config)(waveform)
     np.testing.assert_allclose(own, librosa_spectrogram(waveform, frontend), rtol=1e-3, atol=1e-2)
 
 

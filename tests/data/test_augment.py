@@ -418,16 +418,22 @@ def test_bands_move_with_their_box(bands):
 @pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
 def test_stretching_interpolates_in_time(rate):
     before = np.random.default_rng(1).random((41, 3)).astype(np.float32)
-    after = augment.stretch_time(tf.constant(before), tf.constant(rate), shortest=10).numpy()
-    assert len(after) == 1 + int(40 / rate)
+    frames = int(augment.stretched_frames(41, rate))
+    assert frames == 1 + int(40 / rate)
+    after = augment.stretch_time(tf.constant(before), tf.constant(rate), 0, frames).numpy()
     for band in range(3):
         expected = np.interp(np.arange(len(after)) * rate, np.arange(41), before[:, band])
         np.testing.assert_allclose(after[:, band], expected, atol=1e-5)
 
 
-def test_stretching_leaves_at_least_a_crop():
-    after = augment.stretch_time(tf.constant([[1.0], [2.0], [3.0]]), tf.constant(2.0), 5).numpy()
-    assert after[:, 0].tolist() == [1.0, 3.0, 3.0, 3.0, 3.0]
+def test_a_part_of_a_stretched_sound_is_that_part_and_its_last_frame_goes_on():
+    before = tf.constant(np.random.default_rng(2).random((41, 3)), tf.float16)
+    whole = augment.stretch_time(before, tf.constant(0.83), 0, 60)
+    part = augment.stretch_time(before, tf.constant(0.83), tf.constant(17), 12)
+    np.testing.assert_array_equal(part, whole[17:29])
+    np.testing.assert_array_equal(whole[49:], tf.cast(tf.tile(before[-1:], [11, 1]), tf.float32))
+    after = augment.stretch_time(tf.constant([[1.0], [2.0], [3.0]]), tf.constant(2.0), 0, 5)
+    assert after.numpy()[:, 0].tolist() == [1.0, 3.0, 3.0, 3.0, 3.0]
 
 
 def test_over_unmarked_sound_absent_becomes_unknown():

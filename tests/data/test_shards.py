@@ -30,10 +30,10 @@ STORED_FRAMES = 64 + 2 * 32
 def one_trace():
     """The front end is traced once for all tests of this module; it stays the real one."""
     with pytest.MonkeyPatch.context() as patch:
-        original = shards.recording_transform
+        original = shards.RecordingTransform
         by_front_end = functools.lru_cache(lambda front_end, config: original(config))
         patch.setattr(
-            shards, "recording_transform", lambda c: by_front_end(c.frontend.fingerprint, c)
+            shards, "RecordingTransform", lambda c: by_front_end(c.frontend.fingerprint, c)
         )
         yield
 

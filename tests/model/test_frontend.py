@@ -386,3 +386,17 @@ def test_xla_gives_the_same():
     waveform = np.stack([sounds["field, 16 bit"], sounds["loud then silence"]])
     error = relative_error(compiled(waveform).numpy(), frontend(waveform).numpy())
     assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["default", "short window"])
+def test_in_blocks_of_frames_it_gives_the_same(name, precision):
+    whole = FrontEnd(CONFIGS[name], precision=precision)
+    blocks = FrontEnd(CONFIGS[name], precision=precision, frames_at_once=7)
+    assert FrontEnd.from_config(blocks.get_config()).frames_at_once == 7
+    in_blocks = tf.function(blocks, input_signature=[tf.TensorSpec([None, None], tf.float32)])
+    sounds = synthetic_sounds(0.5)
+    batch = np.stack([sounds["field, 16 bit"], sounds["noise"]])
+    for samples in (100, 3072, 20_000):
+        found = in_blocks(batch[:, :samples])
+        np.testing.assert_allclose(found, whole(batch[:, :samples]), rtol=1e-6)
