@@ -25,11 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
 from rfcx_tf.data.audio import by_recording_id, find_recordings, misnamed_recordings
+from rfcx_tf.errors import InputError
 from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
 
 def main() -> int:
     arguments = parse_arguments()
+    if arguments.prior and arguments.combine == "rank":
+        raise InputError("--prior shifts log odds, which ranks do not have. Use --combine mean.")
     recordings = by_recording_id(find_recordings(arguments.audio))
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))

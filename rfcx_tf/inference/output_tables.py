@@ -145,10 +145,6 @@ class Tables:
         self._arguments = arguments
         self._formats: Sequence[str] = arguments.format or ["csv"]
         self.keep_windows = bool(arguments.events or arguments.window_scores)
-        if arguments.prior and getattr(arguments, "combine", "mean") == "rank":
-            raise InputError(
-                "--prior shifts log odds, which ranks do not have. Use --combine mean."
-            )
         if not arguments.events:
             for name in ("format", "calibration", "threshold", "recording_times"):
                 if getattr(arguments, name) is not None:
