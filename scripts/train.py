@@ -2,6 +2,10 @@
 
 python scripts/train.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx --run runs/rfcx
 tensorboard --logdir runs
+
+Over several machines: the same command on each, with TensorFlow's TF_CONFIG in the environment,
+such as {"cluster": {"worker": ["a:9000", "b:9000"]}, "task": {"type": "worker", "index": 0}}.
+Worker 0 writes the run folder and needs the recordings; all need the shards.
 """
 
 import argparse
@@ -36,8 +40,10 @@ def main() -> int:
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
     folds = read_folds(arguments.fold, config.training.folds)
+    from rfcx_tf.training.multi_worker import read_worker
     from rfcx_tf.training.run import train_run
 
+    worker = read_worker()
     summaries = train_run(
         config,
         arguments.tfrecords,
@@ -47,6 +53,9 @@ def main() -> int:
         start=arguments.start,
         data_dir=arguments.data,
     )
+    if not worker.is_chief:
+        print(f"Worker {worker.number} of {worker.count} did its part; worker 0 wrote the run.")
+        return 0
     print((arguments.run / "summary.md").read_text(encoding="utf-8"))
     print(
         f"Wrote {arguments.run}: weights, history, out-of-fold scores, summary.md, logs for "

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from rfcx_tf.any_run import open_any_run
 from rfcx_tf.data.ahead import map_ahead
+from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.audio import (
     AudioError,
     AudioSource,
@@ -266,7 +267,20 @@ def predict_recordings(
         keep_windows: whether window scores are kept there too.
     """
     scorer = RecordingScorer(models, weights, rule)
-    columns = [f"s{c.species_id}" for c in scorer.classes]
+    return predict_with(
+        scorer, recordings, progress=progress, parts=parts, keep_windows=keep_windows
+    )
+
+
+def predict_with(
+    scorer: RecordingScorer,
+    recordings: Mapping[str, AudioSource | Path],
+    *,
+    progress: bool = True,
+    parts: PartsFolder | None = None,
+    keep_windows: bool = False,
+) -> Predictions:
+    """`predict_recordings` with models that are traced already."""
     keys = {name: recording_key(name, source) for name, source in recordings.items()}
     rows = {}
     if parts:
@@ -284,11 +298,17 @@ def predict_recordings(
             rows[name] = result.scores
             if parts and keys[name]:
                 parts.write(result if keep_windows else _without_windows(result), keys[name])
-    names = [name for name in recordings if name in rows]
-    values = np.stack([rows[n] for n in names]) if names else np.empty((0, len(columns)))
+    in_order = {name: rows[name] for name in recordings if name in rows}
+    return Predictions(scores_table(scorer.classes, in_order), failed)
+
+
+def scores_table(classes: Sequence[SpeciesClass], rows: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """A table of the scores [classes] of recordings, by recording id, in their order."""
+    columns = [f"s{c.species_id}" for c in classes]
+    values = np.stack(list(rows.values())) if rows else np.empty((0, len(columns)))
     table = pd.DataFrame(values, columns=columns)
-    table.insert(0, "recording_id", pd.Series(names, dtype=str))
-    return Predictions(table, failed)
+    table.insert(0, "recording_id", pd.Series(list(rows), dtype=str))
+    return table
 
 
 def _score_all(

@@ -137,15 +137,7 @@ class RunState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_began = time.perf_counter()
-        # Weight files leave out the state of the random numbers of dropout and of mixes, so every
-        # epoch begins with its own: a resumed run draws the masks that it would have drawn.
-        steps_done = epoch * self._config.steps_per_epoch
-        draws_done = steps_done * self._config.accumulation_steps
-        for layer in [*self.model.detector.layers, self.model]:
-            generator = getattr(layer, "seed_generator", None)
-            if generator is not None:
-                seed = np.asarray(generator.state)[0]
-                generator.state.assign(np.array([seed, draws_done], np.uint32))
+        begin_draws(self.model, self._config, epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         config = self._config
@@ -207,3 +199,18 @@ class RunState(keras.callbacks.Callback):
         for old in self._folder.glob("resume-*.weights.h5"):
             if old != weights:
                 old.unlink()
+
+
+def begin_draws(classifier: keras.Model, config: TrainingConfig, epoch: int, worker: int = 0):
+    """Sets the random numbers of dropout and of mixes to those of an epoch's beginning.
+
+    Weight files leave out their state, so every epoch begins with its own: a resumed run draws
+    the masks that it would have drawn. Every worker has its own as well.
+    """
+    steps_done = (worker * config.epochs + epoch) * config.steps_per_epoch
+    draws_done = steps_done * config.accumulation_steps
+    for layer in [*classifier.detector.layers, classifier]:
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            seed = np.asarray(generator.state)[0]
+            generator.state.assign(np.array([seed, draws_done], np.uint32))

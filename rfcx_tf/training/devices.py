@@ -7,6 +7,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from rfcx_tf.config import TrainingConfig
+from rfcx_tf.errors import InputError
+from rfcx_tf.training.multi_worker import read_worker
 
 _AMPERE = (8, 0)
 
@@ -14,11 +16,25 @@ _AMPERE = (8, 0)
 def open_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """MirroredStrategy over all visible GPUs, or over logical CPUs if there is none.
 
-    Must be called before TensorFlow touches a device, since that fixes their number.
+    Where TF_CONFIG names several workers, MultiWorkerMirroredStrategy over the devices of all;
+    it waits for them. Must be called before TensorFlow touches a device, since that fixes their
+    number.
+
+    Raises:
+        InputError: if there are workers and `training.logical_cpus` too.
     """
-    if tf.config.list_physical_devices("GPU"):
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+    workers = read_worker().count
+    if workers > 1 and config.logical_cpus > 1:
+        raise InputError(
+            "training.logical_cpus is for one machine, to try several devices there. Received: "
+            f"{config.logical_cpus}, and {workers} workers in TF_CONFIG. Leave one of them out."
+        )
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if gpus:
         return tf.distribute.MirroredStrategy()
     if config.logical_cpus > 1:
         tf.config.set_logical_device_configuration(
@@ -58,12 +74,13 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
     """The devices in words: `1 x CPU` or `4 x GPU (NVIDIA H100 80GB HBM3)`."""
-    count = strategy.num_replicas_in_sync
+    count, workers = strategy.num_replicas_in_sync, read_worker().count
+    of_workers = f", {workers} workers" if workers > 1 else ""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown")
-        return f"{count} x GPU ({name})"
-    text = f"{count} x CPU" + (" (logical)" if count > 1 else "")
+        return f"{count} x GPU ({name}){of_workers}"
+    text = f"{count} x CPU" + (of_workers or (" (logical)" if count > 1 else ""))
     if Path("/proc/driver/nvidia").exists():
         text += "; there is an NVIDIA GPU that TensorFlow does not see: README, GPU"
     return text

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rfcx_tf.config import Config
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.dataset import pseudo_rows, training_dataset, validation_dataset
 from rfcx_tf.data.records import Manifest, ShardReader
@@ -23,10 +24,16 @@ from rfcx_tf.inference.tables import write_scores
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.pretrained import begin_from_weights
 from rfcx_tf.run_folder import RunFolder
-from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors
+from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors, begin_draws
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 from rfcx_tf.training.devices import describe_devices
 from rfcx_tf.training.diagnosis import draw_diagnosis
+from rfcx_tf.training.multi_worker import (
+    MultiWorkerClassifier,
+    chiefs_numbers,
+    read_worker,
+    take_chiefs_variables,
+)
 from rfcx_tf.training.pictures import ValidationPictures, log_picture
 from rfcx_tf.training.recording_monitor import RecordingMonitor
 
@@ -65,6 +72,7 @@ def train_fold(
     """
     config, folder = run.config, run.fold(fold)
     done = folder / "done.json"
+    chiefs_numbers(strategy, done.exists())
     if done.exists():
         return json.loads(done.read_text(encoding="utf-8"))
     others = [k for k in range(config.training.folds) if k != fold]
@@ -76,32 +84,23 @@ def train_fold(
             "training.folds or add recordings."
         )
     pseudo_crops = 0 if pseudo is None else len(pseudo_rows(pseudo, others))
-    keras.utils.set_random_seed(config.seed + 1000 * fold)
-    with strategy.scope():
-        replicas = strategy.num_replicas_in_sync
-        detector = build_detector(
-            config, run.info.classes, run.info.mean_box_s, synchronized=replicas > 1
-        )
-        classifier = CropClassifier(detector, config)
-        compile_classifier(classifier, config.training, replicas)
-        classifier.build((None, config.crop_frames, config.frontend.bands))
-        classifier.optimizer.build(classifier.trainable_variables)
+    classifier = _build_classifier(config, reader.manifest, fold, strategy)
+    detector = classifier.detector
     state = RunState(folder, config.training)
     epochs_done = state.restore(classifier)
     if epochs_done == 0:
-        with strategy.scope():
-            if start is None:
-                begin_from_weights(detector, config)
-            else:
-                detector.load_weights(start.detector_weights(fold))
+        if start is None:
+            begin_from_weights(detector, config)
+        else:
+            detector.load_weights(start.detector_weights(fold))
+    chiefs_numbers(strategy, epochs_done, state.ended)
+    take_chiefs_variables(classifier)
     monitors = ValidationMonitors(
         validation_dataset(reader, config, held_out),
         reader.index["kind"].to_numpy()[held_out] == "tp",
     )
     if not state.ended:
-        first_draw = epochs_done * config.training.steps_per_epoch * config.training.batch_size
-        dataset = training_dataset(reader, config, others, first_draw, pseudo)
-        dataset = dataset.map(_inputs_and_labels)
+        dataset = _training_batches(reader, config, others, epochs_done, pseudo)
         if verbose:
             tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
             labelled = f", {pseudo_crops} pseudo-labelled ones" if pseudo_crops else ""
@@ -114,11 +113,12 @@ def train_fold(
                 f"Fold {fold}: {tp} TP and {fp} FP crops{labelled}, {len(held_out)} held "
                 f"out{begin}."
             )
-            speed = measure_speed(classifier, dataset, config.training.batch_size)
-            print(
-                f"Examples/s: input pipeline alone {speed.pipeline:.0f}, training step alone "
-                f"{speed.step:.0f}, both together {speed.both:.0f}."
-            )
+            if read_worker().count == 1:
+                speed = measure_speed(classifier, dataset, config.training.batch_size)
+                print(
+                    f"Examples/s: input pipeline alone {speed.pipeline:.0f}, training step alone "
+                    f"{speed.step:.0f}, both together {speed.both:.0f}."
+                )
         classifier.fit(
             dataset,
             initial_epoch=epochs_done,
@@ -154,6 +154,77 @@ def train_fold(
     return summary
 
 
+def train_share(
+    config: Config,
+    reader: ShardReader,
+    fold: int,
+    strategy: tf.distribute.Strategy,
+    pseudo: ShardReader | None = None,
+) -> None:
+    """What a worker that is not the chief does while the chief does `train_fold`.
+
+    It takes its share of every batch. All else is the chief's: validation, files, predictions.
+
+    Args:
+        config, reader, fold, strategy, pseudo: as the chief's.
+    """
+    (is_done,) = chiefs_numbers(strategy, 0)
+    if is_done:
+        return
+    others = [k for k in range(config.training.folds) if k != fold]
+    classifier = _build_classifier(config, reader.manifest, fold, strategy)
+    epochs_done, ended = chiefs_numbers(strategy, 0, 0)
+    take_chiefs_variables(classifier)
+    if ended:
+        return
+    number = read_worker().number
+    draws = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: begin_draws(classifier, config.training, epoch, number)
+    )
+    classifier.fit(
+        _training_batches(reader, config, others, epochs_done, pseudo),
+        initial_epoch=epochs_done,
+        epochs=config.training.epochs,
+        steps_per_epoch=config.training.steps_per_epoch,
+        callbacks=[NanStop(), *_averaging(config, epochs_done), draws],
+        verbose=0,
+    )
+
+
+def _build_classifier(
+    config: Config, manifest: Manifest, fold: int, strategy: tf.distribute.Strategy
+) -> CropClassifier:
+    """With its optimiser, and all variables made."""
+    keras.utils.set_random_seed(config.seed + 1000 * fold)
+    with strategy.scope():
+        replicas = strategy.num_replicas_in_sync
+        detector = build_detector(
+            config, manifest.classes, manifest.mean_box_s, synchronized=replicas > 1
+        )
+        kind = MultiWorkerClassifier if read_worker().count > 1 else CropClassifier
+        classifier = kind(detector, config)
+        compile_classifier(classifier, config.training, replicas)
+        classifier.build((None, config.crop_frames, config.frontend.bands))
+        classifier.optimizer.build(classifier.trainable_variables)
+    return classifier
+
+
+def _training_batches(
+    reader: ShardReader,
+    config: Config,
+    folds: list[int],
+    epochs_done: int,
+    pseudo: ShardReader | None,
+) -> tf.data.Dataset:
+    """From the first batch after so many epochs on; of several workers, this one's share."""
+    first_draw = epochs_done * config.training.steps_per_epoch * config.training.batch_size
+    worker = read_worker()
+    dataset = training_dataset(
+        reader, config, folds, first_draw, pseudo, (worker.number, worker.count)
+    )
+    return dataset.map(_inputs_and_labels)
+
+
 def _inputs_and_labels(batch: dict) -> tuple:
     return batch["spectrogram"], {name: batch[name] for name in ("target", "known", "pseudo")}
 
@@ -169,13 +240,7 @@ def _callbacks(
 ) -> list[keras.callbacks.Callback]:
     """In the order in which an epoch ends: average, validate, save, draw, log."""
     config, folder = run.config, run.fold(fold)
-    callbacks = [NanStop()]
-    if config.training.ema > 0:
-        average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-        # A saved state holds the average in the model; the next epoch swaps it back.
-        average._ema_weights_in_model = epochs_done > 0
-        callbacks.append(average)
-    callbacks.append(monitors)
+    callbacks = [NanStop(), *_averaging(config, epochs_done), monitors]
     if config.training.recording_validation:
         callbacks.append(RecordingMonitor(reader, config, fold, data_dir))
     # The state decides on early stopping, which the pictures have to know.
@@ -185,6 +250,16 @@ def _callbacks(
         callbacks.append(ValidationPictures(reader, config, fold, folder, every))
     callbacks.append(keras.callbacks.TensorBoard(folder / "logs", write_graph=False))
     return callbacks
+
+
+def _averaging(config: Config, epochs_done: int) -> list[keras.callbacks.Callback]:
+    """Puts the moving average of the weights, if there is one, into the model between epochs."""
+    if config.training.ema == 0:
+        return []
+    average = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    # A saved state holds the average in the model; the next epoch swaps it back.
+    average._ema_weights_in_model = epochs_done > 0
+    return [average]
 
 
 class Speed(NamedTuple):

@@ -14,7 +14,8 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy
 from rfcx_tf.training.finished_folds import join_out_of_fold, write_summary
-from rfcx_tf.training.fold import train_fold
+from rfcx_tf.training.fold import train_fold, train_share
+from rfcx_tf.training.multi_worker import chiefs_numbers, read_worker
 
 
 def train_run(
@@ -31,6 +32,9 @@ def train_run(
 ) -> list[dict]:
     """Trains the folds that are not finished yet.
 
+    With several workers (`rfcx_tf.training.multi_worker`) all call this alike. Only the chief
+    needs the run folder, the recordings and what a run starts with.
+
     Args:
         config: the recipe.
         tfrecords: folder of shards.
@@ -43,7 +47,7 @@ def train_run(
         report: takes a line at a time.
 
     Returns:
-        The figures of every fold.
+        The figures of every fold; none on a worker that is not the chief.
 
     Raises:
         InputError: if the shards, the pseudo-labels or the start do not fit the recipe, or a
@@ -51,22 +55,24 @@ def train_run(
     """
     reader = ShardReader(tfrecords)
     check_shards_fit(reader.manifest, config, Path(tfrecords))
-    check_folds(reader.manifest, folds, data_dir)
+    is_chief = read_worker().is_chief
+    check_folds(reader.manifest, folds, data_dir, need_recordings=is_chief)
     pseudo_reader = ShardReader(pseudo) if pseudo else None
     if pseudo_reader is not None:
         check_pseudo_fits(pseudo_reader, reader, config)
-    start_run = RunFolder.open(start) if start else None
+    start_run = RunFolder.open(start) if start and is_chief else None
     if start_run is not None:
         check_start_fits(start_run, reader.manifest, config, folds)
-    weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
-    if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
-        # Before there is a run folder, which could not go on with a corrected path.
-        raise InputError(
-            f"model.backbone.weights must name a file that is there. Not found: {weights}."
+    if is_chief:
+        weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
+        if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
+            # Before there is a run folder, which could not go on with a corrected path.
+            raise InputError(
+                f"model.backbone.weights must name a file that is there. Not found: {weights}."
+            )
+        run = RunFolder.create(
+            run_dir, config, reader.manifest, Path(tfrecords), pseudo=pseudo_reader, start=start_run
         )
-    run = RunFolder.create(
-        run_dir, config, reader.manifest, Path(tfrecords), pseudo=pseudo_reader, start=start_run
-    )
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync
     parts = config.training.accumulation_steps
@@ -90,22 +96,27 @@ def train_run(
     for fold in folds:
         # Here, since clearing the session after a fold forgets it.
         keras.mixed_precision.set_global_policy(precision)
-        summaries.append(
-            train_fold(
-                run,
-                reader,
-                fold,
-                strategy,
-                pseudo=pseudo_reader,
-                start=start_run,
-                data_dir=data_dir,
-                verbose=verbose,
+        if is_chief:
+            summaries.append(
+                train_fold(
+                    run,
+                    reader,
+                    fold,
+                    strategy,
+                    pseudo=pseudo_reader,
+                    start=start_run,
+                    data_dir=data_dir,
+                    verbose=verbose,
+                )
             )
-        )
-        join_out_of_fold(run)
-        write_summary(run)
+            join_out_of_fold(run)
+            write_summary(run)
+        else:
+            train_share(config, reader, fold, strategy, pseudo_reader)
         # Frees the graphs of a fold before the next one is built.
         keras.backend.clear_session()
+    # All leave together: one that is gone earlier would look lost to the others.
+    chiefs_numbers(strategy)
     return summaries
 
 
@@ -206,8 +217,16 @@ def _species_ids(classes: list[SpeciesClass]) -> list[int]:
     return [c.species_id for c in classes]
 
 
-def check_folds(manifest: Manifest, folds: list[int], data_dir: Path | None) -> None:
+def check_folds(
+    manifest: Manifest, folds: list[int], data_dir: Path | None, need_recordings: bool = True
+) -> None:
     """Refuses, before hours of training, folds that cannot be held out and predicted.
+
+    Args:
+        manifest: of the shards.
+        folds: that are to be trained.
+        data_dir: where the recordings are, if not where the shards were made from.
+        need_recordings: whether they are predicted here.
 
     Raises:
         InputError: if a fold does not exist, or none of its recordings is where the manifest
@@ -219,7 +238,7 @@ def check_folds(manifest: Manifest, folds: list[int], data_dir: Path | None) -> 
             f"A fold must lie between 0 and {manifest.folds - 1} (training.folds). "
             f"Received: {wrong[0]}."
         )
-    for fold in folds:
+    for fold in folds if need_recordings else []:
         sources = manifest.audio_sources(fold, data_dir)
         if sources and not any(source.path.exists() for source in sources.values()):
             raise InputError(

@@ -279,9 +279,9 @@ def spoil_from(step):
     """Makes every spectrogram from a training step on NaN."""
     original = fold_module.training_dataset
 
-    def spoilt(reader, config, folds, first_draw=0, pseudo=None):
+    def spoilt(reader, config, folds, first_draw, *others):
         numbers = tf.data.Dataset.counter(first_draw // config.training.batch_size)
-        batches = tf.data.Dataset.zip(numbers, original(reader, config, folds, first_draw, pseudo))
+        batches = tf.data.Dataset.zip(numbers, original(reader, config, folds, first_draw, *others))
 
         def spoil(number, batch):
             factor = tf.where(number < step, 1.0, float("nan"))

@@ -1,0 +1,1 @@
+"""Prediction over archives that are too large for one machine."""
