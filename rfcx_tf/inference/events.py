@@ -29,6 +29,8 @@ from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.errors import InputError
 
 EVENT_TABLE_VERSION = 1
+# Far less than a sample: events that touch but for rounding are one.
+_ROUNDING_S = 1e-9
 EVENT_COLUMNS = {
     "recording_id": str,
     "file": str,
@@ -199,7 +201,7 @@ def _merge(
     """Joins neighbours that are at most `gap_s` apart; both lists are in order of time."""
     merged: list[tuple[tuple[int, int], tuple[float, float]]] = []
     for run, span in zip(runs, spans, strict=True):
-        if merged and span[0] - merged[-1][1][1] <= gap_s:
+        if merged and span[0] - merged[-1][1][1] <= gap_s + _ROUNDING_S:
             (first, _), (start_s, end_s) = merged.pop()
             merged.append(((first, run[1]), (start_s, max(end_s, span[1]))))
         else:

