@@ -101,7 +101,7 @@ def test_scores_of_0_and_1_are_clipped_log_odds():
 
 
 @given(calibrations(), npst.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_maps_do_not_fall(calibration, scores):
     probability = calibration.probabilities(
         np.tile(np.sort(scores)[:, None], len(calibration.rows))
@@ -111,7 +111,7 @@ def test_maps_do_not_fall(calibration, scores):
 
 
 @given(calibrations(), npst.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_score_thresholds_detect_what_thresholds_detect(calibration, scores):
     edge = calibration.score_thresholds()
     assert edge.dtype == np.float32
@@ -207,7 +207,7 @@ probabilities = npst.arrays(
 
 
 @given(probabilities, st.floats(0.05, 0.95))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_thresholds_keep_what_is_wanted_and_no_more(probability, value):
     precision, recall, values = expected_curve(probability)
     threshold, reached = choose_threshold(probability, Wanted("precision", value))
