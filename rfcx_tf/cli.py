@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from rfcx_tf.data.recordings import RECORDING_IDS
 from rfcx_tf.errors import InputError
 
 
@@ -58,6 +59,22 @@ def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> No
 def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--set prediction.key=value`, for `RunFolder.open`."""
     add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
+
+
+def add_recording_ids_argument(parser: argparse.ArgumentParser, below: str = "--audio") -> None:
+    """Adds `--recording-ids name|path`, for `rfcx_tf.data.recordings.find_recordings`.
+
+    Args:
+        parser: of the script.
+        below: the option that names the folders.
+    """
+    parser.add_argument(
+        "--recording-ids",
+        choices=RECORDING_IDS,
+        default="name",
+        help="call recordings by their files' names, or by their paths below the folder of "
+        f"{below}, where recorders name files alike: site1/20210101_050000; default: name",
+    )
 
 
 def add_combination_arguments(parser: argparse.ArgumentParser) -> None:

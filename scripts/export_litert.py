@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli import add_run_override_argument, run_main
-from rfcx_tf.data.audio import by_recording_id, find_recordings
+from rfcx_tf.data.recordings import find_named_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.tables import read_truth
 
@@ -55,8 +55,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.truth and not arguments.audio:
         raise InputError("--truth needs the recordings that it describes. Add --audio DIR.")
-    recordings = by_recording_id(find_recordings(arguments.audio)) if arguments.audio else {}
     truth = read_truth(arguments.truth) if arguments.truth else None
+    recordings = {}
+    if arguments.audio:
+        named = [] if truth is None else truth["recording_id"]
+        recordings = find_named_recordings(arguments.audio, named)
     import tensorflow as tf
 
     if arguments.time:

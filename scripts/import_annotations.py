@@ -7,6 +7,9 @@ Tables are Raven selection tables (with the species in a column, and TP or FP in
 somebody has judged the boxes) and Audacity labels (`species`, or `species|FP`). Rows are added to
 DIR/train_tp.csv and DIR/train_fp.csv, species to DIR/species.csv; nothing in them is lost, and the
 same tables again change nothing.
+
+With --recording-ids path selections/site1/a.txt is for the recording DIR/train/site1/a.wav, whose
+id is site1/a.
 """
 
 import argparse
@@ -15,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
+from rfcx_tf.cli import add_recording_ids_argument, run_main
 from rfcx_tf.data.annotation_import import import_annotations
 from rfcx_tf.data.annotation_tables import TableColumns, find_tables
 
@@ -44,8 +47,14 @@ def main() -> int:
         help="what a table without rows says: no species is in the recording (FP rows over all "
         "of it), or nothing; must be given where there is one",
     )
+    add_recording_ids_argument(parser, "--tables")
     arguments = parser.parse_args()
-    columns = TableColumns(arguments.class_column, arguments.verdict_column, arguments.species)
+    columns = TableColumns(
+        arguments.class_column,
+        arguments.verdict_column,
+        arguments.species,
+        arguments.tables if arguments.recording_ids == "path" else (),
+    )
     tables = find_tables(arguments.tables)
     imported = import_annotations(tables, arguments.data, columns, arguments.empty_means)
     print(

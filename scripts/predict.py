@@ -10,11 +10,15 @@ Folders are searched with their subfolders for .flac, .mp3, .ogg and .wav files,
 What a file holds is told from its bytes: a FLAC named .wav is read. A file with sound in it that
 is named like none of these is not, and is listed with the files that cannot be read.
 
+Recordings are called by their files' names. Where recorders at several sites name files alike, name
+the folder above the sites and --recording-ids path, for site1/20210101_050000 and so on.
+
 Results of single recordings are kept in OUT.parts until all are there. The same command goes on
 where it was stopped, and later tries those again that could not be read.
 
 Events (what was heard when) are of calibrated probabilities where there is a calibration, else of
-scores. --events names a file for all recordings (events.csv) or a folder for one file each.
+scores. --events names a file for all recordings (events.csv) or a folder for one file each, in
+subfolders where recordings are called by their paths.
 """
 
 import argparse
@@ -23,8 +27,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
-from rfcx_tf.data.audio import by_recording_id, find_recordings, misnamed_recordings
+from rfcx_tf.cli import (
+    add_combination_arguments,
+    add_recording_ids_argument,
+    add_run_override_argument,
+    run_main,
+)
+from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
@@ -33,7 +42,7 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.prior and arguments.combine == "rank":
         raise InputError("--prior shifts log odds, which ranks do not have. Use --combine mean.")
-    recordings = by_recording_id(find_recordings(arguments.audio))
+    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))
     from rfcx_tf.any_run import open_any_run
@@ -78,6 +87,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
+    add_recording_ids_argument(parser)
     add_table_arguments(parser)
     add_combination_arguments(parser)
     add_run_override_argument(parser)

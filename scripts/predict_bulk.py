@@ -20,8 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
-from rfcx_tf.data.audio import by_recording_id, find_recordings, misnamed_recordings
+from rfcx_tf.cli import (
+    add_combination_arguments,
+    add_recording_ids_argument,
+    add_run_override_argument,
+    run_main,
+)
+from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
@@ -29,7 +34,7 @@ from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 def main() -> int:
     arguments = parse_arguments()
     check_beam()
-    recordings = by_recording_id(find_recordings(arguments.audio))
+    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))
     from rfcx_tf.any_run import open_any_run
@@ -79,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
+    add_recording_ids_argument(parser)
     add_table_arguments(parser)
     add_combination_arguments(parser)
     add_run_override_argument(parser)

@@ -15,9 +15,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_config_arguments, read_folds, run_main
+from rfcx_tf.cli import (
+    add_config_arguments,
+    add_recording_ids_argument,
+    read_folds,
+    run_main,
+)
 from rfcx_tf.config import load_config
-from rfcx_tf.data.audio import AudioSource, by_recording_id, find_recordings
+from rfcx_tf.data.audio import AudioSource
+from rfcx_tf.data.recordings import find_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.tables import read_truth
 
@@ -44,6 +50,7 @@ def main() -> int:
     parser.add_argument(
         "--audio", nargs="+", type=Path, default=[], help="recordings without annotations"
     )
+    add_recording_ids_argument(parser)
     parser.add_argument(
         "--warm", action="store_true", help="students begin with their teacher's weights"
     )
@@ -68,7 +75,7 @@ def main() -> int:
     extra = (
         {
             name: AudioSource(path)
-            for name, path in by_recording_id(find_recordings(arguments.audio)).items()
+            for name, path in find_recordings(arguments.audio, arguments.recording_ids).items()
         }
         if arguments.audio
         else {}

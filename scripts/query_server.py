@@ -23,8 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.data.audio import by_recording_id, find_recordings, misnamed_recordings
+from rfcx_tf.cli import add_recording_ids_argument, run_main
+from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 from rfcx_tf.serving.client.query import QueryOptions, query_server
@@ -36,7 +36,7 @@ from rfcx_tf.serving.client.transport import split_server
 def main() -> int:
     arguments = parse_arguments()
     split_server(arguments.server)
-    recordings = by_recording_id(find_recordings(arguments.audio))
+    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     tables = Tables(arguments, len(recordings))
     if (arguments.sample_rate is None) != (arguments.classes is None):
         raise InputError("--sample-rate and --classes go together. Name both or neither.")
@@ -67,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
+    add_recording_ids_argument(parser)
     add_table_arguments(parser)
     parser.add_argument(
         "--chunk-s",

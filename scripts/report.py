@@ -99,8 +99,8 @@ def parse_arguments() -> argparse.Namespace:
         "--audio",
         nargs="+",
         type=Path,
-        help="all recordings that were searched, or folders of them; default: the files that the "
-        "events name",
+        help="all recordings that were searched, or folders of them, as predict.py was given them; "
+        "default: the files that the events name",
     )
     parser.add_argument("--scores", type=Path, metavar="CSV", help="of predict.py --out")
     parser.add_argument(

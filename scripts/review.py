@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli import run_main
 from rfcx_tf.data.annotation_import import FolderLabels
-from rfcx_tf.data.audio import by_recording_id, find_recordings
+from rfcx_tf.data.recordings import find_named_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.review.event_tables import read_events
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
@@ -50,7 +50,8 @@ def _add_pick(commands) -> None:
         "--audio",
         nargs="+",
         type=Path,
-        help="recordings, or folders of them; default: the files that the events name",
+        help="recordings, or folders of them, as predict.py was given them; default: the files "
+        "that the events name",
     )
     pick.add_argument("--out", required=True, type=Path, help="folder for the review")
     pick.add_argument(
@@ -106,7 +107,7 @@ def _pick(arguments: argparse.Namespace) -> int:
         events = not_judged_yet(events, FolderLabels.read(arguments.data).rows)
         print(f"{found - len(events)} of {found} events are already judged.")
     if arguments.audio:
-        recordings = by_recording_id(find_recordings(arguments.audio))
+        recordings = find_named_recordings(arguments.audio, events["recording_id"])
     else:
         files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
         recordings = {name: path for name, path in files.items() if path.is_file()}

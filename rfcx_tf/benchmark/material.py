@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.data.audio import AudioSource, audio_files, by_recording_id
+from rfcx_tf.data.audio import AudioSource
+from rfcx_tf.data.recordings import folder_recordings
 from rfcx_tf.data.synthetic import make_rainforest
 from rfcx_tf.errors import InputError
 
@@ -95,7 +96,8 @@ def open_material(
             }
         else:
             tables = _read_tables(data)
-        available = by_recording_id(audio_files(data / "train"))
+        named = {name for table in tables.values() for name in table["recording_id"]}
+        available = folder_recordings(data / "train", named)
         annotated = [name for name in sorted(available) if _has_rows(name, tables)]
         if len(annotated) < count:
             raise InputError(
@@ -131,4 +133,6 @@ def _write(folder: Path, tables: dict[str, pd.DataFrame], recordings: dict[str, 
     for name, table in tables.items():
         table.to_csv(folder / name, index=False)
     for name, path in recordings.items():
-        (folder / "train" / f"{name}{path.suffix}").symlink_to(path)
+        link = folder / "train" / f"{name}{path.suffix}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from rfcx_tf.data.annotations import (
     csv_rows,
     species_classes,
 )
-from rfcx_tf.data.audio import audio_files, by_recording_id
+from rfcx_tf.data.recordings import folder_recordings
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_write_text
 
@@ -89,15 +89,19 @@ def import_annotations(
     marks_of = {path: read_table(path, columns) for path in tables}
     marks = [mark for own in marks_of.values() for mark in own]
     judged = [mark for mark in marks if mark.present is not None]
-    empty = [path for path, own in marks_of.items() if not own]
+    empty = {
+        path: recording_of_table(path, columns.folders) for path, own in marks_of.items() if not own
+    }
     if empty and empty_means is None:
         raise InputError(
-            f"A table without rows means that nothing is there, or that nobody looked. {empty[0]} "
-            "is empty. Say which: --empty-means absent or --empty-means unknown."
+            "A table without rows means that nothing is there, or that nobody looked. "
+            f"{next(iter(empty))} is empty. Say which: --empty-means absent or --empty-means "
+            "unknown."
         )
     new_classes = _new_classes(folder.classes, judged)
     classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
-    band = _Recordings(folder.data_dir)
+    named = {mark.recording_id for mark in marks} | set(empty.values())
+    band = _Recordings(folder.data_dir, named | set(folder.rows["recording_id"]))
     ids = ids_by_name(classes)
     rows = [_row(mark, ids[name_key(mark.species)], band) for mark in judged]
     if empty_means == "absent":
@@ -106,7 +110,6 @@ def import_annotations(
     if empty_means == "absent":
         _check_absent(checked_table([*folder.raw, *new_rows]), empty)
     folder.add(new_rows, new_classes)
-    named = {mark.recording_id for mark in marks} | {recording_of_table(path) for path in empty}
     added_tp = sum(row.present for row in new_rows)
     return Imported(
         added_tp=added_tp,
@@ -200,9 +203,9 @@ class FolderLabels:
 class _Recordings:
     """Lengths and bands of the recordings in train/, read when they are needed."""
 
-    def __init__(self, data_dir: Path):
+    def __init__(self, data_dir: Path, named: Iterable[str]):
         self.folder = data_dir / "train"
-        self.paths = by_recording_id(audio_files(self.folder))
+        self.paths = folder_recordings(self.folder, named)
 
     def info(self, recording_id: str, source: str, why: str) -> tuple[float, float]:
         """Duration in seconds and highest frequency in Hz; InputError where it is not there."""
@@ -272,11 +275,10 @@ def _row(mark: Mark, species_id: int, band: _Recordings) -> RawRow:
 
 
 def _absent_rows(
-    empty: Iterable[Path], classes: Iterable[SpeciesClass], band: _Recordings
+    empty: Mapping[Path, str], classes: Iterable[SpeciesClass], band: _Recordings
 ) -> list[RawRow]:
     rows = []
-    for path in empty:
-        name = recording_of_table(path)
+    for path, name in empty.items():
         duration_s, highest_hz = band.info(name, str(path), "an empty table means absent")
         for species in classes:
             values = (name, str(species.species_id), "1", "0", "0")
@@ -286,11 +288,10 @@ def _absent_rows(
     return rows
 
 
-def _check_absent(rows: pd.DataFrame, empty: Iterable[Path]) -> None:
+def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
     """Refuses a table that says absent of a recording in which something was heard."""
     tp = rows[rows["present"]].set_index("recording_id")["source"]
-    for path in empty:
-        name = recording_of_table(path)
+    for path, name in empty.items():
         if name in tp.index:
             source = tp.loc[[name]].iloc[0]
             raise InputError(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rfcx_tf.data.annotations import csv_lines
-from rfcx_tf.data.audio import AUDIO_EXTENSIONS
+from rfcx_tf.data.recordings import AUDIO_EXTENSIONS
 from rfcx_tf.errors import InputError
 
 # What Raven, BirdNET and this project put behind the recording's name.
@@ -28,17 +28,20 @@ _UNSURE = frozenset({"unsure", "?", "maybe", "unknown"})
 
 @dataclass(frozen=True)
 class TableColumns:
-    """How the tables say what was heard.
+    """How the tables say what was heard, and where.
 
     Attributes:
         species: Raven's column with the species; None: `Species`, or else `Annotation`.
         verdict: Raven's column with the verdict; None: `Verdict`, which a table may lack.
         only_species: species of all marks, where the tables do not say it.
+        folders: of the tables, where recordings are called by their paths, which are then those
+            of the tables below these folders. Empty: they are called by their names.
     """
 
     species: str | None = None
     verdict: str | None = None
     only_species: str | None = None
+    folders: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,16 @@ def find_tables(paths: Iterable[str | Path]) -> list[Path]:
 def read_table(path: str | Path, columns: TableColumns) -> list[Mark]:
     """The marks of a Raven selection table or of a file of Audacity labels; maybe none.
 
-    Raven: the recording is that of `Begin Path` or `Begin File`, or else the table's name
-    without its ending; `File Offset (s)` is the time within the recording. Rows without a
-    verdict in a table that has that column are marks that nobody has judged.
+    Raven: the recording is that of `recording_id`, which this project's tables have where it is
+    not the file's name, of `Begin Path` or `Begin File`, or else the table's name without its
+    ending; `File Offset (s)` is the time within the recording. Rows without a verdict in a table
+    that has that column are marks that nobody has judged.
 
     Audacity: the recording is the file's name, the label the species. `|FP` behind it marks a
     rejected box, `|TP` or nothing a confirmed one.
+
+    Where recordings are called by their paths (`TableColumns.folders`), a table without
+    `recording_id` is for the recording of its own path.
 
     Raises:
         InputError: naming file and line of the first mistake.
@@ -121,11 +128,21 @@ def read_table(path: str | Path, columns: TableColumns) -> list[Mark]:
     )
 
 
-def recording_of_table(path: str | Path) -> str:
-    """The recording that a table is for by its name: rec1 of rec1.Table.1.selections.txt."""
-    stem = _TABLE_ENDING.sub("", Path(path).stem)
+def recording_of_table(path: str | Path, folders: Sequence[Path] = ()) -> str:
+    """The recording that a table is for by its name: rec1 of rec1.Table.1.selections.txt.
+
+    Args:
+        path: of the table.
+        folders: the table's path below one of these belongs to the name: site1/rec1.
+    """
+    path = Path(path)
+    stem = _TABLE_ENDING.sub("", path.stem)
     name = Path(stem)
-    return name.stem if name.suffix.lower() in AUDIO_EXTENSIONS else stem
+    name = name.stem if name.suffix.lower() in AUDIO_EXTENSIONS else stem
+    for folder in folders:
+        if path.is_relative_to(folder) and path != folder:
+            return (path.relative_to(folder).parent / name).as_posix()
+    return name
 
 
 def _raven_marks(path: Path, header: list[str], columns: TableColumns) -> Iterator[Mark]:
@@ -136,7 +153,10 @@ def _raven_marks(path: Path, header: list[str], columns: TableColumns) -> Iterat
     in_spectrogram = {
         row.get("Selection") for _, row in rows if row.get("View", "").startswith("Spectrogram")
     }
-    recordings = {_recording_of_row(row) for _, row in rows} - {""}
+    begin_files = {_begin_file(row) for _, row in rows} - {""}
+    ids = {_begin_file(row): row["recording_id"] for _, row in rows if row.get("recording_id")}
+    of_table = recording_of_table(path, columns.folders)
+    file_of: dict[str, str] = {}
     for line, row in rows:
         source = f"{path}:{line}"
         view = row.get("View", "Spectrogram")
@@ -148,17 +168,23 @@ def _raven_marks(path: Path, header: list[str], columns: TableColumns) -> Iterat
         if offset:
             offset_s = _number(source, "File Offset (s)", offset)
             begin_s, end_s = offset_s, offset_s + end_s - begin_s
-        elif len(recordings) > 1:
+        elif len(begin_files) > 1:
             raise InputError(
                 f"{source}: a table of several recordings must have the column 'File Offset (s)'; "
                 f"{_BEGIN!r} runs on over all of them. Add it in Raven and save the table again."
             )
-        last = _stem(row.get("End Path") or row.get("End File", ""))
-        recording = _recording_of_row(row) or recording_of_table(path)
-        if last and last != recording:
+        file, last = _begin_file(row), _stem(row.get("End Path") or row.get("End File", ""))
+        recording = _recording_of_row(source, row, ids, of_table, bool(columns.folders))
+        if last and last != (_stem(file) or PurePosixPath(recording).name):
             raise InputError(
                 f"{source}: a box must lie in one recording. It begins in {recording} and ends in "
                 f"{last}; draw one box for each."
+            )
+        if file and file_of.setdefault(recording, file) != file:
+            raise InputError(
+                f"{source}: recordings must differ in their names. Found {file_of[recording]} and "
+                f"{file}. Save a table for each, in folders like theirs, and import them with "
+                "--recording-ids path."
             )
         present = read_verdict(source, row.get(verdict_column, "")) if verdict_column else True
         species = columns.only_species or row.get(species_column, "")
@@ -189,8 +215,40 @@ def _species_column(path: Path, header: list[str], columns: TableColumns) -> str
     )
 
 
-def _recording_of_row(row: dict[str, str]) -> str:
-    return _stem(row.get("Begin Path") or row.get("Begin File", ""))
+def _recording_of_row(
+    source: str, row: dict[str, str], ids: Mapping[str, str], of_table: str, by_path: bool
+) -> str:
+    """The recording of a row of Raven's.
+
+    Args:
+        source: of the row.
+        row: cells by column.
+        ids: recording_id by `_begin_file`, as far as rows of the table have one.
+        of_table: the recording that the table is for by its name or path.
+        by_path: whether recordings are called by their paths.
+    """
+    file = _begin_file(row)
+    # Rows that are drawn in Raven lack a recording_id, but name the same file.
+    recording_id, name = row.get("recording_id") or ids.get(file), _stem(file)
+    if recording_id:
+        return recording_id
+    if by_path and name in ("", PurePosixPath(of_table).name):
+        return of_table
+    if by_path:
+        raise InputError(
+            f"{source}: with --recording-ids path a table is of one recording, here {of_table} as "
+            f"its own path says. Received a row of {name}. Save a table for each recording."
+        )
+    if ids:
+        raise InputError(
+            f"{source}: rows must have a recording_id where others have one. Write it, as in "
+            f"{next(iter(ids.values()))}."
+        )
+    return name or of_table
+
+
+def _begin_file(row: dict[str, str]) -> str:
+    return row.get("Begin Path") or row.get("Begin File", "")
 
 
 def _stem(file: str) -> str:
@@ -201,7 +259,7 @@ def _stem(file: str) -> str:
 def _audacity_marks(
     path: Path, lines: list[tuple[int, str]], columns: TableColumns
 ) -> Iterator[Mark]:
-    recording = recording_of_table(path)
+    recording = recording_of_table(path, columns.folders)
     bands = {}
     marks = []
     for number, line in lines:

@@ -2,7 +2,8 @@
 list, and where the recordings are.
 
     train_tp.csv, train_fp.csv    boxes that experts confirmed / rejected
-    train/<recording_id>.flac     or .mp3, .ogg, .wav
+    train/<recording_id>.flac     or .mp3, .ogg, .wav; also in subfolders, where the id is the
+                                  file's name, or the path if rows or files need that
     tfrecords/train/*.tfrec       used where train/ holds no recordings
     species.csv                   optional: names of the species
     sample_submission.csv         optional: its columns name the species too
@@ -21,8 +22,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rfcx_tf.data.audio import AudioSource, audio_files, by_recording_id
+from rfcx_tf.data.audio import AudioSource
 from rfcx_tf.data.kaggle_tfrec import TfrecRecord, index_tfrec
+from rfcx_tf.data.recordings import folder_recordings
 from rfcx_tf.errors import InputError
 
 BOX = ("t_min", "t_max", "f_min", "f_max")
@@ -119,17 +121,18 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise InputError(f"The data must be a folder. Not found: {data_dir}.")
-    recordings, records = _find_audio(data_dir)
     tp_path, fp_path = data_dir / "train_tp.csv", data_dir / "train_fp.csv"
-    if tp_path.exists():
+    has_tables, raw = tp_path.exists(), []
+    if has_tables:
         raw = list(csv_rows(tp_path, present=True))
         if fp_path.exists():
             raw += csv_rows(fp_path, present=False)
-    elif any(record.label_info for record in records):
+    recordings, records = _find_audio(data_dir, {row.cells["recording_id"] for row in raw})
+    if not has_tables:
+        if not any(record.label_info for record in records):
+            raise InputError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
         raw = [row for record in records for row in _label_info_rows(record)]
         tp_path = data_dir / "tfrecords" / "train"
-    else:
-        raise InputError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
     rows = checked_table(raw)
     if not rows["present"].any():
         raise InputError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
@@ -162,11 +165,13 @@ def box_hz(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, tup
     }
 
 
-def _find_audio(data_dir: Path) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
-    """Recordings by id, and the TFRecord entries if that is where they come from."""
-    files = audio_files(data_dir / "train")
+def _find_audio(
+    data_dir: Path, named: Iterable[str]
+) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
+    """Recordings by id, as rows name them, and the TFRecord entries if they come from there."""
+    files = folder_recordings(data_dir / "train", named)
     if files:
-        return {id_: AudioSource(path) for id_, path in by_recording_id(files).items()}, []
+        return {id_: AudioSource(path) for id_, path in files.items()}, []
     tfrecs = sorted((data_dir / "tfrecords" / "train").glob("*.tfrec"))
     records = [record for path in tfrecs for record in index_tfrec(path)]
     if not records:

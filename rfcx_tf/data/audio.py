@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,6 @@ import soundfile
 import soxr
 
 from rfcx_tf.errors import InputError
-
-AUDIO_EXTENSIONS = (".flac", ".mp3", ".ogg", ".wav")
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
 _HIGHEST_PEAK = 8.0
@@ -36,10 +34,14 @@ _LENGTH_UNKNOWN = 1 << 62
 _WAV_DATA_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _RF64_DATA_CUT = "does not match value from 'ds64' chunk"
 _OGG_CUT = "Last page lacks an end-of-stream bit"
-# FLAC, OGG, MP3 with an ID3v2 tag, and the three kinds of WAV.
-_SOUND_BEGINS = re.compile(rb"fLaC|OggS|ID3|(RIFF|RIFX|RF64)....WAVE", re.DOTALL)
 # Programs that write WAV into a pipe put this or more for "length unknown".
 _WAV_LENGTH_UNKNOWN = 0x7FFFF000
+
+# In these a seek is exact to the sample, and the header's length is what there is to decode.
+_SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
+_SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+# A seek costs as much as decoding a third of a second, so larger parts are not worth it.
+_LARGEST_PARTS = 0.75
 
 
 class AudioError(InputError):
@@ -98,6 +100,38 @@ def read_audio(source: AudioSource | Path | str | bytes, sample_rate_hz: int) ->
     if len(samples) == 0:
         raise _no_samples(_name(source))
     return np.clip(samples, -1.0, 1.0, out=samples)
+
+
+def read_audio_parts(
+    source: AudioSource | Path | str | bytes,
+    sample_rate_hz: int,
+    parts_of: Callable[[int], list[tuple[int, int]]],
+) -> np.ndarray:
+    """Decodes the wanted parts of a recording, and the rest only where that costs less.
+
+    A FLAC or uncompressed WAV file at `sample_rate_hz` is sought through. All others, and those
+    of which more than three quarters are wanted, are decoded whole.
+
+    Args:
+        source, sample_rate_hz: as for `read_audio`.
+        parts_of: given the number of samples, says which of them are wanted: first sample and
+            the one after the last, within the recording, in any order.
+
+    Returns:
+        float32 [samples] of the whole recording: in the parts what `read_audio` gives, to the
+        bit; elsewhere that or zeros.
+
+    Raises:
+        AudioError: as `read_audio`, but damage outside the parts does not show, unless the file
+            was cut short.
+    """
+    with _open_sound(source) as (sound, stream):
+        samples = None
+        if _can_seek(sound) and sound.samplerate == sample_rate_hz:
+            parts = parts_of(sound.frames)
+            if sum(end - begin for begin, end in parts) <= _LARGEST_PARTS * sound.frames:
+                samples = _sought_parts(sound, stream, parts, _name(source))
+    return read_audio(source, sample_rate_hz) if samples is None else samples
 
 
 def read_audio_blocks(
@@ -165,8 +199,7 @@ def _decode(
         wanted = -1 if block_s is None else max(1, round(block_s * sound.samplerate))
         while True:
             try:
-                channels = sound.read(wanted, dtype="float32", always_2d=True)
-                samples = channels.mean(axis=1) if sound.channels > 1 else channels[:, 0]
+                samples = _read_mono(sound, wanted)
             except soundfile.LibsndfileError as error:
                 raise AudioError(
                     f"The recording {name} is damaged or cut short "
@@ -187,6 +220,43 @@ def _decode(
         shortage = _shortage(sound, stream, decoded)
     if shortage:
         raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
+
+
+def _read_mono(sound: soundfile.SoundFile, wanted: int) -> np.ndarray:
+    """The next samples, fewer at the end; -1: all that follow."""
+    channels = sound.read(wanted, dtype="float32", always_2d=True)
+    return channels.mean(axis=1) if sound.channels > 1 else channels[:, 0]
+
+
+def _can_seek(sound: soundfile.SoundFile) -> bool:
+    return (
+        sound.format in _SEEKABLE_FORMATS
+        and sound.subtype in _SEEKABLE_SUBTYPES
+        and 0 < sound.frames < _LENGTH_UNKNOWN
+    )
+
+
+def _sought_parts(
+    sound: soundfile.SoundFile, stream: BinaryIO, parts: list[tuple[int, int]], name: str
+) -> np.ndarray | None:
+    """Parts of a recording with zeros around them, float32 [samples]; None: decode it whole.
+
+    That is for whatever goes wrong: the whole says what is wrong with it. A FLAC whose seek
+    table is false has nothing wrong but that.
+    """
+    try:
+        samples = np.zeros(sound.frames, np.float32)
+        # The last sample is there, or the file was cut short.
+        for begin, end in [*parts, (sound.frames - 1, sound.frames)]:
+            sound.seek(begin)
+            part = _read_mono(sound, end - begin)
+            if len(part) < end - begin:
+                return None
+            _check_samples(part, begin / sound.samplerate, sound.samplerate, name)
+            np.clip(part, -1.0, 1.0, out=samples[begin:end])
+        return None if _shortage(sound, stream, sound.frames) else samples
+    except (AudioError, soundfile.LibsndfileError, MemoryError):
+        return None
 
 
 @contextmanager
@@ -266,89 +336,3 @@ def _shortage(sound: soundfile.SoundFile, stream: BinaryIO, decoded: int) -> str
     if _OGG_CUT in log:
         return "its last page is missing"
     return ""
-
-
-def recording_id(path: Path) -> str:
-    """The name of a recording: its file's name without the extension."""
-    return path.stem
-
-
-def find_recordings(paths: Iterable[Path | str]) -> list[Path]:
-    """Lists the sound files among files and folders.
-
-    Args:
-        paths: files, and folders that are searched with their subfolders.
-
-    Returns:
-        Paths in sorted order; a file that is named twice comes once.
-
-    Raises:
-        InputError: for a path that does not exist or is no sound file, for paths without any
-            recording, and for two files that would share a recording id.
-    """
-    paths = [Path(path) for path in paths]
-    extensions = ", ".join(AUDIO_EXTENSIONS)
-    found = []
-    for path in paths:
-        if path.is_dir():
-            found += audio_files(path)
-        elif _is_audio(path):
-            found.append(path)
-        elif path.exists():
-            raise InputError(f"Recordings must be {extensions} files or folders. Received: {path}.")
-        else:
-            raise InputError(f"Recordings must exist. Not found: {path}.")
-    if not found:
-        places = ", ".join(map(str, paths)) or "nothing"
-        raise InputError(f"No recording ({extensions}) was found. Searched: {places}.")
-    once = {path.resolve(): path for path in found}
-    return sorted(by_recording_id(once.values()).values())
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """All sound files in a folder and its subfolders, sorted; may be empty."""
-    return sorted(path for path in folder.rglob("*") if _is_audio(path))
-
-
-def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
-    """Files in folders and their subfolders that hold sound, by their first bytes, but whose
-    names do not end like that of a sound file; sorted. A file among `folders` is passed over.
-    """
-    found = {
-        path
-        for folder in map(Path, folders)
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in AUDIO_EXTENSIONS
-        and not path.name.startswith(".")
-        and path.is_file()
-        and _begins_like_sound(path)
-    }
-    return sorted(found)
-
-
-def by_recording_id(paths: Iterable[Path]) -> dict[str, Path]:
-    """Paths by recording id; InputError where two share one."""
-    by_id: dict[str, Path] = {}
-    for path in paths:
-        other = by_id.setdefault(recording_id(path), path)
-        if other is not path:
-            raise InputError(
-                "Recordings must differ in their file names without extension. "
-                f"Found {other} and {path}; rename or remove one."
-            )
-    return by_id
-
-
-def _is_audio(path: Path) -> bool:
-    # macOS leaves "._name.flac", which holds no sound, beside files on foreign disks.
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in AUDIO_EXTENSIONS and not hidden and path.is_file()
-
-
-def _begins_like_sound(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(12)
-    except OSError:
-        return False
-    return bool(_SOUND_BEGINS.match(start))

@@ -74,18 +74,22 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
             and `start_time` in ISO 8601, such as 2023-04-01T05:30:00+02:00.
 
     Returns:
-        Starts by recording_id.
+        Starts, for `recording_start`: by recording_id, or by the file's path without extension
+        and by every end of it (card1/a and a, of card1/a.wav) that means one start.
 
     Raises:
         InputError: naming file and line, if the table cannot be read, lacks a column, has a
-            start_time that is none, or names a recording with two different ones.
+            start_time that is none, or names a recording or file with two different ones.
     """
     path = Path(path)
     starts: dict[str, datetime] = {}
+    by_end: dict[str, set[datetime]] = {}
     for line, cells in csv_lines(path, ["start_time"]):
-        name = cells.get("recording_id") or PureWindowsPath(cells.get("file", "")).stem
-        if not name:
+        recording_id = cells.get("recording_id")
+        names = [recording_id] if recording_id else _ends_of_path(cells.get("file", ""))
+        if not names:
             raise InputError(f"{path}:{line}: a row must have a recording_id or a file.")
+        name = names[0]
         text = cells.get("start_time", "")
         try:
             # A date alone would pass as midnight.
@@ -102,15 +106,33 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
                 f"{path}:{line}: a recording must begin once. {name} began at "
                 f"{starts[name].isoformat()} above, at {start.isoformat()} here."
             )
-    return starts
+        for end in names[1:]:
+            by_end.setdefault(end, set()).add(start)
+    return {end: min(found) for end, found in by_end.items() if len(found) == 1} | starts
 
 
-def recording_start(path: str | Path, known: Mapping[str, datetime]) -> datetime | None:
+def recording_start(
+    recording_id: str, path: str | Path, known: Mapping[str, datetime]
+) -> datetime | None:
     """The start of a recording: by the table where that names it, else by its file's name.
 
+    Of a table's files the one counts that shares most of the path, and at least the recording's
+    id: site1/a.wav is not site2/a where recordings are called by their paths.
+
     Args:
+        recording_id: its file's name or path without extension.
         path: of the sound file.
         known: of `read_start_times`, or empty.
     """
-    path = Path(path)
-    return known.get(path.stem) or start_from_name(path.name)
+    ends = _ends_of_path(str(path))
+    for name in (*ends[: len(ends) - recording_id.count("/")], recording_id):
+        if name in known:
+            return known[name]
+    return start_from_name(Path(path).name)
+
+
+def _ends_of_path(file: str) -> list[str]:
+    """A file's path without extension, then without its first folder, ..., last its name."""
+    path = PureWindowsPath(file)
+    parts = (*path.parent.parts, path.stem) if path.stem else ()
+    return [PureWindowsPath(*parts[k:]).as_posix() for k in range(len(parts))]

@@ -5,7 +5,9 @@
     raven         selection table of Raven Pro. In one table for several recordings, Begin and End
                   Time run on over the recordings in their order, as Raven shows a file sequence;
                   File Offset is the time within the recording. `Verdict` is left empty for
-                  whoever checks the events: TP or FP, read by scripts/import_annotations.py
+                  whoever checks the events: TP or FP, read by scripts/import_annotations.py,
+                  which takes the recording from a last column `recording_id` where recordings
+                  are called by their paths
     audacity      labels, with the frequency range where it is known. Labels name no file, so
                   every recording has its own
     kaleidoscope  results that Kaleidoscope opens, with the columns of its cluster.csv. TOP1DIST is
@@ -26,11 +28,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.data.recordings import path_for_recording
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
 from rfcx_tf.inference.events import EVENT_COLUMNS, EVENT_TABLE_VERSION, EventRecording
 
-# How the file of one recording is called, behind its recording_id.
+# How the file of one recording is called, behind its recording_id, which may name subfolders.
 _ENDINGS = {
     "csv": ".events.csv",
     "parquet": ".events.parquet",
@@ -145,7 +148,7 @@ def write_events(
         write(
             of_recording.get(recording.recording_id, events.iloc[:0]),
             [recording],
-            out / f"{recording.recording_id}{_ENDINGS[format]}",
+            path_for_recording(out, recording.recording_id, _ENDINGS[format]),
         )
         for recording in recordings
     ]
@@ -179,6 +182,8 @@ def _raven(events: pd.DataFrame, recordings: Sequence[EventRecording], highest_h
     begins_s = dict(
         zip((r.recording_id for r in recordings), np.cumsum(lengths_s) - lengths_s, strict=True)
     )
+    # The way back must not depend on folders, which Begin Path has more of.
+    called_by_path = any(r.recording_id != Path(r.file).stem for r in recordings)
     rows = []
     for number, event in enumerate(events.itertuples(), start=1):
         begin_s = begins_s[event.recording_id]
@@ -200,9 +205,11 @@ def _raven(events: pd.DataFrame, recordings: Sequence[EventRecording], highest_h
                 f"{event.score:.4f}",
                 "" if np.isnan(event.probability) else f"{event.probability:.4f}",
                 "",
+                *([event.recording_id] if called_by_path else []),
             )
         )
-    return _lines([_RAVEN_COLUMNS, *rows])
+    header = [*_RAVEN_COLUMNS, *(["recording_id"] if called_by_path else [])]
+    return _lines([header, *rows])
 
 
 def _audacity(events: pd.DataFrame) -> str:

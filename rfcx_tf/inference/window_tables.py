@@ -81,7 +81,7 @@ def events_of_recordings(
         results: with window scores.
         calibration: makes probabilities of them, which are searched then; None: the scores are.
         rules: in units of what is searched.
-        starts: of recordings, by recording_id (`read_start_times`); others by their file's name.
+        starts: of recordings (`read_start_times`); others by their file's name.
         window_s, hop_s, classes, mean_box_s, box_hz: as for `find_events`.
 
     Returns:
@@ -93,7 +93,7 @@ def events_of_recordings(
             result.recording_id,
             str(result.path),
             result.duration_s,
-            recording_start(result.path, starts),
+            recording_start(result.recording_id, result.path, starts),
         )
         recordings.append(recording)
         scores = result.window_scores

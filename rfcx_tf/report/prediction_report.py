@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.data.audio import AudioError, by_recording_id, find_recordings, header_duration_s
+from rfcx_tf.data.audio import AudioError, header_duration_s
 from rfcx_tf.data.recording_time import recording_start
+from rfcx_tf.data.recordings import find_named_recordings
 from rfcx_tf.inference.calibration import Calibration
 from rfcx_tf.inference.tables import class_columns
 from rfcx_tf.report.activity import hourly_activity
@@ -70,7 +71,7 @@ def prediction_report(
             scores are added.
         audio: recordings, or folders of them: all that were searched. None: the files that the
             events name, and rates are not known.
-        known_starts: of recordings, by recording_id; others by their file's name.
+        known_starts: of recordings (`read_start_times`); others by their file's name.
         scores: of recordings; then only these were searched.
         truth: of the same recordings, for scoring only.
         windows: Parquet table of window scores.
@@ -87,9 +88,11 @@ def prediction_report(
         files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
         recordings = {name: path for name, path in files.items() if path.is_file()}
     else:
-        recordings = by_recording_id(find_recordings(audio))
+        searched = set(events["recording_id"])
         if scores is not None:
-            searched = set(scores["recording_id"]) | set(events["recording_id"])
+            searched |= set(scores["recording_id"])
+        recordings = find_named_recordings(audio, searched)
+        if scores is not None:
             recordings = {name: path for name, path in recordings.items() if name in searched}
         for name, path in recordings.items():
             try:
@@ -102,7 +105,7 @@ def prediction_report(
             f"{len(lost)} recordings with events were not found, such as {lost[0]}. Name them, or "
             "their folder, with --audio."
         )
-    starts = {name: recording_start(path, known_starts) for name, path in recordings.items()}
+    starts = {name: recording_start(name, path, known_starts) for name, path in recordings.items()}
     starts = {name: at for name, at in starts.items() if at is not None}
     found = Found(
         events,

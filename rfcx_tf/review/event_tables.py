@@ -16,7 +16,7 @@ _MAY_BE_EMPTY = ("low_hz", "high_hz", "probability")
 
 
 def read_events(path: str | Path) -> pd.DataFrame:
-    """Reads events of one table, or of all tables `*.events.csv` in a folder.
+    """Reads events of one table, or of all tables `*.events.csv` in a folder and its subfolders.
 
     A folder without any may hold `*.events.parquet` instead; both would be the same events twice.
 
@@ -30,7 +30,7 @@ def read_events(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     paths = [path]
     if path.is_dir():
-        paths = next(filter(None, (sorted(path.glob(f"*{e}")) for e in _ENDINGS)), [])
+        paths = next(filter(None, (sorted(path.rglob(f"*{e}")) for e in _ENDINGS)), [])
         if not paths:
             raise InputError(
                 f"A folder of events holds {' or '.join(f'*{e}' for e in _ENDINGS)}. "

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rfcx_tf.data.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.data.annotation_tables import read_verdict
 from rfcx_tf.data.annotations import RawRow, SpeciesClass, csv_lines
-from rfcx_tf.data.audio import audio_files, by_recording_id, header_duration_s
+from rfcx_tf.data.audio import header_duration_s
 from rfcx_tf.data.kaggle_tfrec import index_tfrec
+from rfcx_tf.data.recordings import audio_files, folder_recordings, path_for_recording
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
 
@@ -86,7 +87,7 @@ def apply_review(
     rows = [_row(row) for row in judged]
     new_rows, repeated = folder.not_there_yet(rows)
     new_classes = _new_classes(folder, judged)
-    missing = _missing(folder.data_dir, judged)
+    missing = _missing(folder, judged)
     if copy_recordings and missing:
         _check_can_be_copied(folder.data_dir, missing)
     folder.add(new_rows, new_classes)
@@ -95,7 +96,8 @@ def apply_review(
         copied = [name for name, file in missing.items() if Path(file).is_file()]
         for name in copied:
             file = Path(missing.pop(name))
-            with atomic_file(folder.data_dir / "train" / f"{name}{file.suffix}") as temporary:
+            copy = path_for_recording(folder.data_dir / "train", name, file.suffix)
+            with atomic_file(copy) as temporary:
                 shutil.copyfile(file, temporary)
     added_tp = sum(row.present for row in new_rows)
     return Applied(
@@ -167,15 +169,16 @@ def _same_name(one: str, other: str, column: str) -> bool:
     return len(keys) < 2
 
 
-def _missing(data_dir: Path, judged: Iterable[RawRow]) -> dict[str, str]:
+def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
     """Recordings of the rows that the folder lacks, with their files.
 
     Raises:
         InputError: for a box that ends behind its recording (a spreadsheet program may have made
             12345 out of 12.345), or a recording of the folder that only has the same name.
     """
-    paths = by_recording_id(audio_files(data_dir / "train"))
-    in_tfrecords = set() if paths else _tfrec_recordings(data_dir)
+    named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
+    paths = folder_recordings(folder.data_dir / "train", named)
+    in_tfrecords = set() if paths else _tfrec_recordings(folder.data_dir)
     missing: dict[str, str] = {}
     durations_s: dict[str, float] = {}
     for row in judged:
@@ -212,5 +215,4 @@ def _check_can_be_copied(data_dir: Path, missing: dict[str, str]) -> None:
             "folder of its own for the new ones."
         )
     for name in missing:
-        if name != Path(name).name:
-            raise InputError(f"A recording_id must be a file's name. Received: {name!r}.")
+        path_for_recording(data_dir / "train", name, "")

@@ -348,11 +348,11 @@ def _describe_labels(out_dir: Path, number: int, config: Config) -> tuple[int, i
     here, before = (out_dir / f"round{n}" / "labels" for n in (number, number - 1))
     crops = len(ShardReader(here).index)
     windows = present = both = either = 0
-    for path in sorted((here / "windows").glob("*.npy")):
+    for path in sorted((here / "windows").rglob("*.npy")):
         called = np.load(path) >= config.pseudo.present_above
         windows += len(called)
         present += called.sum()
-        earlier = before / "windows" / path.name
+        earlier = before / path.relative_to(here)
         if earlier.exists():
             called_earlier = np.load(earlier) >= config.pseudo.present_above
             both += (called & called_earlier).sum()

@@ -71,6 +71,10 @@ def workers_of(pid) -> list[int]:
 
 
 def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
+    """Of two sites with a recording of one name."""
+    (audio / "site2").mkdir()
+    shutil.copy(audio / "tiny01.flac", audio / "site2" / "tiny00.flac")
+
     def predict(script, name, *options):
         out = tmp_path / name
         result = subprocess.run(
@@ -78,6 +82,7 @@ def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
                 *(sys.executable, ROOT / "scripts" / script, "--run", run.path, "--audio", audio),
                 *("--out", out / "scores.csv", "--events", out / "events.csv", *options),
                 *("--threshold", "0.3", "--window-scores", out / "windows.parquet"),
+                *("--recording-ids", "path"),
             ],
             capture_output=True,
             text=True,
@@ -90,7 +95,8 @@ def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
 
     one = predict("predict.py", "one")
     two = predict("predict_bulk.py", "two", "--workers", "2")
-    assert len((one / "scores.csv").read_text().splitlines()) == 7
+    rows = (one / "scores.csv").read_text().splitlines()
+    assert len(rows) == 8 and rows[1].startswith("site2/tiny00,")
     assert len((one / "events.csv").read_text().splitlines()) > 1
     for name in ("scores.csv", "events.csv", "windows.parquet"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name

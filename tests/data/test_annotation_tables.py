@@ -324,6 +324,42 @@ def test_a_table_is_for_the_recording_in_its_name(name):
     assert recording_of_table(f"/x/{name}") == "rec.1"
 
 
+def test_recordings_that_are_called_by_their_paths(folder, table):
+    """By the tables' places; a table of several, and of two of one name, is refused."""
+    by_path = TableColumns(folders=[folder.parent / "tables"])
+    for site in ("site1", "site2"):
+        (folder / "train" / site).mkdir()
+        soundfile.write(folder / "train" / site / "x.WAV", np.zeros(16000), 8000)
+        (folder.parent / "tables" / site).mkdir(parents=True)
+    extra = "\tSpecies\tBegin File"
+    drawn = table(
+        raven((0, 1, 1, 2, "Owl", "x.WAV"), extra=extra), "site1/x.Table.1.selections.txt"
+    )
+    labels = table("0.5\t1.0\tOwl\n", "site2/x.txt")
+    assert recording_of_table(drawn, by_path.folders) == "site1/x"
+    assert import_annotations([drawn, labels], folder, by_path).missing == []
+    # The upper bound of an unbounded box is that of its own recording.
+    expected = ["site1/x,0,1,0,1,1,2", "site2/x,0,1,0.5,0,1,4000"]
+    assert rows_of(folder) == expected
+    assert list(read_kaggle_folder(folder).recordings) == ["rec1", "rec2", "site1/x", "site2/x"]
+    empty = table("", "site2/rec1.txt")
+    assert "site2/rec1" in refusal(import_annotations, [empty], folder, by_path, "absent")
+    assert "write site1/x" in refusal(import_annotations, [labels], folder)
+    text = refusal(
+        read_table, table(raven((0, 1, 1, 2, "Owl", "y.WAV"), extra=extra), "site1/x.txt"), by_path
+    )
+    assert "site1/x.txt:2" in text and "here site1/x as" in text and "row of y" in text
+    extra = "\tSpecies\tBegin Path\tFile Offset (s)"
+    rows = [(0, 1, 1, 2, "Owl", f"D:\\{site}\\x.WAV", 0) for site in ("site1", "site2")]
+    text = refusal(read_table, table(raven(*rows, extra=extra), "all.txt"), TableColumns())
+    assert "all.txt:3" in text and "D:\\site1\\x.WAV and D:\\site2\\x.WAV" in text
+    rows = [(*row, name) for row, name in zip(rows, ("site1/x", ""), strict=True)]
+    path = table(raven(*rows, extra=f"{extra}\trecording_id"), "all.txt")
+    text = refusal(read_table, path, TableColumns())
+    assert "all.txt:3" in text and "must have a recording_id" in text
+    assert rows_of(folder) == expected
+
+
 def test_the_script_says_what_it_did(folder, table):
     def run(*arguments):
         script = ROOT / "scripts" / "import_annotations.py"

@@ -1,25 +1,30 @@
-"""read_audio against sines, scipy and damaged files; find_recordings; where .tfrec audio lies."""
+"""read_audio against sines, scipy and damaged files, its parts and blocks against the whole;
+where .tfrec audio lies.
+"""
 
+import functools
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rfcx_tf.data.audio import (
     AudioError,
     AudioSource,
-    by_recording_id,
-    find_recordings,
     header_duration_s,
-    misnamed_recordings,
     read_audio,
     read_audio_blocks,
+    read_audio_parts,
 )
 from rfcx_tf.data.kaggle_tfrec import index_tfrec
+from rfcx_tf.data.recordings import find_recordings
 from rfcx_tf.errors import InputError
 
 RATE_HZ = 48000
@@ -331,6 +336,203 @@ def test_blocks_before_a_defect_are_given(tmp_path):
         next(blocks)
 
 
+def read_parts(source, parts, rate_hz=RATE_HZ):
+    return read_audio_parts(source, rate_hz, lambda samples: parts)
+
+
+def assert_parts_of_the_whole(source, parts):
+    """The parts are those of read_audio to the bit; nothing else was decoded but the end."""
+    expected = np.zeros_like(whole := read_audio(source, RATE_HZ))
+    for begin, end in [*parts, (len(whole) - 1, len(whole))]:
+        expected[begin:end] = whole[begin:end]
+    found = read_parts(source, parts)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+@functools.cache
+def encoded(format, subtype, channels=1, samples=100_000, **kwargs) -> bytes:
+    # Coloured, as in a forest: a FLAC frame then has a length of its own. Some is beyond +-1.
+    sound = np.random.default_rng(3).normal(0, 0.2, (samples, channels))
+    sound = scipy.signal.lfilter([1], [1, -0.8], sound, axis=0)
+    stream = io.BytesIO()
+    soundfile.write(stream, sound, RATE_HZ, subtype=subtype, format=format, **kwargs)
+    return stream.getvalue()
+
+
+SEEKABLE = [
+    ("FLAC", "PCM_16", 1),
+    ("FLAC", "PCM_24", 2),
+    ("WAV", "PCM_16", 2),
+    ("WAV", "PCM_24", 1),
+    ("WAV", "FLOAT", 1),
+    ("WAVEX", "PCM_U8", 3),
+    ("RF64", "DOUBLE", 2),
+]
+
+
+@pytest.mark.parametrize(("format", "subtype", "channels"), SEEKABLE)
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 100_000) | st.integers(99_000, 100_000),
+            st.integers(0, 9000) | st.integers(0, 3),
+        ),
+        max_size=5,
+    )
+)
+def test_parts_are_those_of_the_whole_recording(format, subtype, channels, places):
+    parts = [(begin, min(begin + length, 100_000)) for begin, length in places]
+    assert_parts_of_the_whole(encoded(format, subtype, channels), parts)
+
+
+def test_parts_depend_on_the_length_and_most_of_a_recording_is_read_whole():
+    source = encoded("FLAC", "PCM_16")
+    found = read_audio_parts(source, RATE_HZ, lambda samples: [(samples - 10, samples)])
+    np.testing.assert_array_equal(np.flatnonzero(found), np.arange(99_990, 100_000))
+    assert_parts_of_the_whole(source, [(0, 40_000), (65_000, 100_000)])
+    most = read_parts(source, [(0, 40_000), (64_000, 100_000)])
+    np.testing.assert_array_equal(most, read_audio(source, RATE_HZ))
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "rate_hz"),
+    [
+        ("OGG", "VORBIS", RATE_HZ),
+        ("MP3", "MPEG_LAYER_III", RATE_HZ),
+        ("WAV", "IMA_ADPCM", RATE_HZ),
+        ("FLAC", "PCM_16", 32000),
+    ],
+)
+def test_what_cannot_be_sought_through_is_read_whole(format, subtype, rate_hz):
+    source = encoded(format, subtype)
+    whole = read_audio(source, rate_hz)
+    np.testing.assert_array_equal(read_parts(source, [(500, 600)], rate_hz), whole)
+    assert whole[:500].any()
+
+
+def wav_with_other_chunks() -> bytes:
+    wav = encoded("WAV", "PCM_24")
+    data = wav.find(b"data")
+    junk = b"junk" + struct.pack("<I", 501) + bytes(502)
+    after = b"LIST" + struct.pack("<I", 5000) + b"x" * 5000
+    chunks = wav[12:data] + junk + wav[data:] + after
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def wav_from_a_pipe() -> bytes:
+    wav = bytearray(encoded("WAV", "PCM_16", 2))
+    data = wav.find(b"data")
+    wav[4:8] = wav[data + 4 : data + 8] = b"\xff" * 4
+    return bytes(wav)
+
+
+def flac_with_tags_and_seek_table(offset: int) -> bytes:
+    """A picture's worth of tags, and a seek point for sample 40960 at a byte of the frames."""
+    flac = encoded("FLAC", "PCM_16")
+    points = struct.pack(">QQH", 0, 0, 4096) + struct.pack(">QQH", 40_960, offset, 4096)
+    blocks = b"\x03" + len(points).to_bytes(3, "big") + points
+    blocks += b"\x01" + (70_000).to_bytes(3, "big") + bytes(70_000)
+    # After "fLaC" and STREAMINFO.
+    return flac[:42] + blocks + flac[42:]
+
+
+def flac_frame_offset(sample: int) -> int:
+    """Where the frame of a sample begins, in bytes after the first frame's begin."""
+    flac = encoded("FLAC", "PCM_16")
+    # A frame of a fixed length begins with FFF8, two bytes, and its number as UTF-8.
+    first = flac.find(b"\xff\xf8")
+    return flac.find(flac[first : first + 4] + chr(sample // 4096).encode(), first) - first
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        wav_with_other_chunks,
+        wav_from_a_pipe,
+        lambda: encoded("WAV", "PCM_16", endian="BIG"),
+        lambda: flac_with_tags_and_seek_table(flac_frame_offset(40_960)),
+    ],
+    ids=["other chunks", "pipe", "big endian", "seek table"],
+)
+def test_parts_of_files_with_unusual_headers(tmp_path, make):
+    source = make()
+    assert len(read_audio(source, RATE_HZ)) == 100_000
+    assert_parts_of_the_whole(source, [(0, 1), (40_000, 50_000), (99_999, 100_000)])
+    # As in a TFRecord file.
+    (tmp_path / "container").write_bytes(b"before" + source + b"after")
+    place = AudioSource(tmp_path / "container", offset=6, length=len(source))
+    assert_parts_of_the_whole(place, [(70_000, 80_000)])
+
+
+def test_a_flac_with_a_false_seek_table_is_read_whole():
+    source = flac_with_tags_and_seek_table(17)
+    with soundfile.SoundFile(io.BytesIO(source)) as sound, pytest.raises(soundfile.SoundFileError):
+        sound.seek(30_000)
+    found = read_parts(source, [(30_000, 31_000)])
+    np.testing.assert_array_equal(found, read_audio(source, RATE_HZ))
+
+
+def assert_parts_refused_as_the_whole(source, parts):
+    with pytest.raises(AudioError) as whole:
+        read_audio(source, RATE_HZ)
+    with pytest.raises(AudioError) as caught:
+        read_parts(source, parts)
+    assert str(caught.value) == str(whole.value)
+
+
+@pytest.mark.parametrize(("format", "subtype", "channels"), SEEKABLE)
+@pytest.mark.parametrize("left", [0.3, 0.7, 0.99, -3000, -5, -1])
+def test_a_file_cut_short_is_refused_wherever_its_parts_are(format, subtype, channels, left):
+    whole = encoded(format, subtype, channels)
+    cut = whole[: left if left < 0 else int(left * len(whole))]
+    for parts in ([], [(0, 1000)], [(50_000, 60_000)], [(99_000, 100_000)]):
+        assert_parts_refused_as_the_whole(cut, parts)
+
+
+def test_damage_is_refused_in_the_parts_and_not_seen_outside():
+    flac = bytearray(encoded("FLAC", "PCM_16"))
+    whole = read_audio(bytes(flac), RATE_HZ)
+    middle = len(flac) // 2
+    flac[middle] ^= 0x55
+    source = bytes(flac)
+    assert_parts_refused_as_the_whole(source, [(45_000, 55_000)])
+    found = read_parts(source, [(10_000, 20_000), (80_000, 100_000)])
+    np.testing.assert_array_equal(found[10_000:20_000], whole[10_000:20_000])
+    np.testing.assert_array_equal(found[80_000:], whole[80_000:])
+
+
+def flac_without_its_length(folder):
+    return flac_of_length(encoded("FLAC", "PCM_16"), 0)
+
+
+def flac_longer_than_it_says(folder):
+    return flac_of_length(encoded("FLAC", "PCM_16"), 150_000)
+
+
+def flac_of_length(flac, samples):
+    return flac[:22] + samples.to_bytes(4, "big") + flac[26:]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        text_file,
+        not_finite,
+        no_samples,
+        too_loud,
+        flac_without_its_length,
+        flac_longer_than_it_says,
+    ],
+)
+def test_parts_are_refused_for_what_the_whole_is_refused_for(tmp_path, bad):
+    source = bad(tmp_path)
+    # `not_finite` is so at 97,000; `too_loud` has a thousand samples.
+    parts = [(0, 500), (96_500, 97_500)] if bad is not too_loud else [(0, 500)]
+    assert_parts_refused_as_the_whole(source, parts)
+
+
 def test_no_samples(tmp_path):
     assert_refused(write(tmp_path / "a.wav", np.zeros(0)), "a.wav", "no samples")
 
@@ -346,57 +548,6 @@ def test_samples_that_are_not_finite(tmp_path, value):
 def test_float_samples_in_units_of_16_bit(tmp_path):
     path = write(tmp_path / "a.wav", noise(1000) * 32768, subtype="FLOAT")
     assert_refused(path, "a.wav", "within +-1", "peak of 16")
-
-
-def touch(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
-
-
-def test_find_recordings_in_folders_and_files(tmp_path, monkeypatch):
-    day = tmp_path / "day"
-    inside = [touch(day / name) for name in ("b.FLAC", "a.wav", "sub/d.Mp3", "sub/c.ogg")]
-    for name in ("notes.txt", "._b.flac", "sub/flac"):
-        touch(day / name)
-    (day / "folder.wav").mkdir()
-    single = touch(tmp_path / "z.wav")
-    assert find_recordings([single, day, day / "a.wav"]) == sorted([*inside, single])
-    monkeypatch.chdir(day)
-    assert len(find_recordings([day, "a.wav"])) == len(inside)
-
-
-def test_sound_under_another_name_is_found(tmp_path):
-    """A FLAC named .wav is read for what it is; one named .txt would be passed over."""
-    sound = noise(1000)
-    as_wav = write(tmp_path / "a.wav", sound, format="FLAC")
-    assert len(read_audio(as_wav, RATE_HZ)) == 1000
-    folder = tmp_path / "day"
-    folder.mkdir()
-    named_txt = write(folder / "b.txt", sound, format="FLAC")
-    others = [write(folder / f"c{i}", sound, format=f) for i, f in enumerate(["WAV", "OGG"])]
-    for name, content in (("CONFIG.TXT", b"Device ID"), ("empty", b""), (".d", b"fLaC")):
-        (folder / name).write_bytes(content)
-    write(folder / "e.WAV", sound)
-    assert misnamed_recordings([tmp_path]) == [named_txt, *others]
-    assert misnamed_recordings([folder / "e.WAV", as_wav]) == []
-
-
-def test_find_recordings_refuses_what_it_cannot_use(tmp_path):
-    with pytest.raises(InputError, match=r"Not found: .*nowhere"):
-        find_recordings([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match=r"No recording .*Searched: .*" + tmp_path.name):
-        find_recordings([tmp_path])
-    with pytest.raises(InputError, match=r"Received: .*a\.txt"):
-        find_recordings([touch(tmp_path / "a.txt")])
-
-
-def test_two_files_of_one_recording_id(tmp_path):
-    first, second = touch(tmp_path / "x" / "a.wav"), touch(tmp_path / "y" / "a.flac")
-    with pytest.raises(InputError) as caught:
-        find_recordings([tmp_path])
-    assert str(first) in str(caught.value) and str(second) in str(caught.value)
-    assert by_recording_id([first]) == {"a": first}
 
 
 @pytest.mark.parametrize(
@@ -426,7 +577,7 @@ def real_data() -> Path:
 
 @pytest.mark.parametrize("name", ["rfcx-sample", "fieldmix"])
 def test_real_recordings_are_one_minute(name):
-    for path in find_recordings([real_data() / name / "train"])[:3]:
+    for path in list(find_recordings([real_data() / name / "train"]).values())[:3]:
         samples = read_audio(path, RATE_HZ)
         assert len(samples) == 60 * RATE_HZ
         assert 0 < np.abs(samples).max() <= 1

@@ -110,15 +110,39 @@ def test_a_table_goes_before_the_name(tmp_path):
         "card2/20230401_053000.wav,x,2022-01-02 03:04:05\n"
     )
     known = read_start_times(path)
-    assert known == {
-        "a": HALF_PAST_FIVE.replace(tzinfo=EAST_2),
-        "20230401_053000": datetime(2022, 1, 2, 3, 4, 5),
-    }
-    assert recording_start("x/20230401_053000.flac", known) == datetime(2022, 1, 2, 3, 4, 5)
-    assert recording_start("x/20230401_053000.flac", {}) == HALF_PAST_FIVE
-    assert recording_start("x/b.flac", known) is None
+    name, file = "20230401_053000", "x/20230401_053000.flac"
+    assert recording_start("a", "x/a.wav", known) == HALF_PAST_FIVE.replace(tzinfo=EAST_2)
+    assert recording_start(name, file, known) == datetime(2022, 1, 2, 3, 4, 5)
+    assert recording_start(name, file, {}) == HALF_PAST_FIVE
+    assert recording_start("b", "x/b.flac", known) is None
     path.write_text("recording_id,start_time\nsite.1,2023-04-01T05:30:00Z\n")
     assert read_start_times(path) == {"site.1": HALF_PAST_FIVE.replace(tzinfo=UTC)}
+
+
+def test_recordings_of_one_name_begin_when_their_paths_say(tmp_path):
+    path = tmp_path / "starts.csv"
+    path.write_text(
+        "file,start_time\n"
+        "site1/a.WAV,2023-04-01T01:00\n"
+        "D:\\field\\site2\\a.WAV,2023-04-01T02:00\n"
+        "/field/site2/20230401_053000.WAV,2023-04-01T03:00\n"
+    )
+    known = read_start_times(path)
+
+    def hour(recording_id, file):
+        start = recording_start(recording_id, file, known)
+        return start and start.hour
+
+    assert hour("site1/a", "/x/site1/a.WAV") == 1
+    assert hour("site2/a", "/x/site2/a.WAV") == 2
+    # By its name alone it may be either, but the file says which.
+    assert hour("a", "site2/a.WAV") == 2
+    assert hour("a", "elsewhere/a.WAV") is None
+    assert hour("site1/20230401_053000", "site1/20230401_053000.WAV") == 5
+    assert hour("20230401_053000", "elsewhere/20230401_053000.WAV") == 3
+    path.write_text("recording_id,start_time\na,2023-04-01T01:00\nsite2/a,2023-04-01T02:00\n")
+    known = read_start_times(path)
+    assert [hour(name, f"{name}.WAV") for name in ("a", "site1/a", "site2/a")] == [1, None, 2]
 
 
 @pytest.mark.parametrize(
