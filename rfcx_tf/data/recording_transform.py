@@ -47,7 +47,7 @@ class RecordingTransform:
         are the same.
 
         Args:
-            waveform: float32 [samples].
+            waveform: float32 [samples]; only those of `samples_around` count.
             pieces: first frame and the one after the last of what is wanted, in any order; all
                 at most 1 + samples // hop_length.
 
@@ -60,12 +60,31 @@ class RecordingTransform:
             spectrogram[first:end] = self._frames(waveform, start, end)[first - start :]
         return spectrogram
 
-    def _frames(self, waveform: np.ndarray, start: int, end: int) -> np.ndarray:
-        """Frames from `start` on, with the smoother as at the recording's begin if that is 0."""
+    def samples_around(self, pieces: list[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
+        """Those samples that `around` needs to know for pieces.
+
+        Args:
+            pieces: as for `around`.
+            samples: length of the recording; what reaches beyond is silence.
+
+        Returns:
+            First sample and the one after the last; in order, overlapping or apart.
+        """
+        reaches = [
+            self._reach(start, end) for start, _, end in spans(pieces, warm_up_frames(self._config))
+        ]
+        return [(min(max(begin, 0), samples), min(after, samples)) for begin, after in reaches]
+
+    def _reach(self, start: int, end: int) -> tuple[int, int]:
+        """First sample of frames and the one after the last; maybe outside the recording."""
         hop_length, n_fft = self._config.hop_length, self._config.n_fft
         # Frame k is centred on sample k * hop_length, with silence around the recording.
         begin = start * hop_length - n_fft // 2
-        after = begin + (end - 1 - start) * hop_length + n_fft
+        return begin, begin + (end - 1 - start) * hop_length + n_fft
+
+    def _frames(self, waveform: np.ndarray, start: int, end: int) -> np.ndarray:
+        """Frames from `start` on, with the smoother as at the recording's begin if that is 0."""
+        begin, after = self._reach(start, end)
         samples = waveform[max(begin, 0) : after]
         samples = np.pad(samples, (max(-begin, 0), max(after - len(waveform), 0)))
         state = self._front_end.initial_state(1)

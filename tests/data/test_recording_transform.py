@@ -65,6 +65,33 @@ def test_pieces_are_those_of_the_whole_recording(forest, config):
     np.testing.assert_array_equal(transform(forest), whole)
 
 
+@pytest.mark.parametrize("compression", ["pcen", "log"])
+def test_samples_around_pieces_are_all_that_they_need(forest, compression):
+    transform = RecordingTransform(config_of(compression))
+    pieces = [*PIECES[1:4], (1875, 1876)]
+    needed = transform.samples_around(pieces, len(forest))
+    known = np.full_like(forest, np.nan)
+    for begin, end in needed:
+        known[begin:end] = forest[begin:end]
+    assert np.isnan(known).any()
+    expected = transform.around(forest, pieces)
+    np.testing.assert_array_equal(transform.around(known, pieces), expected)
+    for begin, end in needed:
+        for sample in (begin, end - 1):
+            unknown = known.copy()
+            unknown[sample] = np.nan
+            assert np.isnan(transform.around(unknown, pieces)).any()
+
+
+def test_samples_around_pieces_by_hand():
+    transform = RecordingTransform(config_of("log"))
+    # Frame k reaches from 128 k - 256 to 128 k + 255.
+    found = transform.samples_around([(1000, 1100), (0, 3), (1105, 1106)], 141_500)
+    assert found == [(0, 512), (127_744, 140_928), (141_184, 141_500)]
+    assert transform.samples_around([], 1000) == []
+    assert transform.samples_around([(1, 120)], 0) == [(0, 0)]
+
+
 def test_without_a_warm_up_the_smoother_would_show(forest, monkeypatch):
     config = config_of()
     whole = FrontEnd(config.frontend)(forest[np.newaxis])[0].numpy()

@@ -15,6 +15,7 @@ import tensorflow as tf
 from rfcx_tf.config import Config
 from rfcx_tf.data import shard_plans, shards
 from rfcx_tf.data.annotations import read_kaggle_folder
+from rfcx_tf.data.audio import read_audio
 from rfcx_tf.data.folds import assign_folds
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.data.shards import make_shards
@@ -328,9 +329,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
     decoded = []
     with pytest.MonkeyPatch.context() as patch:
-        read = shards.read_audio
+        read = shards.read_audio_parts
         patch.setattr(
-            shards, "read_audio", lambda source, rate: decoded.append(source) or read(source, rate)
+            shards, "read_audio_parts", lambda *given: decoded.append(given[0]) or read(*given)
         )
         make(tiny_data, tiny_config, out, workers=1)
     # Shards of 2, 2, 1, 2, 2, 1 recordings; the first, or all, were finished.
@@ -419,6 +420,45 @@ def test_a_place_that_cannot_take_shards_is_refused(tiny_data, tiny_config, tmp_
         assert str(tmp_path / place) in message
     assert (tmp_path / "file").read_text() == "mine"
     assert files_of(tmp_path / "full") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("unlabelled", [0, 1])
+def test_decoding_only_what_crops_need_changes_no_shard(
+    tmp_path, tiny_config, monkeypatch, unlabelled
+):
+    rows = [
+        ("r0", 0, 30.0, 30.5, True),
+        ("r0", 1, 39.8, 40.05, False),
+        ("r1", 1, 20.0, 20.5, True),
+        ("r1", 0, 38.0, 41.0, True),  # outside
+        ("r2", 0, 0.2, 0.6, False),
+        ("r3", 0, 3.0, 3.4, True),
+    ]
+    data = make_data(tmp_path / "data", rows, (40.0, 40.0, 0.7, 40.0, 40.0))
+    cut = data / "train" / "r3.flac"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    config = changed(tiny_config, crops={"unlabelled_per_recording": unlabelled})
+    decoded = {}
+    read = shards.read_audio_parts
+
+    def recorded(source, *wanted):
+        waveform = read(source, *wanted)
+        decoded[source.path.stem] = np.mean(waveform != 0)
+        return waveform
+
+    monkeypatch.setattr(shards, "read_audio_parts", recorded)
+    by_parts = make(data, config, tmp_path / "parts")
+    monkeypatch.setattr(
+        shards, "read_audio_parts", lambda source, rate_hz, parts_of: read_audio(source, rate_hz)
+    )
+    assert make(data, config, tmp_path / "whole") == by_parts
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    # Crops of 2 s after a warm-up of 5.5 s, of 40 s.
+    without_rows = {"r4"} if unlabelled else set()
+    assert {name for name, share in decoded.items() if share < 0.7} == {"r0", "r1"} | without_rows
+    assert decoded["r2"] == 1
+    assert len(by_parts.skipped) == 2
+    assert sum("r3.flac is damaged or cut short" in text for text in by_parts.skipped) == 1
 
 
 def test_unlabelled_crops_touch_no_row(tmp_path, tiny_config):
