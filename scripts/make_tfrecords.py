@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rfcx_tf.cli import add_config_arguments, run_main
 from rfcx_tf.config import load_config
 from rfcx_tf.data.annotations import read_kaggle_folder
+from rfcx_tf.data.recording_transform import use_one_thread_an_operation
 from rfcx_tf.data.shards import make_shards
 from rfcx_tf.errors import InputError
 
@@ -34,6 +35,7 @@ def main() -> int:
     if untrained:
         names = ", ".join(c.name for c in untrained)
         print(f"No TP row with its recording for {names}: their scores will mean nothing.")
+    use_one_thread_an_operation()
     manifest = make_shards(
         annotations, config, arguments.data, arguments.out, workers=arguments.workers
     )

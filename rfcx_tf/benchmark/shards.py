@@ -87,9 +87,11 @@ def shard_tasks(config: Config, material: Material, workers: int) -> dict[str, C
     `ours` returns a timing without the time that making shards of nothing new takes: what is
     traced and read once. Its value: crops, bytes, fixed_s.
     """
-    from rfcx_tf.data.recording_transform import RecordingTransform
+    from rfcx_tf.data.recording_transform import RecordingTransform, use_one_thread_an_operation
     from rfcx_tf.data.shards import make_shards
 
+    # As make_tfrecords.py does.
+    use_one_thread_an_operation()
     annotations = read_kaggle_folder(material.folder)
 
     def ours() -> Timing:

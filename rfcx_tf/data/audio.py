@@ -63,10 +63,9 @@ class AudioSource:
 
     def open(self) -> BinaryIO:
         """A seekable stream over the encoded bytes; OSError where the file cannot be opened."""
-        stream = self.path.open("rb")
         if self.length is None and self.offset == 0:
-            return stream
-        with stream:
+            return self.path.open("rb", buffering=0)
+        with self.path.open("rb") as stream:
             stream.seek(self.offset)
             return io.BytesIO(stream.read(-1 if self.length is None else self.length))
 
@@ -275,7 +274,10 @@ def _open_sound(
                 )
             stream.seek(0)
             try:
-                sound = soundfile.SoundFile(stream)
+                # libsndfile reads a file by itself; from a Python stream it would take the
+                # interpreter's lock for every few kilobytes, and other threads would wait.
+                by_itself = isinstance(stream, io.FileIO)
+                sound = soundfile.SoundFile(stream.fileno() if by_itself else stream, closefd=False)
             except soundfile.LibsndfileError:
                 raise AudioError(
                     f"The recording {name} is not readable as FLAC, WAV, OGG or MP3: "
