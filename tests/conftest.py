@@ -1,7 +1,11 @@
 """A data folder, a recipe and shards so small that every test can afford them. Read only."""
 
 import csv
+import runpy
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import soundfile
 from rfcx_tf.config import Config, load_config, save_config
 from rfcx_tf.data.annotations import read_kaggle_folder
 
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
 TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
 TINY_SAMPLE_RATE_HZ = 8000
@@ -145,6 +150,27 @@ def write_pseudo_shards(tiny_shards):
         return folder
 
     return write
+
+
+@pytest.fixture
+def run_script(monkeypatch, capsys):
+    """A function that runs a script to its end in this process: run(name, *arguments).
+
+    It gives what `subprocess.run` would: returncode, stdout and stderr. A process of its own
+    costs some seconds more, for importing TensorFlow and for everything's first time; one test
+    or another of every script starts it so all the same.
+    """
+    monkeypatch.setattr(sys, "path", sys.path[:])
+
+    def run(name, *arguments) -> subprocess.CompletedProcess:
+        command = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(command[0], run_name="__main__")
+        return subprocess.CompletedProcess(command, ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 def _box(start_s, length_s):

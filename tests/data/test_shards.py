@@ -13,7 +13,7 @@ import soundfile
 import tensorflow as tf
 
 from rfcx_tf.config import Config
-from rfcx_tf.data import shard_plans, shards
+from rfcx_tf.data import recording_transform, shard_plans, shards
 from rfcx_tf.data.annotations import read_kaggle_folder
 from rfcx_tf.data.audio import read_audio
 from rfcx_tf.data.folds import assign_folds
@@ -267,6 +267,8 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(damaged_data, tmp_pa
 
 def run_script(monkeypatch, *arguments):
     path = ROOT / "scripts" / "make_tfrecords.py"
+    # It is for a process of its own, before TensorFlow begins.
+    monkeypatch.setattr(recording_transform, "use_one_thread_an_operation", lambda: None)
     monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
     with pytest.raises(SystemExit) as exit:
         runpy.run_path(str(path), run_name="__main__")

@@ -547,10 +547,10 @@ def script(*arguments):
     )
 
 
-def test_script_writes_calibration_report_and_figure(tmp_path):
+def test_script_writes_calibration_report_and_figure(tmp_path, run_script):
     crops = keep_few(gaussian_crops(crops=300), 2, 5)
     run = make_run(tmp_path / "run", crops)
-    result = script("--run", run.path, "--wanted", "recall=0.8")
+    result = run_script("calibrate", "--run", run.path, "--wanted", "recall=0.8")
     assert result.returncode == 0, result.stderr
     assert "s5 high: fewer than 10 present" in result.stdout
     out = run.path / "calibration.yaml"

@@ -329,12 +329,12 @@ def ensemble_script(*arguments):
     )
 
 
-def test_script_writes_weights_and_a_report(tmp_path):
+def test_script_writes_weights_and_a_report(tmp_path, run_script):
     runs = [make_run(tmp_path / name, *tables(folds)) for name, folds in (("a", [0, 1]), ("b", []))]
     tables()[1].assign(s2=1, s15=0, s5=0).to_csv(tmp_path / "truth.csv", index=False)
     out = tmp_path / "out" / "weights.yaml"
-    result = ensemble_script(
-        *("--run", *(run.path for run in runs)),
+    result = run_script(
+        *("ensemble", "--run", *(run.path for run in runs)),
         *("--out", out, "--truth", tmp_path / "truth.csv", "--shrinkage", "0"),
     )
     assert result.returncode == 0, result.stderr

@@ -371,12 +371,14 @@ def predict_script(*arguments):
     )
 
 
-def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path):
+def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_script):
     sample = tmp_path / "sample_submission.csv"
     sample.write_text("recording_id,s9,s2,s5\ntiny04,0,0,0\ntiny01,0,0,0\n")
     files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (1, 2, 4)]
     out = tmp_path / "scores.csv"
-    result = predict_script(*("--run", run.path, "--audio", *files, "--out", out, "--like", sample))
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", *files, "--out", out, "--like", sample)
+    )
     assert result.returncode == 0, result.stderr
     assert f"Wrote {out}: 2 recordings, 3 species." in result.stdout
     table = pd.read_csv(out)
@@ -387,14 +389,14 @@ def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path):
     np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
 
 
-def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path):
+def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path, run_script):
     prior, out = tmp_path / "prior.yaml", tmp_path / "scores.csv"
     offsets = {9: 1.5, 2: -2.0, 5: 0.0}
     species = [{"species_id": number, "offset": value} for number, value in offsets.items()]
     prior.write_text(yaml.safe_dump({"species": species}))
     recording = tiny_data / "train" / "tiny03.flac"
-    result = predict_script(
-        *("--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
     )
     assert result.returncode == 0, result.stderr
     plain = predict_recordings(open_runs([run.path]), {"tiny03": recording}).scores
@@ -403,12 +405,12 @@ def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path):
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], odds / (1 + odds), atol=1e-6)
 
 
-def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp_path):
+def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp_path, run_script):
     write_weights(tmp_path / "weights.yaml", ["finer", "run"], [0.25, 0.75])
     recording = tiny_data / "train" / "tiny03.flac"
     out = tmp_path / "scores.csv"
-    result = predict_script(
-        *("--run", run.path, finer_run.path, "--weights", tmp_path / "weights.yaml"),
+    result = run_script(
+        *("predict", "--run", run.path, finer_run.path, "--weights", tmp_path / "weights.yaml"),
         *("--combine", "rank", "--audio", recording, "--out", out),
     )
     assert result.returncode == 0, result.stderr
@@ -537,11 +539,11 @@ def test_arguments_that_do_not_go_together_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp_path):
+def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp_path, run_script):
     sample = tmp_path / "sample_submission.csv"
     sample.write_text("recording_id,s2,s5,s9\ntiny00,0,0,0\nnot_there,0,0,0\n")
-    result = predict_script(
-        *("--run", run.path, "--audio", tiny_data / "train", "--like", sample),
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", tiny_data / "train", "--like", sample),
         *("--out", tmp_path / "scores.csv"),
     )
     assert result.returncode == 2

@@ -362,10 +362,10 @@ def script(name, *arguments):
     )
 
 
-def test_script_writes_the_prior_and_applies_it(shifted, tmp_path):
+def test_script_writes_the_prior_and_applies_it(shifted, tmp_path, run_script):
     run, _, _, other, _ = shifted
     other.to_csv(tmp_path / "scores.csv", index=False)
-    result = script(
+    result = run_script(
         *("prior_shift", "--run", run.path, "--scores", tmp_path / "scores.csv"),
         *("--out", tmp_path / "prior.yaml", "--apply", tmp_path / "shifted.csv"),
     )

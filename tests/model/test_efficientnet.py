@@ -15,6 +15,7 @@ from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.model import efficientnet
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.efficientnet import (
     LocalSqueeze,
@@ -56,6 +57,13 @@ def settle(model, image):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     model(image, training=True)
+
+
+@pytest.fixture
+def one_block_a_stage(monkeypatch):
+    """Networks of 7 blocks instead of 16, for what takes long and needs no repeats."""
+    stages = [(kernel, 1, *others) for kernel, _, *others in efficientnet._STAGES]
+    monkeypatch.setattr(efficientnet, "_STAGES", stages)
 
 
 def sound(*shape):
@@ -266,7 +274,7 @@ def test_synchronized_normalisation_has_the_same_weights():
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_training_steps(tiny_config, policy, precision):
+def test_training_steps(tiny_config, policy, one_block_a_stage, precision):
     """An odd batch of odd length; five examples are soon learned."""
     policy(precision)
     keras.utils.set_random_seed(0)
@@ -304,7 +312,7 @@ def test_bfloat16_gives_nearly_the_features_of_float32(policy):
     assert error.std() < 0.03 * features["float32"].std()
 
 
-def test_a_run_is_loaded_and_exported(tiny_config, tiny_shards, tmp_path):
+def test_a_run_is_loaded_and_exported(tiny_config, tiny_shards, tmp_path, one_block_a_stage):
     config = recipe(tiny_config)
     run = RunFolder.create(tmp_path / "run", config, read_manifest(tiny_shards), tiny_shards)
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)

@@ -394,17 +394,12 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     }
 
 
-def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_path):
+def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_path, run_script):
     """One front end, so there is a signature for spectrograms; windows keep probabilities."""
     other = make_other()
-    result = subprocess.run(
-        [
-            *(sys.executable, ROOT / "scripts" / "export.py", "--run", run.path, other.path),
-            *("--combine", "rank", "--weights", "3", "1", "--out", tmp_path / "m"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=200,
+    result = run_script(
+        *("export", "--run", run.path, other.path, "--out", tmp_path / "m"),
+        *("--combine", "rank", "--weights", "3", "1"),
     )
     assert result.returncode == 0, result.stderr
     assert f"Exported fold(s) 0, 1 of {run.path}." in result.stdout

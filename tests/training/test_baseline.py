@@ -115,7 +115,7 @@ def test_recording_scores_the_maximum_over_windows_half_a_crop_apart(reader, con
         np.testing.assert_allclose(found, expected[np.newaxis], rtol=1e-6)
 
 
-def test_script_writes_valid_scores_of_all_recordings(tiny_data, config, tmp_path):
+def test_script_writes_valid_scores_of_all_recordings(tiny_data, config, tmp_path, run_script):
     # Log-mel: PCEN's smoother starts up in the first window, louder to it than the tones, and
     # no crop is there to learn that from.
     frontend = config.frontend.model_copy(update={"compression": "log"})
@@ -123,8 +123,8 @@ def test_script_writes_valid_scores_of_all_recordings(tiny_data, config, tmp_pat
     shards, truth = tmp_path / "shards", tiny_data / "train_truth.csv"
     make_shards(read_kaggle_folder(tiny_data), config, tiny_data, shards, progress=False)
     save_config(config, tmp_path / "tiny.yaml")
-    result = run_baseline(
-        *("--config", tmp_path / "tiny.yaml", "--tfrecords", shards),
+    result = run_script(
+        *("baseline", "--config", tmp_path / "tiny.yaml", "--tfrecords", shards),
         *("--out", tmp_path / "out", "--truth", truth),
     )
     assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.config import TrainingConfig, save_config
+from rfcx_tf.config import TrainingConfig, load_config, save_config
 from rfcx_tf.training import devices
 from rfcx_tf.training.devices import choose_precision
 
@@ -48,61 +48,32 @@ def test_a_system_without_cpuinfo_is_float32(monkeypatch):
     assert choose_precision(TrainingConfig()) == "float32"
 
 
-def test_two_devices_train_as_one(tiny_data, tiny_config, tiny_shards, tmp_path):
-    """MirroredStrategy on two logical CPUs: same batches, same losses, same validation.
+# Both trainings in one process, which costs seconds to start. It is not this one, since the number
+# of devices is fixed as TensorFlow begins.
+ON_TWO_DEVICES = """
+import sys
+from pathlib import Path
+from rfcx_tf.config import load_config
+from rfcx_tf.training.run import train_run
 
-    Epochs of one step, so every figure is that of one step. Dropout is off, since each device
-    draws its own masks. The difference is float32 rounding in the synchronised batch statistics
-    and in the sum of two gradients, which Adam's division amplifies: 1e-3 is allowed.
-    """
-    save_config(tiny_config, tmp_path / "tiny.yaml")
-    options = {
-        "model.head.dropout": 0,
-        "training.epochs": 4,
-        "training.steps_per_epoch": 1,
-        "training.warmup_epochs": 0,
-        "training.batch_size": 6,
-        "training.learning_rate": 1e-3,
-    }
-    processes = {}
-    for count in (1, 2):
-        arguments = [f"--set={key}={value}" for key, value in options.items()]
-        processes[count] = subprocess.Popen(
-            [
-                *(sys.executable, ROOT / "scripts" / "train.py"),
-                *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
-                *("--run", tmp_path / f"run{count}", *arguments),
-                f"--set=training.logical_cpus={count}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    for count, process in processes.items():
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert f"{count} x CPU" in output
-    one, two = (pd.read_csv(tmp_path / f"run{count}" / "fold0" / "history.csv") for count in (1, 2))
-    figures = ["loss", "val_tp_log_loss", "val_fp_log_loss", "val_log_loss"]
-    difference = (one[figures] / two[figures] - 1).abs()
-    print("one device against two, largest relative difference by epoch:")
-    print(difference.max(axis=1).map("{:.1e}".format).to_list())
-    assert one["loss"].std() > 0.01
-    assert difference.to_numpy().max() < 1e-3
-    # Out-of-fold tables list the same crops in the same order.
-    crops = [pd.read_csv(tmp_path / f"run{count}" / "oof_crops.csv") for count in (1, 2)]
-    scores = [c for c in crops[0] if c.startswith("s") and c[1:].isdigit()]
-    assert crops[0].drop(columns=scores).equals(crops[1].drop(columns=scores))
-    np.testing.assert_allclose(crops[0][scores], crops[1][scores], atol=1e-3)
+folder, shards = Path(sys.argv[1]), sys.argv[2]
+for name, verbose in (("as_one", True), ("in_parts", False)):
+    print(name)
+    config = load_config(folder / f"{name}.yaml")
+    train_run(config, shards, folder / name, [0], verbose=verbose)
+"""
 
 
-def test_two_devices_train_in_parts_with_mixes_and_an_average(
-    tiny_data, tiny_config, tiny_shards, tmp_path
-):
-    """Synchronised batch normalisation and dropout in every part; one clipped update a step."""
-    save_config(tiny_config, tmp_path / "tiny.yaml")
-    options = {
+@pytest.fixture(scope="module")
+def two_devices(tiny_config, recipe_of_single_steps, tiny_shards, tmp_path_factory):
+    """A folder with two runs on two logical CPUs, `as_one` and `in_parts`."""
+    folder = tmp_path_factory.mktemp("two_devices")
+    as_one = load_config(recipe_of_single_steps, ["training.logical_cpus=2"])
+    save_config(as_one, folder / "as_one.yaml")
+    save_config(tiny_config, folder / "in_parts.yaml")
+    values = {
         "training.epochs": 1,
+        "training.steps_per_epoch": 2,
         "training.logical_cpus": 2,
         "training.accumulation_steps": 2,
         "training.ema": 0.9,
@@ -110,19 +81,43 @@ def test_two_devices_train_in_parts_with_mixes_and_an_average(
         "training.precision": "mixed_bfloat16",
         "augment.feature_mixup": 0.5,
     }
+    overrides = [f"{key}={value}" for key, value in values.items()]
+    save_config(load_config(folder / "in_parts.yaml", overrides), folder / "in_parts.yaml")
     result = subprocess.run(
-        [
-            *(sys.executable, ROOT / "scripts" / "train.py"),
-            *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
-            *("--run", tmp_path / "run"),
-            *(f"--set={key}={value}" for key, value in options.items()),
-        ],
+        [sys.executable, "-c", ON_TWO_DEVICES, folder, tiny_shards],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    assert "2 x CPU" in result.stdout
-    history = pd.read_csv(tmp_path / "run" / "fold0" / "history.csv")
+    assert result.stdout.count("2 x CPU") == 2
+    return folder
+
+
+def test_two_devices_train_as_one(two_devices, run_on_one_device):
+    """MirroredStrategy on two logical CPUs: same batches, same losses, same validation.
+
+    The difference is float32 rounding in the synchronised batch statistics and in the sum of two
+    gradients, which Adam's division amplifies: 1e-3 is allowed.
+    """
+    runs = (run_on_one_device, two_devices / "as_one")
+    one, two = (pd.read_csv(run / "fold0" / "history.csv") for run in runs)
+    figures = ["loss", "val_tp_log_loss", "val_fp_log_loss", "val_log_loss"]
+    difference = (one[figures] / two[figures] - 1).abs()
+    print("one device against two, largest relative difference by epoch:")
+    print(difference.max(axis=1).map("{:.1e}".format).to_list())
+    assert one["loss"].std() > 0.01
+    assert difference.to_numpy().max() < 1e-3
+    # Out-of-fold tables list the same crops in the same order.
+    crops = [pd.read_csv(run / "oof_crops.csv") for run in runs]
+    scores = [c for c in crops[0] if c.startswith("s") and c[1:].isdigit()]
+    assert crops[0].drop(columns=scores).equals(crops[1].drop(columns=scores))
+    np.testing.assert_allclose(crops[0][scores], crops[1][scores], atol=1e-3)
+
+
+def test_two_devices_train_in_parts_with_mixes_and_an_average(two_devices):
+    """Synchronised batch normalisation and dropout in every part; one clipped update a step."""
+    history = pd.read_csv(two_devices / "in_parts" / "fold0" / "history.csv")
     assert len(history) == 1
     assert np.isfinite(history.to_numpy(float)).all()

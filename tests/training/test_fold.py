@@ -25,6 +25,7 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.training import fold as fold_module
+from rfcx_tf.training import run as run_module
 from rfcx_tf.training.callbacks import RunState, TrainingDiverged
 from rfcx_tf.training.run import train_run
 
@@ -261,17 +262,18 @@ def test_mixed_precision_trains(precision, parts, mixup, tiny_config, tiny_shard
 def test_every_fold_trains_in_the_precision_that_was_said(
     tiny_config, tiny_shards, tmp_path, monkeypatch
 ):
+    """Keras forgets the precision with the graphs of a fold. Here folds are made, not trained."""
     seen = []
 
-    def detector_of(*arguments, **options):
-        detector = build_detector(*arguments, **options)
-        backbone = next(layer for layer in detector.layers if layer.name.startswith("resnet"))
+    def make_fold(run, reader, fold, strategy, **options):
+        classifier = fold_module._build_classifier(run.config, reader.manifest, fold, strategy)
+        backbone = classifier.detector.get_layer("resnet10")
         seen.append(backbone.get_layer("stem_conv").compute_dtype)
-        return detector
 
-    monkeypatch.setattr(fold_module, "build_detector", detector_of)
-    config = small(tiny_config, epochs=1, steps_per_epoch=1, precision="mixed_bfloat16")
-    train(config, tiny_shards, tmp_path / "run", folds=[0, 1])
+    monkeypatch.setattr(run_module, "train_fold", make_fold)
+    monkeypatch.setattr(run_module, "join_out_of_fold", lambda run: None)
+    monkeypatch.setattr(run_module, "write_summary", lambda run: None)
+    train(small(tiny_config, precision="mixed_bfloat16"), tiny_shards, tmp_path, folds=[0, 1])
     assert seen == ["bfloat16", "bfloat16"]
 
 
@@ -292,32 +294,64 @@ def spoil_from(step):
     return spoilt
 
 
-def test_nan_stops_the_run_keeps_the_state_and_the_run_goes_on_bit_for_bit(
-    reference, tiny_config, tiny_shards, tmp_path, monkeypatch
+def kill_after_an_epoch(config, shards, run_dir) -> int:
+    """Trains in a process of its own until a SIGKILL in the middle of an epoch; epochs done."""
+    save_config(config, run_dir.with_suffix(".yaml"))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, ROOT / "scripts" / "train.py"),
+            *("--config", run_dir.with_suffix(".yaml"), "--tfrecords", shards, "--run", run_dir),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state = run_dir / "fold0" / "state.json"
+    deadline = time.monotonic() + 200
+    while not state.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return len(json.loads(state.read_text())["history"])
+
+
+def test_a_run_that_was_killed_and_then_met_nan_goes_on_bit_for_bit(
+    reference, tiny_config, tiny_shards, tmp_path, monkeypatch, run_script
 ):
-    config = small(tiny_config, pictures_every_epochs=2)
+    config, run = small(tiny_config, pictures_every_epochs=2), tmp_path / "run"
+    done = kill_after_an_epoch(config, tiny_shards, run)
+    assert 1 <= done < EPOCHS
+
+    # NaN stops it, and the state stays.
     with monkeypatch.context() as patch:
-        patch.setattr(fold_module, "training_dataset", spoil_from(STEPS))
+        patch.setattr(fold_module, "training_dataset", spoil_from(done * STEPS))
         with pytest.raises(TrainingDiverged) as caught:
-            train(config, tiny_shards, tmp_path / "run")
+            train(config, tiny_shards, run)
     text = str(caught.value)
     assert "The loss must stay finite. Received: nan." in text
     assert "\n" not in text
-    folder = tmp_path / "run" / "fold0"
+    folder = run / "fold0"
     state = json.loads((folder / "state.json").read_text())
-    assert len(state["history"]) == 1
+    assert len(state["history"]) == done
     assert not state["ended"]
     assert (folder / state["weights"]).exists()
     assert not (folder / "done.json").exists()
+
     # The cause removed, it goes on as if nothing had been: dropout masks and draws included.
-    train(config, tiny_shards, tmp_path / "run")
-    pd.testing.assert_frame_equal(
-        history_of(tmp_path / "run"), history_of(reference[0]), check_exact=True
+    resumed = run_script(
+        *("train", "--config", tmp_path / "run.yaml", "--tfrecords", tiny_shards, "--run", run)
     )
-    for own, expected in zip(
-        trained_weights(tmp_path / "run"), trained_weights(reference[0]), strict=True
-    ):
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on after epoch {done}" in resumed.stdout
+    pd.testing.assert_frame_equal(history_of(run), history_of(reference[0]), check_exact=True)
+    for own, expected in zip(trained_weights(run), trained_weights(reference[0]), strict=True):
         np.testing.assert_array_equal(own, expected)
+    for name in ("oof_scores.csv", "oof_crops.csv"):
+        assert (run / name).read_bytes() == (reference[0] / name).read_bytes()
 
 
 def test_weights_spoilt_by_the_last_step_are_found_at_validation(
@@ -352,66 +386,6 @@ def test_the_saved_weights_are_the_moving_average(
     assert (figures["val_log_loss"] != history_of(reference[0])["val_log_loss"]).all()
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tiny_data, tiny_config, tiny_shards, tmp_path):
-    """SIGKILL in the middle of an epoch; with all that draws or remembers something.
-
-    That is dropout, mixes of features, a moving average and a cosine schedule, in two parts.
-    """
-    config = changed(
-        tiny_config,
-        training={
-            "epochs": 3,
-            "steps_per_epoch": 15,
-            "accumulation_steps": 2,
-            "ema": 0.9,
-            "warmup_epochs": 0.5,
-        },
-        augment={"feature_mixup": 0.5},
-    )
-    save_config(config, tmp_path / "tiny.yaml")
-
-    def start(name):
-        return subprocess.Popen(
-            [
-                *(sys.executable, ROOT / "scripts" / "train.py"),
-                *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
-                *("--run", tmp_path / name),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    whole, killed = start("whole"), start("killed")
-    state = tmp_path / "killed" / "fold0" / "state.json"
-    deadline = time.monotonic() + 200
-    while not state.exists():
-        assert killed.poll() is None, killed.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.05)
-    killed.kill()
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    done = len(json.loads(state.read_text())["history"])
-    assert 1 <= done < 3
-    again = start("killed")
-    for process in (whole, again):
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    assert f"going on after epoch {done}" in output
-    pd.testing.assert_frame_equal(
-        history_of(tmp_path / "killed"), history_of(tmp_path / "whole"), check_exact=True
-    )
-    for own, expected in zip(
-        trained_weights(tmp_path / "killed"), trained_weights(tmp_path / "whole"), strict=True
-    ):
-        np.testing.assert_array_equal(own, expected)
-    for name in ("oof_scores.csv", "oof_crops.csv"):
-        tables = [(tmp_path / run / name).read_text() for run in ("killed", "whole")]
-        assert tables[0] == tables[1]
-
-
 @pytest.fixture(scope="module")
 def pseudo_shards(write_pseudo_shards, tmp_path_factory):
     """Twenty windows of `tiny_data` in both folds, with labels at random."""
@@ -423,10 +397,15 @@ def pseudo_shards(write_pseudo_shards, tmp_path_factory):
 def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
     reference, tiny_config, tiny_shards, pseudo_shards, tmp_path, monkeypatch, record_weights
 ):
+    """With all that draws or remembers something.
+
+    That is dropout, mixes of crops and of features, pseudo-labels, a moving average and a cosine
+    schedule, in two parts.
+    """
     config = changed(
-        small(tiny_config, epochs=2),
+        small(tiny_config, epochs=2, accumulation_steps=2, ema=0.9),
         loss={"unknown_negative_weight": 0.1, "label_smoothing": 0.1},
-        augment={"tp_mixup": 0.5},
+        augment={"tp_mixup": 0.5, "feature_mixup": 0.5},
         pseudo={"weight": 0.5, "fraction": 0.375},
     )
     options = {"pseudo": pseudo_shards, "start": reference[0]}
@@ -472,6 +451,8 @@ def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
     pd.testing.assert_frame_equal(history_of(stopped), history_of(whole), check_exact=True)
     for own, expected in zip(trained_weights(stopped), trained_weights(whole), strict=True):
         np.testing.assert_array_equal(own, expected)
+    for name in ("oof_scores.csv", "oof_crops.csv"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.config import TrainingConfig, save_config
+from rfcx_tf.config import TrainingConfig
 from rfcx_tf.data.dataset import training_dataset
 from rfcx_tf.data.records import ShardReader
 from rfcx_tf.errors import InputError
@@ -87,43 +87,28 @@ def free_ports(count) -> list[int]:
     return ports
 
 
-def test_two_workers_train_as_one(tiny_data, tiny_config, tiny_shards, tmp_path):
+def test_two_workers_train_as_one(recipe_of_single_steps, run_on_one_device, tiny_shards, tmp_path):
     """Two processes on this machine: same batches, same losses, same validation.
 
-    As with two devices of one process: dropout is off, and float32 rounding is allowed 1e-3. The
-    second worker is told another run folder, which it must leave alone.
+    As with two devices of one process, float32 rounding is allowed 1e-3. The second worker is
+    told another run folder, which it must leave alone.
     """
-    save_config(tiny_config, tmp_path / "tiny.yaml")
-    options = {
-        "model.head.dropout": 0,
-        "training.epochs": 3,
-        "training.steps_per_epoch": 1,
-        "training.warmup_epochs": 0,
-        "training.batch_size": 6,
-        "training.learning_rate": 1e-3,
-        "training.ema": 0.5,
-    }
     addresses = [f"localhost:{port}" for port in free_ports(2)]
 
-    def start(run, **environment):
+    def start(run, number):
         return subprocess.Popen(
             [
                 *(sys.executable, ROOT / "scripts" / "train.py"),
-                *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
+                *("--config", recipe_of_single_steps, "--tfrecords", tiny_shards),
                 *("--run", tmp_path / run),
-                *(f"--set={key}={value}" for key, value in options.items()),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "TF_CONFIG": tf_config("worker", number, worker=addresses)},
         )
 
-    processes = [
-        start("one"),
-        start("two", TF_CONFIG=tf_config("worker", 0, worker=addresses)),
-        start("nothing", TF_CONFIG=tf_config("worker", 1, worker=addresses)),
-    ]
+    processes = [start("two", 0), start("nothing", 1)]
     try:
         ends = [process.communicate(timeout=300) for process in processes]
     finally:
@@ -131,14 +116,15 @@ def test_two_workers_train_as_one(tiny_data, tiny_config, tiny_shards, tmp_path)
             process.kill()
     for process, (_, errors) in zip(processes, ends, strict=True):
         assert process.returncode == 0, errors[-3000:]
-    assert "2 x CPU, 2 workers" in ends[1][0]
-    assert "Worker 1 of 2 did its part" in ends[2][0]
+    assert "2 x CPU, 2 workers" in ends[0][0]
+    assert "Worker 1 of 2 did its part" in ends[1][0]
     assert not (tmp_path / "nothing").exists()
-    one, two = (pd.read_csv(tmp_path / run / "fold0" / "history.csv") for run in ("one", "two"))
+    runs = (run_on_one_device, tmp_path / "two")
+    one, two = (pd.read_csv(run / "fold0" / "history.csv") for run in runs)
     figures = ["loss", "val_tp_log_loss", "val_fp_log_loss", "val_log_loss"]
     difference = (one[figures] / two[figures] - 1).abs()
     assert one["loss"].std() > 0.01
     assert difference.to_numpy().max() < 1e-3, difference
-    scores = [pd.read_csv(tmp_path / run / "oof_scores.csv") for run in ("one", "two")]
+    scores = [pd.read_csv(run / "oof_scores.csv") for run in runs]
     assert scores[0]["recording_id"].equals(scores[1]["recording_id"])
     np.testing.assert_allclose(scores[0].iloc[:, 1:], scores[1].iloc[:, 1:], atol=1e-3)

@@ -1,9 +1,7 @@
 """Who labels which recording, what a round writes, and rounds that were interrupted."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -139,9 +137,10 @@ def test_labels_of_other_teachers_never_share_a_folder(tiny_shards, recipe, tmp_
 def test_rounds_go_on_where_they_were_killed(
     teacher, tiny_shards, tiny_data, recipe, tmp_path, monkeypatch
 ):
-    truth = read_truth(tiny_data / "train_truth.csv")
+    truth, out = read_truth(tiny_data / "train_truth.csv"), tmp_path / "out"
+    run = out / "round2" / "run"
 
-    def rounds(out):
+    def rounds():
         return run_rounds(
             recipe,
             tiny_shards,
@@ -149,6 +148,7 @@ def test_rounds_go_on_where_they_were_killed(
             out,
             rounds=2,
             folds=[0],
+            extra={"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")},
             tolerance=1.0,
             truth=truth,
             warm=True,
@@ -156,23 +156,25 @@ def test_rounds_go_on_where_they_were_killed(
             report=lambda line: None,
         )
 
-    whole = rounds(tmp_path / "whole")
+    whole = rounds()
     assert [one.number for one in whole] == [1, 2]
     assert np.isnan(whole[0].agreement)
     assert 0 <= whole[1].agreement <= 1
     assert all(0 < one.masked_lwlrap <= 1 and 0 < one.lwlrap <= 1 for one in whole)
-    assert whole[0].windows == 10 * (1 + (376 - 64) // 32)
-    info = json.loads((tmp_path / "whole" / "round2" / "run" / "run.json").read_text())
-    assert info["pseudo"] == str(tmp_path / "whole" / "round2" / "labels")
-    assert info["start"] == str(tmp_path / "whole" / "round1" / "run")
+    assert whole[0].windows == 11 * (1 + (376 - 64) // 32)
+    info = json.loads((run / "run.json").read_text())
+    assert info["pseudo"] == str(out / "round2" / "labels")
+    assert info["start"] == str(out / "round1" / "run")
+    tables = {name: (run / name).read_bytes() for name in ("oof_scores.csv", "oof_crops.csv")}
 
-    # Killed as round 2 has labelled a part, and then as it trains.
-    killed = tmp_path / "killed"
+    # Once more from the end of round 1. Killed as round 2 has labelled a part, and then as it
+    # trains.
+    shutil.rmtree(out / "round2")
     cut, seen = pseudo_labels.cut_windows, []
 
     def stop_at_label(*arguments):
         seen.append(arguments)
-        if len(seen) == 15:
+        if len(seen) == 5:
             raise KeyboardInterrupt
         return cut(*arguments)
 
@@ -188,13 +190,10 @@ def test_rounds_go_on_where_they_were_killed(
         with monkeypatch.context() as patch:
             patch.setattr(pseudo_labels, name, stopped)
             with pytest.raises(KeyboardInterrupt):
-                rounds(killed)
-    assert len(pd.read_csv(killed / "rounds.csv")) == 1
-    resumed = rounds(killed)
-    assert [vars(one) for one in resumed][1] == vars(whole[1])
-    for table in ("oof_scores.csv", "oof_crops.csv"):
-        one, other = (tmp_path / n / "round2" / "run" / table for n in ("whole", "killed"))
-        assert one.read_bytes() == other.read_bytes()
+                rounds()
+    assert len(pd.read_csv(out / "rounds.csv")) == 1
+    assert vars(rounds()[1]) == vars(whole[1])
+    assert tables == {name: (run / name).read_bytes() for name in tables}
 
 
 def test_rounds_stop_when_the_students_get_worse(
@@ -278,14 +277,19 @@ def test_listeners_alone_give_no_warm_start(tmp_path):
 
 
 def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
-    teacher, tiny_shards, tiny_data, recipe, tmp_path, monkeypatch, capsys
+    teacher, tiny_shards, tiny_data, recipe, tmp_path, monkeypatch, run_script
 ):
+    # The student is the teacher once more, since training is not what this is about.
+    monkeypatch.setattr(
+        pseudo_labels,
+        "train_run",
+        lambda config, shards, run_dir, *_, **options: shutil.copytree(teacher.path, run_dir),
+    )
     save_config(recipe, tmp_path / "recipe.yaml")
     other = tmp_path / "audio"
     other.mkdir()
     (other / "good.flac").write_bytes((tiny_data / "train" / "tiny00.flac").read_bytes())
     (other / "bad.flac").write_text("not a sound")
-    script = Path(__file__).resolve().parents[2] / "scripts" / "pseudo_label.py"
 
     def run(*changes):
         arguments = {
@@ -297,18 +301,15 @@ def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
             "--fold": 0,
             "--audio": other,
         } | dict(changes)
-        flat = [str(part) for pair in arguments.items() for part in pair]
-        monkeypatch.setattr(sys, "argv", ["pseudo_label.py", *flat])
-        with pytest.raises(SystemExit) as exit_:
-            runpy.run_path(str(script), run_name="__main__")
-        return exit_.value.code
+        return run_script("pseudo_label", *(part for pair in arguments.items() for part in pair))
 
-    assert run(("--rounds", 0)) == 2
-    assert "--rounds must be at least 1" in capsys.readouterr().err
-    assert run() == 1
-    printed = capsys.readouterr()
-    assert "bad.flac" in printed.out
-    assert "could not be read: 1" in printed.err
-    assert "round1/run" in printed.out
+    refused = run(("--rounds", 0))
+    assert refused.returncode == 2
+    assert "--rounds must be at least 1" in refused.stderr
+    result = run()
+    assert result.returncode == 1
+    assert "bad.flac" in result.stdout
+    assert "could not be read: 1" in result.stderr
+    assert "round1/run" in result.stdout
     index = ShardReader(tmp_path / "out" / "round1" / "labels").index
     assert set(index.loc[index["fold"] == -1, "recording_id"]) == {"good"}

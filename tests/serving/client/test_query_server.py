@@ -132,17 +132,17 @@ def test_scores_are_those_of_prediction(served, protocol, predicted, sounds, tmp
     assert not Path(f"{out}.parts").exists()
 
 
-def test_tables_are_those_of_prediction(run, served, sounds, tmp_path):
+def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_script):
     """Events of probabilities, in two formats, and the scores of all windows."""
     sample = tmp_path / "sample.csv"
     sample.write_text("recording_id,s9,s2\ntiny07,0,0\nother,0,0\nshort,0,0\n")
     tables = {}
     for name, source in (
-        ("predict.py", ["--run", run.path]),
-        ("query_server.py", ["--server", served["rest"], "--model", "tiny"]),
+        ("predict", ["--run", run.path]),
+        ("query_server", ["--server", served["rest"], "--model", "tiny"]),
     ):
         out = tmp_path / name
-        result = script(
+        result = run_script(
             name,
             *(*source, "--audio", sounds, "--out", out / "scores.csv", "--like", sample),
             *("--events", out / "events", "--format", "csv", "raven"),
@@ -158,7 +158,7 @@ def test_tables_are_those_of_prediction(run, served, sounds, tmp_path):
         ]
     for expected, own in zip(*tables.values(), strict=True):
         pd.testing.assert_frame_equal(own, expected, rtol=1e-5, atol=1e-5)
-    scores, events, windows = tables["query_server.py"]
+    scores, events, windows = tables["query_server"]
     assert scores.columns.to_list() == ["recording_id", "s9", "s2"]
     assert len(events) > 7 and events["probability"].notna().all()
     assert len(windows) > 100
