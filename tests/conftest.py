@@ -1,11 +1,17 @@
 """A data folder, a recipe and shards so small that every test can afford them. Read only."""
 
 import csv
+import os
 import runpy
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+# Before NumPy: of the tests' small matrices, threads of linear algebra only make more work. They
+# spin while they wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -19,6 +25,11 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
 TINY_SAMPLE_RATE_HZ = 8000
 TINY_DURATION_S = 6.0
+
+
+def pytest_collection_modifyitems(items):
+    """Trainings come first: a long test at the end would have the other workers wait for it."""
+    items.sort(key=lambda item: not {"training", "test_end_to_end.py"} & set(item.path.parts))
 
 
 @pytest.fixture(scope="session")

@@ -423,14 +423,16 @@ def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
 
 
-def test_script_scores_good_files_beside_a_bad_one_and_exits_1(run, tiny_data, tmp_path):
+def test_script_scores_good_files_beside_a_bad_one_and_exits_1(
+    run, tiny_data, tmp_path, run_script
+):
     audio = tmp_path / "audio"
     audio.mkdir()
     shutil.copy(tiny_data / "train" / "tiny00.flac", audio / "a.flac")
     (audio / "b.flac").write_bytes(b"fLaC and then nothing")
     shutil.copy(tiny_data / "train" / "tiny01.flac", audio / "c.flac")
     out = tmp_path / "scores.csv"
-    result = predict_script("--run", run.path, "--audio", audio, "--out", out)
+    result = run_script("predict", "--run", run.path, "--audio", audio, "--out", out)
     assert result.returncode == 1
     assert pd.read_csv(out)["recording_id"].to_list() == ["a", "c"]
     assert "Could not be scored, 1 in all:" in result.stderr

@@ -16,6 +16,7 @@ import soundfile
 import tensorflow as tf
 import yaml
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rfcx_tf.config import load_config
@@ -216,22 +217,13 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_
 
 def test_a_session_gets_the_scores_too(exported, served, tiny_data, tmp_path):
     """saved_model_cli loads the model as TensorFlow Serving and C++ do, and restores variables
-    by other means than `tf.saved_model.load`."""
+    by other means than `tf.saved_model.load`. It runs here without its command line."""
     wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
     files = np.empty([2], object)
     files[:] = [wav_bytes(wave), wav_bytes(wave[::-1])]
-    np.save(tmp_path / "wav.npy", files, allow_pickle=True)
-    result = subprocess.run(
-        [
-            *(Path(sys.executable).with_name("saved_model_cli"), "run", "--dir", exported),
-            *("--tag_set", "serve", "--signature_def", "wav"),
-            *("--inputs", f"wav={tmp_path / 'wav.npy'}", "--outdir", tmp_path),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=200,
+    saved_model_cli.run_saved_model_with_feed_dict(
+        str(exported), "serve", "wav", {"wav": files}, str(tmp_path), overwrite_flag=False
     )
-    assert result.returncode == 0, result.stderr
     expected = served["serving_default"](waveform=tf.constant(np.stack([wave, wave[::-1]])))
     for key in ("scores", "window_scores", "probabilities", "window_start_s"):
         np.testing.assert_allclose(np.load(tmp_path / f"{key}.npy"), expected[key], atol=1e-4)

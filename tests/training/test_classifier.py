@@ -195,6 +195,8 @@ def test_mixes_with_nothing_of_the_other_crop_train_as_without(
             config, window_s=head["window_s"], accumulation_steps=accumulation_steps
         )
         classifier.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+        # Building the graph of a step takes longer than the step.
+        classifier.run_eagerly = True
         loss = classifier.train_on_batch(spectrograms, labels_of(target, known))
         weights = [np.array(v) for v in classifier.detector.variables if "seed" not in v.path]
         found.append((float(loss), weights))

@@ -1,5 +1,6 @@
 """Precision by hardware, and two devices against one."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,10 @@ def test_two_devices_train_as_one(two_devices, run_on_one_device):
 
 
 def test_two_devices_train_in_parts_with_mixes_and_an_average(two_devices):
-    """Synchronised batch normalisation and dropout in every part; one clipped update a step."""
+    """In bfloat16; synchronised batch normalisation and dropout in every part; one clipped update
+    a step."""
     history = pd.read_csv(two_devices / "in_parts" / "fold0" / "history.csv")
     assert len(history) == 1
     assert np.isfinite(history.to_numpy(float)).all()
+    done = json.loads((two_devices / "in_parts" / "fold0" / "done.json").read_text())
+    assert done["precision"] == "mixed_bfloat16"
