@@ -1,6 +1,7 @@
 """A data folder, a recipe and shards so small that every test can afford them. Read only."""
 
 import csv
+import json
 import os
 import runpy
 import subprocess
@@ -161,6 +162,25 @@ def write_pseudo_shards(tiny_shards):
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
+    """A `RunFolder` with one fold of random weights, as if trained."""
+    import keras
+
+    from rfcx_tf.data.records import read_manifest
+    from rfcx_tf.model.detector import build_detector
+    from rfcx_tf.run_folder import RunFolder
+
+    path = tmp_path_factory.mktemp("untrained") / "run"
+    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
+    keras.utils.set_random_seed(0)
+    detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+    run.fold(0).mkdir()
+    detector.save_weights(run.detector_weights(0))
+    (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
+    return run
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Recorders at two sites name their files alike: from predict.py to reviewed rows and shards."""
 
-import json
 import runpy
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,14 +12,12 @@ import soundfile
 from rfcx_tf.data.annotation_import import import_annotations
 from rfcx_tf.data.annotation_tables import TableColumns, find_tables
 from rfcx_tf.data.annotations import read_kaggle_folder
-from rfcx_tf.data.records import ShardReader, read_manifest
+from rfcx_tf.data.records import ShardReader
 from rfcx_tf.data.shards import make_shards
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.predict import RecordingScorer
-from rfcx_tf.model.detector import build_detector
 from rfcx_tf.review.event_tables import read_events
 from rfcx_tf.review.selection import not_judged_yet
-from rfcx_tf.run_folder import RunFolder
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # What the recorders at two sites called recordings of `tiny_data`.
@@ -47,19 +43,6 @@ def script(name, *arguments) -> int:
 
 
 @pytest.fixture(scope="module")
-def run(tiny_config, tiny_shards, tmp_path_factory) -> Path:
-    """One fold with random weights, as if trained."""
-    path = tmp_path_factory.mktemp("two_sites") / "run"
-    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
-    keras.utils.set_random_seed(0)
-    detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
-    run.fold(0).mkdir()
-    detector.save_weights(run.detector_weights(0))
-    (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
-    return path
-
-
-@pytest.fixture(scope="module")
 def field(tiny_data, tmp_path_factory) -> Path:
     """A folder of two sites."""
     folder = tmp_path_factory.mktemp("field")
@@ -71,13 +54,13 @@ def field(tiny_data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def predicted(run, field, tmp_path_factory) -> Path:
+def predicted(untrained_run, field, tmp_path_factory) -> Path:
     """A folder with scores.csv, windows.parquet and events in all formats, of both sites, by a
     prediction that was stopped before its last recording and begun again.
     """
     folder = tmp_path_factory.mktemp("predicted")
     arguments = [
-        *("predict", "--run", run, "--audio", field, "--recording-ids", "path"),
+        *("predict", "--run", untrained_run.path, "--audio", field, "--recording-ids", "path"),
         *("--out", folder / "scores.csv", "--window-scores", folder / "windows.parquet"),
         *("--events", folder / "events", "--threshold", "0.3", "--format", *ENDINGS),
     ]
@@ -110,19 +93,27 @@ def data(tiny_data, tmp_path) -> Path:
     return folder
 
 
-def test_names_that_repeat_are_refused_before_any_work(run, field, tmp_path):
-    arguments = ["predict", "--run", run, "--audio", field, "--out", tmp_path / "scores.csv"]
+def test_names_that_repeat_are_refused_before_any_work(untrained_run, field, tmp_path):
+    arguments = [
+        "predict",
+        "--run",
+        untrained_run.path,
+        "--audio",
+        field,
+        "--out",
+        tmp_path / "scores.csv",
+    ]
     with pytest.raises(InputError, match=r"Found .*A/.* and .*B/.*--recording-ids path"):
         script(*arguments)
     assert not list(tmp_path.iterdir())
 
 
 def test_scores_and_events_are_those_of_the_same_sound_by_other_names(
-    run, tiny_data, predicted, tmp_path
+    untrained_run, tiny_data, predicted, tmp_path
 ):
     originals = [tiny_data / "train" / f"{original}.flac" for original in SITES.values()]
     arguments = ["--audio", *originals, "--out", tmp_path / "scores.csv", "--threshold", "0.3"]
-    script("predict", "--run", run, *arguments, "--events", tmp_path / "events")
+    script("predict", "--run", untrained_run.path, *arguments, "--events", tmp_path / "events")
     named = {original: name for name, original in SITES.items()}
     scores, expected = (pd.read_csv(folder / "scores.csv") for folder in (predicted, tmp_path))
     assert scores["recording_id"].to_list() == list(SITES)

@@ -13,7 +13,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     float32 in between. TensorFlow's fused operation keeps the statistics in float32 too, but
     reads and writes the features once. Weights, statistics and results are the same, so the
     two can load each other's weights. Synchronised normalisation (several replicas) and
-    other backends use Keras's own code, but for the sums over replicas.
+    other backends use Keras's own code.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -56,24 +56,3 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
         return outputs
-
-    def _moments(self, inputs, mask):
-        """Mean and variance [channels]; synchronised ones by one all-reduce, not Keras's three.
-
-        So devices wait for each other less often in a step. TensorFlow also takes less time to
-        build one: it looks through the whole graph so far for each.
-        """
-        if keras.backend.backend() != "tensorflow" or not self.synchronized or mask is not None:
-            return super()._moments(inputs, mask)
-        import tensorflow as tf
-
-        replica = tf.distribute.get_replica_context()
-        if replica is None:  # the layer is being built, for all replicas
-            return super()._moments(inputs, mask)
-        total = tf.reduce_sum(inputs, self._reduction_axes)
-        squares = tf.reduce_sum(tf.square(inputs), self._reduction_axes)
-        count = tf.cast(tf.size(inputs) / tf.size(total), total.dtype)
-        sums = tf.stack([total, squares, tf.fill(tf.shape(total), count)])
-        total, squares, count = tf.unstack(replica.all_reduce(tf.distribute.ReduceOp.SUM, sums))
-        mean = total / count
-        return mean, tf.maximum(squares / count - tf.square(mean), 0.0)

@@ -1,6 +1,5 @@
 """Prediction as a Beam pipeline against predict.py: the same table, and a worker killed."""
 
-import json
 import os
 import shutil
 import signal
@@ -10,33 +9,16 @@ import threading
 import time
 from pathlib import Path
 
-import keras
 import pytest
 
 pytest.importorskip("apache_beam", reason="pip install -r requirements-bulk.txt")
 
 from rfcx_tf.bulk.beam_predict import BulkJob, predict_in_bulk
-from rfcx_tf.data.records import read_manifest
 from rfcx_tf.inference.parts import PartsFolder, recording_key
 from rfcx_tf.inference.predict import open_runs, predict_recordings
-from rfcx_tf.model.detector import build_detector
-from rfcx_tf.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 TWO_PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
-
-
-@pytest.fixture(scope="module")
-def run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
-    """One fold with random weights, as if trained."""
-    path = tmp_path_factory.mktemp("bulk") / "run"
-    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
-    keras.utils.set_random_seed(0)
-    detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
-    run.fold(0).mkdir()
-    detector.save_weights(run.detector_weights(0))
-    (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
-    return run
 
 
 @pytest.fixture
@@ -70,7 +52,7 @@ def workers_of(pid) -> list[int]:
     return found
 
 
-def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
+def test_two_processes_write_the_tables_of_predict(untrained_run, audio, tmp_path):
     """Of two sites with a recording of one name."""
     (audio / "site2").mkdir()
     shutil.copy(audio / "tiny01.flac", audio / "site2" / "tiny00.flac")
@@ -79,7 +61,14 @@ def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
         out = tmp_path / name
         result = subprocess.run(
             [
-                *(sys.executable, ROOT / "scripts" / script, "--run", run.path, "--audio", audio),
+                *(
+                    sys.executable,
+                    ROOT / "scripts" / script,
+                    "--run",
+                    untrained_run.path,
+                    "--audio",
+                    audio,
+                ),
                 *("--out", out / "scores.csv", "--events", out / "events.csv", *options),
                 *("--threshold", "0.3", "--window-scores", out / "windows.parquet"),
                 *("--recording-ids", "path"),
@@ -102,15 +91,15 @@ def test_two_processes_write_the_tables_of_predict(run, audio, tmp_path):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-def test_what_is_done_is_not_done_again(run, audio, tmp_path):
-    job = job_of(run, tmp_path)
+def test_what_is_done_is_not_done_again(untrained_run, audio, tmp_path):
+    job = job_of(untrained_run, tmp_path)
     recordings = {path.stem: path for path in sorted(audio.iterdir())}
     parts = PartsFolder(job.parts, "a")
-    models = open_runs([run.path])
+    models = open_runs([untrained_run.path])
     some = {"tiny01": recordings["tiny01"]}
     predict_recordings(models, some, parts=parts, progress=False)
     before = {path: path.stat().st_mtime_ns for path in job.parts.glob("*.npz")}
-    found = predict_in_bulk(job, recordings, run.info.classes, progress=False)
+    found = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
     plain = predict_recordings(models, recordings, progress=False)
     assert found.scores.equals(plain.scores)
     assert found.failed == plain.failed
@@ -118,14 +107,14 @@ def test_what_is_done_is_not_done_again(run, audio, tmp_path):
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
     assert parts.read("tiny05", recording_key("tiny05", recordings["tiny05"])) is not None
     # Nothing is left but the bad file, so this does not even wait for a worker's models.
-    again = predict_in_bulk(job, recordings, run.info.classes, progress=False)
+    again = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
     assert again.scores.equals(plain.scores)
 
 
-def test_a_killed_worker_costs_nothing(run, audio, tmp_path, monkeypatch):
+def test_a_killed_worker_costs_nothing(untrained_run, audio, tmp_path, monkeypatch):
     """A pipe without a writer holds a worker up until it is killed; then sound takes its place."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    job = job_of(run, tmp_path)
+    job = job_of(untrained_run, tmp_path)
     recordings = {path.stem: path for path in sorted(audio.glob("tiny*"))}
     blocked = recordings["tiny05"]
     sound = blocked.rename(tmp_path / "sound.flac")
@@ -148,7 +137,7 @@ def test_a_killed_worker_costs_nothing(run, audio, tmp_path, monkeypatch):
     found = predict_in_bulk(
         job,
         recordings,
-        run.info.classes,
+        untrained_run.info.classes,
         options=TWO_PROCESSES,
         progress=False,
         report=said.append,
@@ -158,5 +147,5 @@ def test_a_killed_worker_costs_nothing(run, audio, tmp_path, monkeypatch):
     assert len(said) == 1
     assert said[0].startswith("The pipeline failed")
     assert found.failed == []
-    plain = predict_recordings(open_runs([run.path]), recordings, progress=False)
+    plain = predict_recordings(open_runs([untrained_run.path]), recordings, progress=False)
     assert found.scores.equals(plain.scores)

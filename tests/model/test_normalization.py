@@ -110,7 +110,7 @@ def test_a_frozen_layer_uses_its_statistics():
     assert_close(ours(inputs, training=True), theirs(inputs, training=True), 1e-5)
 
 
-def test_other_shapes_and_synchronised_statistics_are_those_of_keras():
+def test_other_shapes_and_synchronised_statistics_go_through_keras():
     """Features [batch, D] have no fused operation; two lots of weights must still agree."""
     random = np.random.default_rng(3)
     flat = tf.constant(random.normal(size=(8, 3)), tf.float32)
