@@ -27,7 +27,8 @@ from pathlib import Path
 import rfcx_tf
 from rfcx_tf.config import Config, differences, load_config, save_config
 from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.records import Manifest, ShardReader
+from rfcx_tf.data.pseudo_folder import PseudoLabels
+from rfcx_tf.data.records import Manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file, atomic_write_text
 
@@ -45,7 +46,7 @@ class RunInfo:
         counts: crops by kind.
         command: that started the run.
         versions: of Python and the packages that decide results.
-        pseudo: folder of the pseudo-labelled shards, identified by `pseudo_id`; empty if none.
+        pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
     """
@@ -87,7 +88,7 @@ class RunFolder:
         manifest: Manifest,
         shards: Path,
         *,
-        pseudo: ShardReader | None = None,
+        pseudo: PseudoLabels | None = None,
         start: RunFolder | None = None,
     ):
         """Makes a run folder, or opens the one that is there to go on with it.
@@ -97,7 +98,7 @@ class RunFolder:
             config: the recipe.
             manifest: of the shards.
             shards: their folder.
-            pseudo: pseudo-labelled shards that are trained on as well.
+            pseudo: pseudo-labels that are trained on as well.
             start: run whose weights the folds begin with.
 
         Raises:
@@ -106,7 +107,7 @@ class RunFolder:
         """
         path = Path(path)
         pseudo_path = str(pseudo.folder.resolve()) if pseudo else ""
-        pseudo_id = pseudo.manifest.shards_id if pseudo else ""
+        pseudo_id = pseudo.id if pseudo else ""
         start_path = str(start.path.resolve()) if start else ""
         if (path / "run.json").exists():
             run = cls.open(path)

@@ -3,9 +3,13 @@
     python scripts/pseudo_label.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx \\
         --run runs/rfcx runs/b0 --audio DIR/test --rounds 3 --out pseudo/rfcx
 
-Every recording is labelled by detectors that never saw its annotations. Rounds end early when
-the students get worse. The same command again goes on after a stop. The last student is an
-ordinary run, OUT/round3/run. A truth file is for the report only.
+Every recording is labelled by detectors that never saw its annotations. But what a student of a
+fold is tested on has taught them, so the students' out-of-fold scores are flattered. With
+--per-fold, as with a single --fold, every student is taught by its own fold's detectors alone, and
+its scores mean what they say; the labels take as many times the space as there are folds.
+
+Rounds end early when the students get worse. The same command again goes on after a stop. The last
+student is an ordinary run, OUT/round3/run. A truth file is for the report only.
 """
 
 import argparse
@@ -48,6 +52,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
     parser.add_argument("--fold", default="all", help="fold to train, or `all` (the default)")
     parser.add_argument(
+        "--per-fold",
+        action="store_true",
+        help="label once for every fold, by its own detectors alone: clean out-of-fold scores",
+    )
+    parser.add_argument(
         "--audio", nargs="+", type=Path, default=[], help="recordings without annotations"
     )
     add_recording_ids_argument(parser)
@@ -82,7 +91,7 @@ def main() -> int:
     )
     from rfcx_tf.any_run import open_any_run
     from rfcx_tf.inference.ensemble import choose_weights
-    from rfcx_tf.training.pseudo_labels import run_rounds
+    from rfcx_tf.training.pseudo_rounds import run_rounds
 
     rounds = run_rounds(
         config,
@@ -94,6 +103,7 @@ def main() -> int:
         keep=[open_any_run(path) for path in arguments.keep],
         weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
         extra=extra,
+        per_fold=arguments.per_fold,
         warm=arguments.warm,
         tolerance=arguments.tolerance,
         truth=truth,

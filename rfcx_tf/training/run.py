@@ -9,6 +9,7 @@ import keras
 
 from rfcx_tf.config import Config, differences
 from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.pseudo_folder import PseudoLabels
 from rfcx_tf.data.records import Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.run_folder import RunFolder
@@ -40,7 +41,8 @@ def train_run(
         tfrecords: folder of shards.
         run_dir: run folder, new or to be gone on with.
         folds: which folds to hold out, one after another.
-        pseudo: folder of pseudo-labelled shards; `pseudo.fraction` of the examples come from it.
+        pseudo: folder of pseudo-labels (`rfcx_tf.data.pseudo_folder`); `pseudo.fraction` of the
+            examples come from it.
         start: run folder; every new fold begins with its weights of the same fold.
         data_dir: where the recordings are, if not where the shards were made from.
         verbose: show progress.
@@ -57,8 +59,9 @@ def train_run(
     check_shards_fit(reader.manifest, config, Path(tfrecords))
     is_chief = read_worker().is_chief
     check_folds(reader.manifest, folds, data_dir, need_recordings=is_chief)
-    pseudo_reader = ShardReader(pseudo) if pseudo else None
-    if pseudo_reader is not None:
+    labels = PseudoLabels(pseudo) if pseudo else None
+    pseudo_readers = {fold: labels.of_fold(fold) for fold in folds} if labels else {}
+    for pseudo_reader in pseudo_readers.values():
         check_pseudo_fits(pseudo_reader, reader, config)
     start_run = RunFolder.open(start) if start and is_chief else None
     if start_run is not None:
@@ -71,7 +74,7 @@ def train_run(
                 f"model.backbone.weights must name a file that is there. Not found: {weights}."
             )
         run = RunFolder.create(
-            run_dir, config, reader.manifest, Path(tfrecords), pseudo=pseudo_reader, start=start_run
+            run_dir, config, reader.manifest, Path(tfrecords), pseudo=labels, start=start_run
         )
     strategy = open_strategy(config.training)
     replicas = strategy.num_replicas_in_sync
@@ -103,7 +106,7 @@ def train_run(
                     reader,
                     fold,
                     strategy,
-                    pseudo=pseudo_reader,
+                    pseudo=pseudo_readers.get(fold),
                     start=start_run,
                     data_dir=data_dir,
                     verbose=verbose,
@@ -112,7 +115,7 @@ def train_run(
             join_out_of_fold(run)
             write_summary(run)
         else:
-            train_share(config, reader, fold, strategy, pseudo_reader)
+            train_share(config, reader, fold, strategy, pseudo_readers.get(fold))
         # Frees the graphs of a fold before the next one is built.
         keras.backend.clear_session()
     # All leave together: one that is gone earlier would look lost to the others.

@@ -21,7 +21,12 @@ from rfcx_tf.run_folder import RunFolder
 
 
 class Teachers:
-    """Runs that label windows together, each recording by detectors that never saw it."""
+    """Runs that label windows together.
+
+    Attributes:
+        only_fold: the fold whose detectors label every recording; None: every recording is
+            labelled by the detectors that held it out.
+    """
 
     def __init__(
         self,
@@ -34,8 +39,7 @@ class Teachers:
         Args:
             runs: own runs or listeners, of one class list.
             weights: of the runs, with sum 1; None for equal ones.
-            only_fold: label every recording by the detectors of this fold; None: by those of
-                its own fold.
+            only_fold: see above.
 
         Raises:
             InputError: if classes differ, or a fold that is needed is not finished.
@@ -43,25 +47,29 @@ class Teachers:
         check_classes(runs)
         self._runs = runs
         self._weights = [1 / len(runs)] * len(runs) if weights is None else list(weights)
-        self._only_fold = only_fold
+        self.only_fold = only_fold
         self._scorers: dict[int, list[_WindowScorer]] = {}
+
+    def of_fold(self, fold: int) -> Teachers:
+        """The same runs, with the detectors of one fold alone."""
+        return Teachers(self._runs, self._weights, fold)
 
     @property
     def fingerprint(self) -> str:
         """Differs between teachers whose predictions of what they held out differ."""
-        parts = [str(self._weights), str(self._only_fold)]
+        parts = [str(self._weights), str(self.only_fold)]
         for run in self._runs:
             predictions = (run.path / "oof_scores.csv").read_bytes()
             parts.append(hashlib.sha256(predictions).hexdigest())
         return " ".join(parts)
 
-    def check_folds(self, folds: int) -> None:
-        """Refuses runs that lack a fold.
+    def check_folds(self, folds: Iterable[int]) -> None:
+        """Refuses runs that lack one of these folds, or the one that labels everything.
 
         Raises:
             InputError: with the run and the folds.
         """
-        needed = range(folds) if self._only_fold is None else [self._only_fold]
+        needed = folds if self.only_fold is None else [self.only_fold]
         for run in self._runs:
             missing = [str(fold) for fold in needed if fold not in run.finished_folds]
             if missing:
@@ -100,7 +108,7 @@ class Teachers:
         return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
 
     def _labelled_by(self, fold: int) -> int:
-        return fold if self._only_fold is None else self._only_fold
+        return fold if self.only_fold is None else self.only_fold
 
 
 class _WindowScorer:

@@ -1,5 +1,8 @@
-"""What several devices and several workers are compared with: the same training on one."""
+"""A training on one device, to compare others with, and teachers."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from rfcx_tf.config import load_config, save_config
@@ -35,3 +38,57 @@ def run_on_one_device(recipe_of_single_steps, tiny_shards, tmp_path_factory):
     config = load_config(recipe_of_single_steps)
     train_run(config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
     return path
+
+
+class FakeTeacher:
+    """Gives every window the probability 0.1 x (1 + fold), and the mean fold for several."""
+
+    def __init__(self, path, classes, finished_folds=(0, 1)):
+        path.mkdir(parents=True)
+        (path / "oof_scores.csv").write_text("recording_id,s2\n")
+        self.path = path
+        self.info = SimpleNamespace(classes=classes, shards_id="")
+        self.finished_folds = list(finished_folds)
+
+    def load(self, folds):
+        level = 0.1 * (1 + np.mean(self.finished_folds if folds is None else folds))
+
+        def score(waveform):
+            windows = np.full((1, 5, 3), level, np.float32)
+            return {"window_start_s": np.arange(5.0), "window_scores": windows}
+
+        return SimpleNamespace(sample_rate_hz=8000, window_s=1.0, score_waveform=score)
+
+
+@pytest.fixture
+def fake_teacher():
+    """The class of teachers whose labels are known."""
+    return FakeTeacher
+
+
+@pytest.fixture
+def pseudo_recipe(tiny_config, tmp_path):
+    """The tiny recipe with bounds that an untrained network reaches, one epoch."""
+    save_config(tiny_config, tmp_path / "recipe.yaml")
+    return load_config(
+        tmp_path / "recipe.yaml",
+        [
+            "training.epochs=1",
+            "training.steps_per_epoch=2",
+            "training.warmup_epochs=0",
+            "pseudo.windows_per_recording=4",
+            "pseudo.present_above=0.3",
+            "pseudo.absent_below=0.25",
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def teacher(tiny_config, tiny_shards, tmp_path_factory):
+    """A run of the tiny recipe, fold 0."""
+    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.training.run import train_run
+
+    path = tmp_path_factory.mktemp("teacher") / "run"
+    train_run(tiny_config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
+    return RunFolder.open(path)

@@ -86,8 +86,8 @@ def test_other_shards_are_refused_with_both_ids(tmp_path):
 
 
 def pseudo_labels(folder, shards_id="9f8e"):
-    """Of a reader of shards, what a run notes."""
-    return SimpleNamespace(folder=folder, manifest=manifest(shards_id=shards_id))
+    """Of pseudo-labels, what a run notes."""
+    return SimpleNamespace(folder=folder, id=shards_id)
 
 
 def test_a_run_notes_its_pseudo_labels_and_start_and_goes_on_with_the_same(tmp_path):
