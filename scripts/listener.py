@@ -6,6 +6,10 @@
 MODEL is a TFLite file or the folder of a SavedModel. Rows, folds and recordings are those of the
 shards. The run goes where another goes: predict.py, evaluate.py, ensemble.py, and as a teacher
 into pseudo_label.py. Run it again to go on after a stop, or with another --set c=0.01.
+
+--pseudo names labels of pseudo_label.py, OUT/round1/labels: then it learns from all windows of
+the recordings, not only from those with rows. With labels made --per-fold its out-of-fold scores
+are clean.
 """
 
 import argparse
@@ -31,6 +35,9 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, help="the recordings, if they moved since the shards were made"
     )
+    parser.add_argument(
+        "--pseudo", type=Path, metavar="DIR", help="pseudo-labels to learn from as well"
+    )
     add_override_argument(parser, "change one value of the YAML, such as c=0.01")
     arguments = parser.parse_args()
     config = load_yaml(ListenerConfig, arguments.listener, arguments.overrides)
@@ -38,7 +45,12 @@ def main() -> int:
 
     began = time.perf_counter()
     training = train_listener(
-        arguments.model, config, arguments.tfrecords, arguments.run, arguments.data
+        arguments.model,
+        config,
+        arguments.tfrecords,
+        arguments.run,
+        arguments.data,
+        pseudo=arguments.pseudo,
     )
     seconds = time.perf_counter() - began
     print(

@@ -26,10 +26,13 @@ class ListenerConfig(pydantic.BaseModel):
         c: inverse strength of the L2 regularisation, scikit-learn's C.
         unknown_negative_weight: weight at which an unknown class counts as absent in a window
             with a known-present one; 0 keeps unknown classes out.
+        pseudo_weight: weight of a label by teachers, where there are any (`--pseudo`).
     """
 
     # What can change without another embedding.
-    FREE: ClassVar[frozenset[str]] = frozenset({"num_threads", "c", "unknown_negative_weight"})
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"num_threads", "c", "unknown_negative_weight", "pseudo_weight"}
+    )
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
@@ -41,6 +44,7 @@ class ListenerConfig(pydantic.BaseModel):
     num_threads: PositiveInt | None = None
     c: PositiveFloat = 0.01
     unknown_negative_weight: Probability = 0.0
+    pseudo_weight: PositiveFloat = 1.0
 
     @property
     def window_samples(self) -> int:

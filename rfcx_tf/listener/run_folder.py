@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from rfcx_tf.config import differences
 from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.data.pseudo_folder import PseudoLabels
 from rfcx_tf.data.records import Manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_write_text
@@ -45,6 +46,8 @@ class ListenerInfo:
         folds, fold_seed: number of folds, and the seed of their assignment.
         tfrecords: folder of the shards that named rows and recordings; `shards_id` identifies
             what is in it.
+        pseudo: folder of the pseudo-labels that it was also taught, identified by `pseudo_id`;
+            empty if none.
         command: that trained the listener.
         versions: of Python and the packages that decide results.
     """
@@ -58,6 +61,8 @@ class ListenerInfo:
     shards_id: str
     command: str
     versions: dict[str, str]
+    pseudo: str = ""
+    pseudo_id: str = ""
 
 
 class ListenerRun:
@@ -83,6 +88,7 @@ class ListenerRun:
         model_hash: str,
         manifest: Manifest,
         shards: str | Path,
+        pseudo: PseudoLabels | None = None,
     ) -> ListenerRun:
         """Makes a run folder, or takes the one that is there to go on with its embeddings.
 
@@ -93,6 +99,7 @@ class ListenerRun:
             model_path: the embedding model; `model_hash` is its `hash_model`.
             manifest: of the shards.
             shards: their folder.
+            pseudo: pseudo-labels that are trained on as well. They may change as the regressions.
 
         Raises:
             InputError: if a run of another model, listening or shards is in it, or something
@@ -117,6 +124,8 @@ class ListenerRun:
             shards_id=manifest.shards_id,
             command=" ".join(sys.argv),
             versions=package_versions("scikit-learn"),
+            pseudo=str(pseudo.folder.resolve()) if pseudo else "",
+            pseudo_id=pseudo.id if pseudo else "",
         )
         run = cls(path, config, info)
         # Before the config changes: heads of another one would pass for its own.

@@ -1,12 +1,13 @@
 """Shards' rows and recordings + an embedding model -> a listener's run, all folds of it.
 
 The regressions learn from the window centred on each TP and FP row, and from those windows of the
-whole recording in which a row counts: at prediction too a call is rarely in the middle.
+whole recording in which a row counts: at prediction too a call is rarely in the middle. Teachers
+can label all windows for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import tensorflow as tf
 from rfcx_tf.config import LossConfig
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.augment import label_crop
-from rfcx_tf.data.records import Manifest, ShardReader
+from rfcx_tf.data.pseudo_folder import PseudoLabels
+from rfcx_tf.data.records import NO_FOLD, Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.crop_table import crop_table, write_crops
 from rfcx_tf.inference.tables import write_scores
@@ -26,10 +28,11 @@ from rfcx_tf.listener.config import ListenerConfig
 from rfcx_tf.listener.embedding import EmbeddingModel, hash_model
 from rfcx_tf.listener.recording_embeddings import EmbeddingStore, embed_recordings
 from rfcx_tf.listener.run_folder import ListenerRun
+from rfcx_tf.listener.soft_windows import soft_windows
 from rfcx_tf.model.losses import label_weights
 from rfcx_tf.training.finished_folds import join_out_of_fold
-from rfcx_tf.training.masked_regression import MaskedRegressions, fit_regressions
-from rfcx_tf.training.run import check_folds
+from rfcx_tf.training.masked_regression import MaskedRegressions, SoftRows, fit_regressions
+from rfcx_tf.training.run import check_folds, check_labels_fit
 
 # In the place of a row number, for windows that are centred on no row.
 NO_ROW = -1
@@ -77,6 +80,7 @@ def train_listener(
     run_dir: str | Path,
     data_dir: Path | None = None,
     *,
+    pseudo: Path | None = None,
     progress: bool = True,
     report: Callable[[str], None] = print,
 ) -> ListenerTraining:
@@ -92,6 +96,8 @@ def train_listener(
         tfrecords: folder of shards.
         run_dir: run folder, new or to be gone on with.
         data_dir: where the recordings are, if not where the shards were made from.
+        pseudo: folder of pseudo-labels (`rfcx_tf.data.pseudo_folder`) to learn from as well. Its
+            recordings without annotations are listened to as well.
         progress: whether to show a progress bar.
         report: takes a line at a time.
 
@@ -103,19 +109,32 @@ def train_listener(
     manifest = reader.manifest
     folds = list(range(manifest.folds))
     check_folds(manifest, folds, data_dir)
+    labels = PseudoLabels(pseudo) if pseudo else None
+    taught = {fold: labels.of_fold(fold) for fold in folds} if labels else {}
+    for labelled in taught.values():
+        check_labels_fit(labelled, reader)
     model = EmbeddingModel.open(model_path, config)
     model_hash = hash_model(model_path)
-    run = ListenerRun.create(run_dir, config, model_path, model_hash, manifest, tfrecords)
+    run = ListenerRun.create(run_dir, config, model_path, model_hash, manifest, tfrecords, labels)
     annotated = reader.index.iloc[reader.rows(folds, "tp", "fp")]
-    store = EmbeddingStore(run.embeddings, run.embeddings_key, _boxes_s(annotated, manifest))
     sources = {}
+    for labelled in taught.values():
+        sources |= labelled.manifest.audio_sources(NO_FOLD)
+    boxes_s = _boxes_s(annotated, [*manifest.recordings, *sources])
+    store = EmbeddingStore(run.embeddings, run.embeddings_key, boxes_s)
     for fold in folds:
         sources |= manifest.audio_sources(fold, data_dir)
     failed = embed_recordings(model, sources, store, progress=progress)
     windows = label_windows(store, annotated, manifest, config.window_s)
+    label = _labeller(manifest.classes, config.window_s)
     for fold in folds:
-        head = fit_fold(windows, fold, config)
-        report(_describe(fold, head, int((windows.folds != fold).sum()), manifest.classes))
+        soft = None
+        if fold in taught:
+            recordings = taught[fold].manifest.recordings
+            names = [name for name, entry in recordings.items() if entry["fold"] != fold]
+            soft = soft_windows(taught[fold].folder, names, store, annotated, label, config)
+        head = fit_fold(windows, fold, config, soft)
+        report(_describe(fold, head, int((windows.folds != fold).sum()), soft, manifest.classes))
         _write_held_out(run, store, annotated, manifest, windows, fold, head)
         # Last: with it the fold is finished.
         head.save(run.head(fold))
@@ -155,8 +174,13 @@ def label_windows(
     return LabelledWindows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
-def fit_fold(windows: LabelledWindows, held_out: int, config: ListenerConfig) -> MaskedRegressions:
-    """Fits the regressions on the windows of all folds but one.
+def fit_fold(
+    windows: LabelledWindows,
+    held_out: int,
+    config: ListenerConfig,
+    soft: SoftRows | None = None,
+) -> MaskedRegressions:
+    """Fits the regressions on the windows of all folds but one, and on what teachers labelled.
 
     Raises:
         InputError: if the other folds have none.
@@ -175,11 +199,11 @@ def fit_fold(windows: LabelledWindows, held_out: int, config: ListenerConfig) ->
     }
     loss = LossConfig(unknown_negative_weight=config.unknown_negative_weight)
     weights = keras.ops.convert_to_numpy(label_weights(labels, loss))
-    return fit_regressions(windows.embeddings[others], target, weights, config.c)
+    return fit_regressions(windows.embeddings[others], target, weights, config.c, soft)
 
 
-def _boxes_s(annotated: pd.DataFrame, manifest: Manifest) -> dict[str, np.ndarray]:
-    boxes_s = dict.fromkeys(manifest.recordings, np.empty((0, 2)))
+def _boxes_s(annotated: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndarray]:
+    boxes_s = dict.fromkeys(names, np.empty((0, 2)))
     for name, rows in annotated.groupby("recording_id"):
         boxes_s[str(name)] = rows[["t_min", "t_max"]].to_numpy(float)
     return boxes_s
@@ -205,12 +229,19 @@ def _labeller(classes: list[SpeciesClass], window_s: float) -> Callable:
     return label
 
 
-def _describe(fold: int, head: MaskedRegressions, windows: int, classes: list[SpeciesClass]) -> str:
+def _describe(
+    fold: int,
+    head: MaskedRegressions,
+    windows: int,
+    soft: SoftRows | None,
+    classes: list[SpeciesClass],
+) -> str:
     left_out = [c.name for c, fitted in zip(classes, head.fitted, strict=True) if not fitted]
     zero = f"; scored 0: {', '.join(left_out)}" if left_out else ""
+    more = "" if soft is None else f" and {len(soft.features)} that teachers labelled"
     return (
         f"Fold {fold}: fitted {head.fitted.sum()} of {len(classes)} classes on {windows} "
-        f"windows{zero}."
+        f"windows{more}{zero}."
     )
 
 

@@ -158,6 +158,19 @@ def check_pseudo_fits(pseudo: ShardReader, reader: ShardReader, config: Config) 
         InputError: with both values.
     """
     check_shards_fit(pseudo.manifest, config, pseudo.folder)
+    check_labels_fit(pseudo, reader)
+
+
+def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
+    """Refuses pseudo-labels of other classes or other folds.
+
+    Args:
+        pseudo: the pseudo-labelled shards.
+        reader: the annotated shards of the run.
+
+    Raises:
+        InputError: with both values.
+    """
     made, asked = _species_ids(pseudo.manifest.classes), _species_ids(reader.manifest.classes)
     if made != asked:
         raise InputError(

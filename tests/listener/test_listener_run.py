@@ -16,7 +16,9 @@ from sklearn.metrics import label_ranking_average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.any_run import open_any_run
-from rfcx_tf.data.audio import read_audio
+from rfcx_tf.data.audio import AudioSource, read_audio
+from rfcx_tf.data.pseudo_folder import PseudoLabels
+from rfcx_tf.data.pseudo_folder import read_windows as read_labels
 from rfcx_tf.data.records import ShardReader, read_manifest, write_manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference import predict, streaming
@@ -36,7 +38,9 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.run_folder import RunFolder
 from rfcx_tf.serving.export import check_exportable
 from rfcx_tf.training.finished_folds import join_out_of_fold
-from rfcx_tf.training.masked_regression import MaskedRegressions
+from rfcx_tf.training.masked_regression import MaskedRegressions, SoftRows
+from rfcx_tf.training.pseudo_labels import label_per_fold
+from rfcx_tf.training.teachers import Teachers
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["s2", "s5", "s9"]
@@ -153,6 +157,74 @@ def test_windows_are_labelled_by_rows_and_fitted_as_scikit_learn_does(
         )
         expected = regression.predict_proba(standardised)[:, 1]
         np.testing.assert_allclose(found[:, number], expected, atol=1e-3)
+
+
+def test_teachers_teach_it_all_windows_but_what_rows_say(
+    listener, windows, run_copy, own_run, tone_model, tiny_data, tiny_shards, tiny_config, tmp_path
+):
+    """The regressions again by hand, from files, for the listener that holds out fold 1."""
+    reader = ShardReader(tiny_shards)
+    extra = {"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")}
+    labels = tmp_path / "labels"
+    label_per_fold(
+        Teachers([own_run], None, None),
+        reader,
+        tiny_config,
+        labels,
+        [0, 1],
+        extra=extra,
+        progress=False,
+        report=lambda line: None,
+    )
+    lines = []
+    options = {"pseudo": labels, "progress": False, "report": lines.append}
+    config = CONFIG.model_copy(update={"pseudo_weight": 0.5})
+    # In a copy of a run, whose embeddings are taken as they are.
+    trained = train_listener(tone_model, config, tiny_shards, run_copy, **options)
+    run = ListenerRun.open(run_copy)
+    assert run.info.pseudo == str(labels) and run.info.pseudo_id == PseudoLabels(labels).id
+    # Fold 0 and the one recording more, 11 windows each.
+    names = [*reader.manifest.audio_sources(0), "elsewhere"]
+    assert f"and {11 * len(names)} that teachers labelled" in lines[1]
+    assert trained.recordings == len(reader.manifest.recordings) + 1
+    embeddings, probability, weights = [], [], []
+    for name in names:
+        centre_s, theirs = read_labels(labels / "fold1", name)
+        found = np.load(run_copy / "embeddings" / f"{name}.npz")
+        middles_s = found["window_start_s"] + 0.5
+        embeddings.append(found["windows"])
+        probability.append([np.interp(middles_s, centre_s, p) for p in theirs.T])
+        known = np.zeros((11, 3), bool)
+        for row in reader.index[reader.index["recording_id"] == name].itertuples():
+            if row.kind in ("tp", "fp"):
+                starts_s = found["window_start_s"]
+                inside_s = np.minimum(row.t_max, starts_s + 1) - np.maximum(row.t_min, starts_s)
+                half = inside_s >= (row.t_max - row.t_min) / 2
+                known[half, [2, 5, 9].index(row.species_id)] = True
+        weights.append(np.where(known, 0, 0.5))
+    soft = SoftRows(
+        np.concatenate(embeddings),
+        np.concatenate([np.transpose(p) for p in probability]),
+        np.concatenate(weights),
+    )
+    expected = fit_fold(windows, 1, config, soft).probability(windows.embeddings)
+    found = MaskedRegressions.load(run.head(1)).probability(windows.embeddings)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    untaught = MaskedRegressions.load(listener.head(1)).probability(windows.embeddings)
+    assert np.abs(found - untaught).max() > 0.01
+
+
+def test_labels_of_other_classes_do_not_teach(tone_model, tiny_shards, run_copy, tmp_path):
+    shutil.copytree(tiny_shards, tmp_path / "labels")
+    manifest = read_manifest(tmp_path / "labels")
+    classes = [replace(c, species_id=c.species_id + 1) for c in manifest.classes]
+    write_manifest(replace(manifest, classes=classes), tmp_path / "labels")
+    text = refused(
+        lambda: train_listener(
+            tone_model, CONFIG, tiny_shards, run_copy, pseudo=tmp_path / "labels", progress=False
+        )
+    )
+    assert "Pseudo-labels must be of the classes of the shards" in text
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.errors import InputError
-from rfcx_tf.training.masked_regression import MaskedRegressions, fit_regressions
+from rfcx_tf.training.masked_regression import MaskedRegressions, SoftRows, fit_regressions
 
 
 def rows(seed=0, count=120):
@@ -47,6 +48,42 @@ def test_labels_without_weight_do_not_enter():
     one, other = (fit_regressions(features, t, weights, 1.0) for t in (target, spoilt))
     np.testing.assert_array_equal(one.coefficients, other.coefficients)
     np.testing.assert_array_equal(one.intercepts, other.intercepts)
+
+
+def test_soft_rows_count_by_their_cross_entropy():
+    """Against SciPy's minimum of the loss as it is defined, with one label for every row."""
+    features, target, weights = rows()
+    random = np.random.default_rng(3)
+    soft = SoftRows(
+        features=random.normal(3, 2, (80, 5)).astype(np.float32),
+        probability=random.choice([0.0, 0.2, 0.9, 1.0], (80, 3)).astype(np.float32),
+        weights=random.choice([0.0, 0.5], (80, 3)).astype(np.float32),
+    )
+    c = 0.1
+    found = fit_regressions(features, target, weights, c, soft)
+    standard = StandardScaler().fit(features.astype(float))
+    x = np.concatenate([standard.transform(f.astype(float)) for f in (features, soft.features)])
+    for number in range(3):
+        own, y = weights[:, number].astype(float), target[:, number]
+        for label in (0, 1):
+            own[y == label] *= weights[:, number].sum() / 2 / weights[y == label, number].sum()
+        weight = np.concatenate([own, soft.weights[:, number]])
+        wanted = np.concatenate([y, soft.probability[:, number]])
+
+        def loss(v, weight=weight, wanted=wanted):
+            z = x @ v[:5] + v[5]
+            return (weight * (np.logaddexp(0, z) - wanted * z)).sum() + v[:5] @ v[:5] / 2 / c
+
+        expected = minimize(loss, np.zeros(6), tol=1e-9).x
+        got = [*found.coefficients[:, number], found.intercepts[number]]
+        np.testing.assert_allclose(got, expected, atol=2e-3)
+
+
+def test_soft_rows_do_not_make_a_class_that_no_row_has():
+    features, target, weights = rows()
+    target[:, 0] = 0
+    taught = SoftRows(features, np.ones_like(target), np.ones_like(target))
+    assert fit_regressions(features, target, weights, 1.0, taught).fitted.tolist() == [0, 1, 1]
 
 
 def test_a_class_with_nothing_to_tell_apart_scores_0():
