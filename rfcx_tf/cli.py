@@ -78,12 +78,13 @@ def add_recording_ids_argument(parser: argparse.ArgumentParser, below: str = "--
 
 
 def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--combine mean|rank` and `--weights`, for `rfcx_tf.inference.ensemble`."""
+    """Adds `--combine` and `--weights`, for `rfcx_tf.inference.ensemble`."""
     parser.add_argument(
         "--combine",
-        choices=("mean", "rank"),
+        choices=("mean", "rank", "window"),
         default="mean",
-        help="of several runs, the mean of their scores or of their ranks in each recording",
+        help="of several runs, the mean of their scores, of their ranks in each recording, or "
+        "the highest mean of their windows",
     )
     add_weights_argument(parser)
 

@@ -3,6 +3,9 @@
     python scripts/ensemble.py --run runs/a runs/b runs/c --out weights.yaml \\
         --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
 
+--windows adds how the highest mean of the runs' windows does (predict.py --combine window). Since
+windows are not kept, all runs hear the recordings again that they held out.
+
 The truth is used for scoring only. predict.py and export.py take the weights: --weights FILE.
 """
 
@@ -33,7 +36,13 @@ def main() -> int:
         default=0.01,
         help="nats a label that must be gained before one run gets all the weight; default: 0.01",
     )
+    parser.add_argument(
+        "--windows", action="store_true", help="also try the highest mean of windows"
+    )
+    parser.add_argument("--data", type=Path, help="the recordings, if they moved; for --windows")
     arguments = parser.parse_args()
+    if arguments.windows and not arguments.truth:
+        raise InputError("--windows is about whole recordings, which take a --truth.")
     if not 0 <= arguments.shrinkage < math.inf:
         raise InputError(
             f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
@@ -45,10 +54,13 @@ def main() -> int:
     runs = [open_any_run(path) for path in arguments.run]
     from rfcx_tf.inference.ensemble import write_weights
     from rfcx_tf.inference.ensemble_report import join_members, make_report
+    from rfcx_tf.inference.held_out_windows import held_out_windows
 
     for path in (arguments.out, report_path):
         check_writable(path)
-    report = make_report(join_members(runs), truth, arguments.shrinkage)
+    joined = join_members(runs)
+    of_windows = held_out_windows(runs, arguments.data) if arguments.windows else None
+    report = make_report(joined, truth, arguments.shrinkage, of_windows)
     write_weights(arguments.out, report.weights["member"], report.weights["weight"])
     atomic_write_text(report_path, report.text)
     print(report.text)

@@ -40,8 +40,11 @@ from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.prior and arguments.combine == "rank":
-        raise InputError("--prior shifts log odds, which ranks do not have. Use --combine mean.")
+    if arguments.prior and arguments.combine != "mean":
+        raise InputError(
+            "--prior is of scores that are combined by their mean. Received: --combine "
+            f"{arguments.combine}. Leave one of them out."
+        )
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))
@@ -53,7 +56,7 @@ def main() -> int:
     weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)
     runs = [open_any_run(path, arguments.overrides) for path in arguments.run]
-    model = scored_by(models, runs, with_windows=tables.keep_windows)
+    model = scored_by(models, runs, with_windows=tables.keep_windows, rule=arguments.combine)
     tables.check_model(model, recordings)
     parts = PartsFolder(
         f"{arguments.out}.parts",

@@ -46,7 +46,7 @@ def main() -> int:
     weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)
     runs = [open_any_run(path, arguments.overrides) for path in arguments.run]
-    model = scored_by(models, runs, with_windows=tables.keep_windows)
+    model = scored_by(models, runs, with_windows=tables.keep_windows, rule=arguments.combine)
     tables.check_model(model, recordings)
     job = BulkJob(
         runs=[path.resolve() for path in arguments.run],

@@ -22,27 +22,6 @@ def window_starts(frames: int, config: Config) -> np.ndarray:
     return np.arange(0, max(frames - config.crop_frames, 0) + 1, step)
 
 
-def at_centres(
-    start_s: np.ndarray, length_s: float, probability: np.ndarray, centres_s: np.ndarray
-) -> np.ndarray:
-    """Window probabilities at other windows' centres, linear in between.
-
-    Teachers may have windows of another length and distance than the network that they teach.
-
-    Args:
-        start_s: begin of the given windows [given], ascending.
-        length_s: length of each.
-        probability: [given, classes].
-        centres_s: of the windows that are asked for [windows].
-
-    Returns:
-        float32 [windows, classes]; beyond the first and last window their values.
-    """
-    own = start_s + length_s / 2
-    columns = [np.interp(centres_s, own, column) for column in probability.T]
-    return np.stack(columns, axis=1).astype(np.float32)
-
-
 def choose_windows(probability: np.ndarray, recording_id: str, config: Config) -> np.ndarray:
     """Which windows of a recording become crops.
 

@@ -1,11 +1,15 @@
 """Several runs as one: how the scores of members are combined, and the weights of members.
 
-A member is a run, averaged over its own folds. There are two rules, both a weighted mean:
+A member is a run, averaged over its own folds. There are three rules:
 
-    mean   of the members' scores
-    rank   of the members' ranks: for every class the share of the other classes of the same
-           recording that the member scores below it, where a tie counts half. The highest
-           class of a recording gets 1, the lowest 0.
+    mean     the weighted mean of the members' scores.
+    rank     the weighted mean of the members' ranks: for every class the share of the other
+             classes of the same recording that the member scores below it, where a tie counts
+             half. The highest class of a recording gets 1, the lowest 0.
+    window   the highest weighted mean of the members' window scores. Members that hear a class
+             at the same time count for more than members that hear it at different times.
+             Windows of different length or distance are compared at the middles of the
+             closest-set ones, linear in between.
 
 Ranks are counted inside a recording, as LWLRAP counts them. So a recording's scores depend on
 nothing but itself, and a member with large scores has no more say than one with small ones.
@@ -26,6 +30,7 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
+from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_write_text
 from rfcx_tf.inference.tables import name_first
@@ -33,7 +38,7 @@ from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.model.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.run_folder import RunFolder
 
-RULES = ("mean", "rank")
+RULES = ("mean", "rank", "window")
 DEFAULT_SHRINKAGE = 0.01
 
 _HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
@@ -45,7 +50,7 @@ def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean
     Args:
         scores: of every member, arrays or tensors [..., classes] of one floating type.
         weights: of every member, in the same order, that sum to 1.
-        rule: `mean` or `rank`, see above.
+        rule: `mean` or `rank`, see above; `window` needs windows, see `combine_windows`.
 
     Returns:
         [..., classes], of the type of the scores; in [0, 1] if those are.
@@ -55,6 +60,36 @@ def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean
     """
     members = [rank_scores(s) if rule == "rank" else tf.convert_to_tensor(s) for s in scores]
     return tf.add_n([s * float(w) for s, w in zip(members, weights, strict=True)])
+
+
+def combine_windows(
+    scores: Sequence[np.ndarray],
+    window_s: Sequence[float],
+    hop_s: Sequence[float],
+    weights: Sequence[float],
+) -> np.ndarray:
+    """Window scores of an ensemble whose members may have different windows.
+
+    Args:
+        scores: of every member [windows, classes].
+        window_s, hop_s: of every member, length and distance of its windows.
+        weights: of every member, that sum to 1.
+
+    Returns:
+        float32 [windows, classes], of the windows of the member `closest_set(hop_s)`.
+    """
+    first = closest_set(hop_s)
+    middles_s = np.arange(len(scores[first])) * hop_s[first] + window_s[first] / 2
+    members = [
+        at_centres(np.arange(len(own)) * hop, length, np.asarray(own), middles_s)
+        for own, length, hop in zip(scores, window_s, hop_s, strict=True)
+    ]
+    return np.tensordot(np.asarray(weights, np.float32), np.stack(members), 1)
+
+
+def closest_set(hop_s: Sequence[float]) -> int:
+    """The member with the smallest distance between windows; of equal ones the first."""
+    return int(np.argmin(hop_s))
 
 
 def rank_scores(scores) -> tf.Tensor:

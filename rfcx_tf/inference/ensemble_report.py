@@ -133,7 +133,10 @@ def join_members(runs: Sequence[RunFolder | ListenerRun]) -> HeldOut:
 
 
 def make_report(
-    held_out: HeldOut, truth: pd.DataFrame | None = None, shrinkage: float = DEFAULT_SHRINKAGE
+    held_out: HeldOut,
+    truth: pd.DataFrame | None = None,
+    shrinkage: float = DEFAULT_SHRINKAGE,
+    of_windows: pd.DataFrame | None = None,
 ) -> EnsembleReport:
     """Fits the weights and evaluates each member, the ensemble, and the ensemble without each.
 
@@ -142,6 +145,8 @@ def make_report(
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only. Recordings
             that were not held out by all are left out.
         shrinkage: of `fit_weights`.
+        of_windows: recording_id and s<id> columns, scores of the rule `window` with equal
+            weights (`held_out_windows`).
 
     Raises:
         InputError: if nothing is known of the crops, or the truth has other classes or none of
@@ -189,6 +194,12 @@ def make_report(
         add_equal("all, equal weights of ranks", everyone, "rank")
         # Ranks are no probabilities.
         rows[-1]["log_loss"] = np.nan
+    if of_windows is not None:
+        # A crop is one window: of crops the figures are those of the mean.
+        scores = of_windows.set_index("recording_id").loc[held_out.recordings, held_out.columns]
+        weights = [1 / len(everyone)] * len(everyone)
+        probability = combine_scores(held_out.probability, weights).numpy()
+        add("all, equal weights of windows", probability, scores.to_numpy(float))
     add("all, fitted weights", fits.probability, fits.scores)
     add(
         "all, weights fitted on the same crops (flattered)",

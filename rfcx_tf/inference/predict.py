@@ -32,10 +32,16 @@ from rfcx_tf.data.audio import (
 )
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.calibration import read_calibration
-from rfcx_tf.inference.ensemble import check_classes, combine_scores, member_names
+from rfcx_tf.inference.ensemble import (
+    check_classes,
+    closest_set,
+    combine_scores,
+    combine_windows,
+    member_names,
+)
 from rfcx_tf.inference.output_tables import ScoredBy, WindowsOfModel
 from rfcx_tf.inference.parts import PartsFolder, RecordingResult, recording_key
-from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
+from rfcx_tf.inference.recording_model import RecordingModel, check_rule, load_recording_model
 from rfcx_tf.inference.streaming import (
     DetectorStream,
     ListenerStream,
@@ -51,6 +57,7 @@ _DECODING_THREADS = os.cpu_count() or 1
 # Recorders and collections mostly give files of up to five minutes. A full-size network takes
 # about a gigabyte for that.
 ONE_PASS_S = 300.0
+_GRID = ("window_s", "hop_s")
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class RecordingScorer:
         Args:
             models: the members of an ensemble, or a single model.
             weights: of the models, with sum 1; None for equal ones.
-            rule: `mean` or `rank`, see `rfcx_tf.inference.ensemble`.
+            rule: see `rfcx_tf.inference.ensemble`.
         """
         self._models = models
         self._weights = [1 / len(models)] * len(models) if weights is None else weights
@@ -135,8 +142,12 @@ class RecordingScorer:
         return WholeRecordingStream(self._functions[i])
 
     def _combine(self, outputs: list[StreamScores]) -> StreamScores:
-        scores = combine_scores([o.scores for o in outputs], self._weights, self._rule).numpy()
         windows = [o.window_scores for o in outputs]
+        if self._rule == "window":
+            lengths_s, hops_s = ([getattr(m, key) for m in self._models] for key in _GRID)
+            combined = combine_windows(windows, lengths_s, hops_s, self._weights)
+            return StreamScores(combined.max(axis=0), combined)
+        scores = combine_scores([o.scores for o in outputs], self._weights, self._rule).numpy()
         if any(w is None or w.shape != windows[0].shape for w in windows):
             return StreamScores(scores, None)
         return StreamScores(scores, combine_scores(windows, self._weights).numpy())
@@ -176,21 +187,36 @@ def open_runs(
                 f"Runs that are combined must have the same frontend.sample_rate_hz. {first.path} "
                 f"has {one}, {run.path} has {other}. Predict with each by itself."
             )
-    return [load_recording_model(r) if isinstance(r, RunFolder) else r.load() for r in runs]
+    return [load_folds(run) for run in runs]
+
+
+def load_folds(
+    run: RunFolder | ListenerRun, folds: list[int] | None = None
+) -> RecordingModel | ListenerModel:
+    """The model of a run, of some folds or of all finished ones.
+
+    Raises:
+        InputError: as `load_recording_model` and `ListenerRun.load`.
+    """
+    return load_recording_model(run, folds) if isinstance(run, RunFolder) else run.load(folds)
 
 
 def window_grid(
-    models: Sequence[RecordingModel | ListenerModel], names: Sequence[str]
+    models: Sequence[RecordingModel | ListenerModel], names: Sequence[str], rule: str = "mean"
 ) -> tuple[float, float]:
-    """Length and distance in seconds of the windows that all models share.
+    """Length and distance in seconds of the windows of all models together.
 
     Args:
         models: of `open_runs`.
         names: of their runs.
+        rule: how they are combined; only `window` can do with windows of several kinds.
 
     Raises:
         InputError: if two differ, so that their window scores cannot be averaged.
     """
+    if rule == "window":
+        first = models[closest_set([model.hop_s for model in models])]
+        return first.window_s, first.hop_s
     first = models[0]
     for model, name in zip(models[1:], names[1:], strict=True):
         same = math.isclose(model.window_s, first.window_s)
@@ -204,7 +230,8 @@ def window_grid(
             )
             raise InputError(
                 "Events and window scores of several runs need the same windows in all of them. "
-                f"Found {found}. Predict with each by itself, or without these."
+                f"Found {found}. Use --combine window, predict with each by itself, or without "
+                "these."
             )
     return first.window_s, first.hop_s
 
@@ -214,6 +241,7 @@ def scored_by(
     runs: Sequence[RunFolder | ListenerRun],
     *,
     with_windows: bool,
+    rule: str = "mean",
 ) -> ScoredBy:
     """What tables of the models' scores need to know of them.
 
@@ -222,11 +250,14 @@ def scored_by(
         runs: their runs, in the same order.
         with_windows: whether events or window scores are wanted. Calibrated is then a single
             run with a calibration.yaml; boxes are those of the first run of our own.
+        rule: how the models are combined.
 
     Raises:
-        InputError: as `window_grid`, or if the calibration is of other classes.
+        InputError: as `check_rule` and `window_grid`, or if the calibration is of other classes.
     """
     classes, rate_hz = models[0].classes, models[0].sample_rate_hz
+    names = member_names([run.path for run in runs])
+    check_rule(models, names, rule)
     if not with_windows:
         return ScoredBy(classes, rate_hz)
     calibration, calibration_from = None, ""
@@ -236,7 +267,7 @@ def scored_by(
         calibration_from = str(own_calibration)
     info = next((run.info for run in runs if isinstance(run, RunFolder)), None)
     windows = WindowsOfModel(
-        *window_grid(models, member_names([run.path for run in runs])),
+        *window_grid(models, names, rule),
         info.mean_box_s if info else {},
         info.box_hz if info else {},
         calibration,

@@ -175,9 +175,11 @@ class EnsembleModel(tf.Module):
         """Takes members of one class list and sample rate (`open_runs`).
 
         Raises:
-            InputError: if the windows of two members differ in length or distance.
+            InputError: if the windows of two members differ in length or distance, or as
+                `check_rule`.
         """
         super().__init__(name="ensemble_model")
+        check_rule(members, names, rule)
         _check_one_grid(members, names)
         self.members = members
         self.names = list(names)
@@ -209,11 +211,39 @@ class EnsembleModel(tf.Module):
         scores, window_scores = (
             [output[key] for output in outputs] for key in ("scores", "window_scores")
         )
+        windows = combine_scores(window_scores, self.weights)
+        if self.rule == "window":
+            combined = tf.reduce_max(windows, axis=1)
+        else:
+            combined = combine_scores(scores, self.weights, self.rule)
         return {
-            "scores": combine_scores(scores, self.weights, self.rule),
-            "window_scores": combine_scores(window_scores, self.weights),
+            "scores": combined,
+            "window_scores": windows,
             "window_start_s": outputs[0]["window_start_s"],
         }
+
+
+def check_rule(models: Sequence, names: Sequence[str], rule: str) -> None:
+    """Refuses the rule `window` for models that do more than take the highest window.
+
+    Args:
+        models: of runs.
+        names: of the runs.
+        rule: see `rfcx_tf.inference.ensemble`.
+
+    Raises:
+        InputError: with the run and its setting.
+    """
+    own = [(m, name) for m, name in zip(models, names, strict=True) if hasattr(m, "context_cells")]
+    for model, name in own if rule == "window" else []:
+        prediction = model.config.prediction
+        if model.running_mean_cells > 1 or prediction.time_shifts > 1:
+            raise InputError(
+                "--combine window takes the highest mean of the members' windows as they are. "
+                f"{name} has prediction.running_mean_s {prediction.running_mean_s:g} and "
+                f"prediction.time_shifts {prediction.time_shifts}. Set them to 0 and 1, or use "
+                "--combine mean."
+            )
 
 
 def _check_one_grid(members: list[RecordingModel], names: Sequence[str]) -> None:

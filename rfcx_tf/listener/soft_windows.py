@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.data.pseudo_crops import at_centres
 from rfcx_tf.data.pseudo_folder import read_windows
+from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.listener.config import ListenerConfig
 from rfcx_tf.listener.recording_embeddings import EmbeddingStore
 from rfcx_tf.training.masked_regression import SoftRows

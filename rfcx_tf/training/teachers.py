@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.data.audio import AudioSource, read_audio
-from rfcx_tf.data.pseudo_crops import at_centres
 from rfcx_tf.data.records import NO_FOLD
+from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.ensemble import check_classes
 from rfcx_tf.inference.recording_model import load_recording_model

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfcx_tf.config import Config
-from rfcx_tf.data.pseudo_crops import at_centres, choose_windows, cut_windows, window_starts
+from rfcx_tf.data.pseudo_crops import choose_windows, cut_windows, window_starts
 
 # 10 frames a second; crops of 3.2 s with 1 s either side; a cell is 1.6 s.
 CONFIG = Config.model_validate(
@@ -24,14 +24,6 @@ def test_windows_follow_each_other_by_whole_cells_and_end_inside():
     assert window_starts(100, CONFIG).tolist() == [0, 16, 32, 48, 64]
     assert window_starts(32, CONFIG).tolist() == [0]
     assert window_starts(20, CONFIG).tolist() == [0]
-
-
-def test_probabilities_are_taken_at_the_centres_of_windows():
-    # Teacher's windows of 2 s with centres 1, 2, 3 s.
-    probability = np.array([[0.0, 1.0], [0.4, 0.5], [0.8, 0.0]])
-    taken = at_centres(np.array([0.0, 1.0, 2.0]), 2.0, probability, np.array([0.5, 1.5, 3.0, 9.0]))
-    np.testing.assert_allclose(taken, [[0.0, 1.0], [0.2, 0.75], [0.8, 0.0], [0.8, 0.0]], rtol=1e-6)
-    assert taken.dtype == np.float32
 
 
 @given(

@@ -27,6 +27,7 @@ from rfcx_tf.inference.predict import (
     RecordingScorer,
     open_runs,
     predict_recordings,
+    scored_by,
     window_grid,
 )
 from rfcx_tf.inference.recording_model import load_recording_model
@@ -125,6 +126,43 @@ def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny
     expected = 0.75 * rank_scores(one).numpy() + 0.25 * rank_scores(other).numpy()
     np.testing.assert_allclose(ranked[COLUMNS], expected, atol=1e-6)
     assert np.abs(one - other).max() > 0.01
+
+
+def test_the_highest_mean_of_windows_needs_members_that_hear_at_the_same_time(
+    run, finer_run, tiny_data, monkeypatch
+):
+    """Windows by hand: one of 1.024 s every 0.256 s, the other every 0.128 s."""
+    path = tiny_data / "train" / "tiny02.flac"
+    models = open_runs([run.path, finer_run.path])
+    wave = soundfile.read(path, dtype="float32")[0][None]
+    coarse, fine = (m.score_waveform(wave)["window_scores"].numpy()[0] for m in models)
+    starts = np.arange(len(fine)) * 0.128
+    at_fine = np.stack([np.interp(starts, np.arange(len(coarse)) * 0.256, c) for c in coarse.T], 1)
+    windows = 0.75 * at_fine + 0.25 * fine
+    options = {"weights": [0.75, 0.25], "rule": "window"}
+    found = predict_recordings(models, {"tiny02": path}, **options).scores
+    np.testing.assert_allclose(found[COLUMNS].to_numpy()[0], windows.max(axis=0), atol=1e-5)
+    assert (
+        np.abs(
+            windows.max(axis=0) - predict_recordings(models, {"x": path}).scores[COLUMNS].to_numpy()
+        ).max()
+        > 1e-3
+    )
+    # So they have events together, which the mean has not.
+    assert window_grid(models, ["run", "finer"], "window") == pytest.approx((1.024, 0.128))
+    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
+    streamed = predict_recordings(models, {"tiny02": path}, **options).scores
+    np.testing.assert_allclose(streamed[COLUMNS], found[COLUMNS], atol=1e-5)
+
+
+def test_windows_that_are_smoothed_later_are_not_combined_before(
+    tiny_config, tiny_shards, tmp_path
+):
+    config = with_running_mean(tiny_config, 3 * tiny_config.cell_s)
+    smooth = random_run(tmp_path / "smooth", config, read_manifest(tiny_shards), [0])
+    models = open_runs([smooth.path])
+    text = refused(scored_by, models, [smooth], with_windows=False, rule="window")
+    assert "smooth has prediction.running_mean_s 0.768" in text
 
 
 @pytest.mark.parametrize("cells", [2, 3, 4])
@@ -321,9 +359,9 @@ def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
     assert len(set(all_of_them)) == len(all_of_them)
 
 
-def refused(call, *arguments) -> str:
+def refused(call, *arguments, **options) -> str:
     with pytest.raises(InputError) as caught:
-        call(*arguments)
+        call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -387,7 +387,7 @@ def test_scripts_refuse_bad_input_in_one_line_with_status_2(tmp_path):
         (("prior_shift", *paths, *scores), "cannot be read"),
         (
             ("predict", *paths, "--audio", tmp_path, "--prior", "p", "--combine", "rank"),
-            "--prior shifts log odds",
+            "--prior is of scores that are combined by their mean",
         ),
     ):
         result = script(*arguments)

@@ -24,10 +24,12 @@ from rfcx_tf.errors import InputError
 from rfcx_tf.inference import predict, streaming
 from rfcx_tf.inference.crop_table import crop_table, write_crops
 from rfcx_tf.inference.ensemble_report import join_members
+from rfcx_tf.inference.evaluation import evaluate_scores
+from rfcx_tf.inference.held_out_windows import held_out_windows
 from rfcx_tf.inference.predict import open_runs, predict_recordings
 from rfcx_tf.inference.recording_model import load_recording_model
 from rfcx_tf.inference.run_evaluation import evaluate_run
-from rfcx_tf.inference.tables import read_scores, write_scores
+from rfcx_tf.inference.tables import read_scores, read_truth, write_scores
 from rfcx_tf.listener import recording_embeddings
 from rfcx_tf.listener.config import ListenerConfig
 from rfcx_tf.listener.embedding import EmbeddingModel, hash_model
@@ -455,6 +457,40 @@ def test_members_join_with_those_of_our_own(own_run, listener):
     assert held_out.left_out_crops == [0, 0]
     assert held_out.probability.shape == (2, 40, 3)
     assert len(held_out.recordings) == 10
+
+
+def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
+    own_run, listener, tiny_data, tmp_path, run_script
+):
+    found = held_out_windows([own_run, listener], progress=False).set_index("recording_id")
+    manifest = read_manifest(Path(own_run.info.tfrecords))
+    assert sorted(found.index) == sorted(manifest.recordings)
+    for fold in (0, 1):
+        name, source = next(iter(manifest.audio_sources(fold).items()))
+        own = load_recording_model(own_run, [fold]).score_waveform(read_audio(source, 8000)[None])
+        heard = listener.load([fold]).score_waveform(read_audio(source, 16000)[None])
+        middles_s = own["window_start_s"].numpy() + own_run.config.crops.crop_s / 2
+        others_s = heard["window_start_s"] + 0.5
+        both = [
+            np.interp(middles_s, others_s, theirs) + mine
+            for theirs, mine in zip(
+                heard["window_scores"][0].T, own["window_scores"][0].numpy().T, strict=True
+            )
+        ]
+        expected = np.max(both, axis=1) / 2
+        np.testing.assert_allclose(found.loc[name, COLUMNS].to_numpy(float), expected, atol=1e-5)
+    command = ("ensemble", "--run", own_run.path, listener.path, "--out", tmp_path / "w.yaml")
+    refusal = run_script(*command, "--windows")
+    assert refusal.returncode == 2 and "take a --truth" in refusal.stderr
+    truth = tiny_data / "train_truth.csv"
+    result = run_script(*command, "--windows", "--truth", truth)
+    assert result.returncode == 0, result.stderr
+    scores = found.reset_index()
+    expected = evaluate_scores(scores, read_truth(truth)).lwlrap
+    line = next(
+        k for k in result.stdout.splitlines() if k.startswith("| all, equal weights of win")
+    )
+    assert line.split("|")[-2].strip() == f"{expected:.4f}"
 
 
 def test_own_models_tell_rate_and_window(own_run, tiny_config):

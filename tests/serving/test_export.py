@@ -411,6 +411,21 @@ def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_pat
     np.testing.assert_allclose(again["window_scores"], outputs["window_scores"], atol=1e-5)
 
 
+def test_an_ensemble_of_windows_serves_what_is_predicted(run, make_other, tiny_data):
+    other = make_other(compression="log")
+    models = open_runs([run.path, other.path])
+    path = tiny_data / "train" / "tiny03.flac"
+    predicted = predict_recordings(
+        models, {"tiny03": path}, weights=[0.75, 0.25], rule="window", progress=False
+    ).scores[COLUMNS]
+    model = EnsembleModel(models, ["run", "other"], [0.75, 0.25], "window")
+    outputs = model.score_waveform(soundfile.read(path, dtype="float32")[0][None])
+    np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-5)
+    np.testing.assert_allclose(
+        outputs["scores"], outputs["window_scores"].numpy().max(axis=1), atol=1e-6
+    )
+
+
 def test_an_ensemble_of_other_windows_is_refused(run, make_other):
     other = make_other(hop_length=64)
     with pytest.raises(InputError, match="must have the same windows") as caught:
