@@ -4,7 +4,7 @@
         --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
 
 --windows adds how the highest mean of the runs' windows does (predict.py --combine window). Since
-windows are not kept, all runs hear the recordings again that they held out.
+our own runs keep no windows, they score again what they held out.
 
 The truth is used for scoring only. predict.py and export.py take the weights: --weights FILE.
 """

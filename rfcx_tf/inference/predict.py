@@ -187,18 +187,7 @@ def open_runs(
                 f"Runs that are combined must have the same frontend.sample_rate_hz. {first.path} "
                 f"has {one}, {run.path} has {other}. Predict with each by itself."
             )
-    return [load_folds(run) for run in runs]
-
-
-def load_folds(
-    run: RunFolder | ListenerRun, folds: list[int] | None = None
-) -> RecordingModel | ListenerModel:
-    """The model of a run, of some folds or of all finished ones.
-
-    Raises:
-        InputError: as `load_recording_model` and `ListenerRun.load`.
-    """
-    return load_recording_model(run, folds) if isinstance(run, RunFolder) else run.load(folds)
+    return [load_recording_model(r) if isinstance(r, RunFolder) else r.load() for r in runs]
 
 
 def window_grid(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
-from rfcx_tf.data.audio import AudioSource, read_audio
+from rfcx_tf.data.audio import AudioSource
 from rfcx_tf.data.records import NO_FOLD
 from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.ensemble import check_classes
-from rfcx_tf.inference.recording_model import load_recording_model
-from rfcx_tf.listener.recording_embeddings import read_windows
+from rfcx_tf.inference.window_scorer import WindowScorer
 from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
 
@@ -48,7 +45,7 @@ class Teachers:
         self._runs = runs
         self._weights = [1 / len(runs)] * len(runs) if weights is None else list(weights)
         self.only_fold = only_fold
-        self._scorers: dict[int, list[_WindowScorer]] = {}
+        self._scorers: dict[int, list[WindowScorer]] = {}
 
     def of_fold(self, fold: int) -> Teachers:
         """The same runs, with the detectors of one fold alone."""
@@ -88,7 +85,7 @@ class Teachers:
         """
         for fold in {self._labelled_by(fold) for fold in folds} - set(self._scorers):
             chosen = None if fold == NO_FOLD else [fold]
-            self._scorers[fold] = [_WindowScorer(run, chosen, shards_id) for run in self._runs]
+            self._scorers[fold] = [WindowScorer(run, chosen, shards_id) for run in self._runs]
 
     def probability(
         self, recording_id: str, source: AudioSource, fold: int, centres_s: np.ndarray
@@ -103,37 +100,11 @@ class Teachers:
         Raises:
             AudioError: if the recording cannot be read.
         """
-        scorers = self._scorers[self._labelled_by(fold)]
-        outputs = [scorer.probability(recording_id, source, centres_s) for scorer in scorers]
+        outputs = []
+        for scorer in self._scorers[self._labelled_by(fold)]:
+            start_s, windows = scorer.window_scores(recording_id, source)
+            outputs.append(at_centres(start_s, scorer.model.window_s, windows, centres_s))
         return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
 
     def _labelled_by(self, fold: int) -> int:
         return fold if self.only_fold is None else self.only_fold
-
-
-class _WindowScorer:
-    """A run as a function from a recording to probabilities at given times."""
-
-    def __init__(self, run: RunFolder | ListenerRun, folds: list[int] | None, shards_id: str):
-        self._kept = None
-        if isinstance(run, RunFolder):
-            self._model = load_recording_model(run, folds)
-            signature = [tf.TensorSpec([1, None], tf.float32)]
-            self._score = tf.function(self._model.score_waveform, signature)
-        else:
-            self._model = run.load(folds)
-            self._score = self._model.score_waveform
-            if run.info.shards_id == shards_id:
-                # It has listened to the annotated recordings before.
-                self._kept = functools.partial(read_windows, run.embeddings, run.embeddings_key)
-
-    def probability(
-        self, recording_id: str, source: AudioSource, centres_s: np.ndarray
-    ) -> np.ndarray:
-        kept = self._kept(recording_id) if self._kept else None
-        if kept:
-            outputs = self._model.score_embeddings(*kept)
-        else:
-            outputs = self._score(read_audio(source, self._model.sample_rate_hz)[None])
-        start_s, windows = outputs["window_start_s"], outputs["window_scores"][0]
-        return at_centres(np.asarray(start_s), self._model.window_s, np.asarray(windows), centres_s)
