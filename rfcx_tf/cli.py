@@ -89,6 +89,19 @@ def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
 
 
+def check_prior(arguments: argparse.Namespace) -> None:
+    """Refuses `--prior` beside another `--combine` than it was made with.
+
+    Raises:
+        InputError: with what to leave out.
+    """
+    if arguments.prior and arguments.combine != "mean":
+        raise InputError(
+            "--prior is of scores that are combined by their mean. Received: --combine "
+            f"{arguments.combine}. Leave one of them out."
+        )
+
+
 def add_weights_argument(parser: argparse.ArgumentParser) -> None:
     """Adds `--weights`, for `rfcx_tf.inference.ensemble.choose_weights`."""
     parser.add_argument(

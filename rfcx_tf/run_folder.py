@@ -200,6 +200,11 @@ class RunFolder:
         return self.path / f"fold{number}"
 
     @property
+    def folds_and_seed(self) -> tuple[int, int]:
+        """Number of folds, and the seed of their assignment."""
+        return self.config.training.folds, self.config.training.fold_seed
+
+    @property
     def finished_folds(self) -> list[int]:
         """Folds that are trained to the end."""
         return [

@@ -43,6 +43,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.windows and not arguments.truth:
         raise InputError("--windows is about whole recordings, which take a --truth.")
+    if arguments.data and not arguments.windows:
+        raise InputError("--data is where --windows finds recordings. Leave it out.")
     if not 0 <= arguments.shrinkage < math.inf:
         raise InputError(
             f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
@@ -59,7 +61,9 @@ def main() -> int:
     for path in (arguments.out, report_path):
         check_writable(path)
     joined = join_members(runs)
-    of_windows = held_out_windows(runs, arguments.data) if arguments.windows else None
+    of_windows = None
+    if arguments.windows:
+        of_windows = held_out_windows(runs, joined.recordings, arguments.data)
     report = make_report(joined, truth, arguments.shrinkage, of_windows)
     write_weights(arguments.out, report.weights["member"], report.weights["weight"])
     atomic_write_text(report_path, report.text)

@@ -31,20 +31,16 @@ from rfcx_tf.cli import (
     add_combination_arguments,
     add_recording_ids_argument,
     add_run_override_argument,
+    check_prior,
     run_main,
 )
 from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
-from rfcx_tf.errors import InputError
 from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
 
 def main() -> int:
     arguments = parse_arguments()
-    if arguments.prior and arguments.combine != "mean":
-        raise InputError(
-            "--prior is of scores that are combined by their mean. Received: --combine "
-            f"{arguments.combine}. Leave one of them out."
-        )
+    check_prior(arguments)
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))

@@ -24,6 +24,7 @@ from rfcx_tf.cli import (
     add_combination_arguments,
     add_recording_ids_argument,
     add_run_override_argument,
+    check_prior,
     run_main,
 )
 from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
@@ -33,6 +34,7 @@ from rfcx_tf.inference.output_tables import Tables, add_table_arguments
 
 def main() -> int:
     arguments = parse_arguments()
+    check_prior(arguments)
     check_beam()
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.

@@ -3,10 +3,11 @@
     python scripts/pseudo_label.py --config configs/rfcx.yaml --tfrecords tfrecords/rfcx \\
         --run runs/rfcx runs/b0 --audio DIR/test --rounds 3 --out pseudo/rfcx
 
-Every recording is labelled by detectors that never saw its annotations. But what a student of a
+Every annotated recording is labelled by the detectors that held it out. But what a student of a
 fold is tested on has taught them, so the students' out-of-fold scores are flattered. With
 --per-fold, as with a single --fold, every student is taught by its own fold's detectors alone, and
-its scores mean what they say; the labels take as many times the space as there are folds.
+its scores mean what they say, if those of the teachers did; the labels take as many times the space
+as there are folds.
 
 Rounds end early when the students get worse. The same command again goes on after a stop. The last
 student is an ordinary run, OUT/round3/run. A truth file is for the report only.
@@ -50,7 +51,11 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
     parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
-    parser.add_argument("--fold", default="all", help="fold to train, or `all` (the default)")
+    parser.add_argument(
+        "--fold",
+        default="all",
+        help="fold to train, several as in 1,3 with --per-fold, or `all` (the default)",
+    )
     parser.add_argument(
         "--per-fold",
         action="store_true",

@@ -29,7 +29,10 @@ def main() -> int:
         "--fold", default="0", help="fold to hold out, several as in 1,3, or `all` (default: 0)"
     )
     parser.add_argument(
-        "--pseudo", type=Path, metavar="DIR", help="pseudo-labelled shards to train on as well"
+        "--pseudo",
+        type=Path,
+        metavar="DIR",
+        help="labels of pseudo_label.py, OUT/round1/labels, to train on as well",
     )
     parser.add_argument(
         "--start", type=Path, metavar="RUN", help="run whose weights the folds begin with"

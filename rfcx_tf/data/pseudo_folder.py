@@ -46,22 +46,21 @@ class PseudoLabels:
             self._all_folds = ShardReader(self.folder)
             self.id = self._all_folds.manifest.shards_id
 
-    @property
-    def is_per_fold(self) -> bool:
-        """Whether every fold has labels of its own."""
-        return self._all_folds is None
-
     def of_fold(self, fold: int) -> ShardReader:
         """The shards that the student of a fold, which holds that fold out, learns from.
 
         Raises:
             InputError: if that fold has no labels.
         """
-        return self._all_folds or ShardReader(fold_folder(self.folder, fold))
-
-    def folders(self) -> list[Path]:
-        """All folders of shards."""
-        return sorted(self.folder.glob("fold*")) if self.is_per_fold else [self.folder]
+        if self._all_folds is not None:
+            return self._all_folds
+        folder = fold_folder(self.folder, fold)
+        if not (folder / "manifest.json").is_file():
+            raise InputError(
+                "A fold learns from labels by its own detectors. "
+                f"{self.folder} has none for fold {fold}. Label that fold too."
+            )
+        return ShardReader(folder)
 
 
 def begin_per_fold(folder: Path, labels_id: str) -> None:
@@ -122,11 +121,12 @@ def read_windows(folder: Path, recording_id: str) -> tuple[np.ndarray, np.ndarra
         ) from None
 
 
-def all_windows(folder: Path) -> dict[str, np.ndarray]:
-    """Probabilities [windows, classes] by recording id, of one folder of shards."""
+def names_with_windows(folder: Path) -> list[str]:
+    """Recordings whose windows one folder of shards has."""
     root = folder / "windows"
-    names = [str(path.relative_to(root))[: -len(".npz")] for path in sorted(root.rglob("*.npz"))]
-    return {name: read_windows(folder, name)[1] for name in names}
+    # What a killed process left behind of a file begins with a dot.
+    paths = (path for path in sorted(root.rglob("*.npz")) if not path.name.startswith("."))
+    return [str(path.relative_to(root))[: -len(".npz")] for path in paths]
 
 
 def _windows_path(folder: Path, recording_id: str) -> Path:

@@ -38,7 +38,6 @@ from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.model.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.run_folder import RunFolder
 
-RULES = ("mean", "rank", "window")
 DEFAULT_SHRINKAGE = 0.01
 
 _HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
@@ -58,6 +57,8 @@ def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean
     Raises:
         InputError: for ranks of a single class.
     """
+    if rule not in ("mean", "rank"):
+        raise ValueError(f"scores alone cannot be combined by the rule {rule!r}")
     members = [rank_scores(s) if rule == "rank" else tf.convert_to_tensor(s) for s in scores]
     return tf.add_n([s * float(w) for s, w in zip(members, weights, strict=True)])
 

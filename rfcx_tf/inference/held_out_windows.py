@@ -21,6 +21,7 @@ from rfcx_tf.run_folder import RunFolder
 
 def held_out_windows(
     runs: Sequence[RunFolder | ListenerRun],
+    recordings: Sequence[str],
     data_dir: Path | None = None,
     *,
     progress: bool = True,
@@ -31,36 +32,45 @@ def held_out_windows(
 
     Args:
         runs: of one class list and one assignment of folds.
-        data_dir: where the recordings are, if not where the first run's shards were made from.
+        recordings: ids of recordings that all runs held out and could read.
+        data_dir: where they are, if not where the first run's shards were made from.
         progress: whether to show a progress bar.
 
     Returns:
-        recording_id, s<species_id>..., of the folds that all runs have finished.
+        recording_id, s<species_id>..., a row a recording.
 
     Raises:
-        InputError: if the shards of the first run are gone, a recording cannot be read, or as
-            `check_rule`.
+        InputError: if the shards of the first run are gone or others, a recording cannot be
+            read, or as `check_rule`.
     """
-    manifest = read_manifest(Path(runs[0].info.tfrecords))
-    folds = [k for k in runs[0].finished_folds if all(k in run.finished_folds for run in runs)]
-    sources = {fold: manifest.audio_sources(fold, data_dir) for fold in folds}
+    info = runs[0].info
+    manifest = read_manifest(Path(info.tfrecords))
+    if manifest.shards_id != info.shards_id:
+        raise InputError(
+            f"Folds are those of the shards that a run was trained on. {runs[0].path} was trained "
+            f"on {info.shards_id}, {info.tfrecords} now holds {manifest.shards_id}. Put them back."
+        )
+    names = member_names([run.path for run in runs])
+    equal = [1 / len(runs)] * len(runs)
     rows = {}
-    total = sum(map(len, sources.values()))
-    with tqdm(total=total, unit="recording", desc="windows", disable=not progress) as bar:
-        for fold in folds:
+    with tqdm(total=len(recordings), unit="recording", desc="windows", disable=not progress) as bar:
+        for fold in range(manifest.folds):
+            sources = manifest.audio_sources(fold, data_dir)
+            own = [name for name in recordings if name in sources]
+            if not own:
+                continue
             scorers = [WindowScorer(run, [fold], manifest.shards_id) for run in runs]
             models = [scorer.model for scorer in scorers]
-            check_rule(models, member_names([run.path for run in runs]), "window")
-            for name, source in sources[fold].items():
+            check_rule(models, names, "window")
+            windows_s, hops_s = ([getattr(m, key) for m in models] for key in ("window_s", "hop_s"))
+            for name in own:
                 try:
-                    found = [scorer.window_scores(name, source)[1] for scorer in scorers]
+                    found = [scorer.window_scores(sources[name], name)[1] for scorer in scorers]
                 except AudioError as error:
                     raise InputError(
                         f"Recordings that were held out are scored again. {error} Say with "
                         "--data where they are."
                     ) from None
-                grid = ([getattr(m, key) for m in models] for key in ("window_s", "hop_s"))
-                equal = [1 / len(runs)] * len(runs)
-                rows[name] = combine_windows(found, *grid, equal).max(axis=0)
+                rows[name] = combine_windows(found, windows_s, hops_s, equal).max(axis=0)
                 bar.update()
     return scores_table(manifest.classes, rows)

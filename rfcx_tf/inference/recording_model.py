@@ -193,7 +193,7 @@ class EnsembleModel(tf.Module):
 
         Returns:
             as `RecordingModel.scores`. The scores are combined by the rule. The window scores
-            are weighted means of the members' probabilities by either rule: by ranks, silence
+            are weighted means of the members' probabilities by every rule: by ranks, silence
             too would have its highest class.
         """
         return self._combine([member.score_waveform(waveform) for member in self.members])
@@ -234,15 +234,16 @@ def check_rule(models: Sequence, names: Sequence[str], rule: str) -> None:
     Raises:
         InputError: with the run and its setting.
     """
-    own = [(m, name) for m, name in zip(models, names, strict=True) if hasattr(m, "context_cells")]
-    for model, name in own if rule == "window" else []:
+    for model, name in zip(models, names, strict=True):
+        if rule != "window" or not isinstance(model, RecordingModel):
+            continue
         prediction = model.config.prediction
         if model.running_mean_cells > 1 or prediction.time_shifts > 1:
             raise InputError(
-                "--combine window takes the highest mean of the members' windows as they are. "
+                "The highest mean of windows is of the members' windows as they are. "
                 f"{name} has prediction.running_mean_s {prediction.running_mean_s:g} and "
-                f"prediction.time_shifts {prediction.time_shifts}. Set them to 0 and 1, or use "
-                "--combine mean."
+                f"prediction.time_shifts {prediction.time_shifts}. Combine it by another rule, or "
+                "predict with 0 and 1."
             )
 
 

@@ -45,14 +45,18 @@ class WindowScorer:
                 self._kept = functools.partial(read_windows, run.embeddings, run.embeddings_key)
 
     def window_scores(
-        self, recording_id: str, source: AudioSource
+        self, source: AudioSource, recording_id: str | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Begins in seconds [windows] and scores [windows, classes] of a recording's windows.
+
+        Args:
+            source: the recording.
+            recording_id: its name in the shards; None if it is not in them.
 
         Raises:
             AudioError: if the recording cannot be read.
         """
-        kept = self._kept(recording_id) if self._kept else None
+        kept = self._kept(recording_id) if self._kept and recording_id is not None else None
         if kept:
             outputs = self.model.score_embeddings(*kept)
         else:

@@ -6,7 +6,7 @@ of its annotated rows. What is there is not computed again, so an interrupted ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -47,11 +47,26 @@ class EmbeddingStore:
         boxes_s: begin and end in seconds of the rows of each recording, float64 [rows, 2].
     """
 
-    def __init__(self, folder: Path, key: str, boxes_s: dict[str, np.ndarray]):
-        """Takes the folder, what identifies model and config, and the rows of all recordings."""
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        boxes_s: dict[str, np.ndarray],
+        extra: Mapping[str, AudioSource] | None = None,
+    ):
+        """Takes a folder.
+
+        Args:
+            folder: of the files.
+            key: what identifies model and config.
+            boxes_s: rows of all recordings, by recording id.
+            extra: those of the recordings that are not in the shards. What is kept of one is of
+                the file at that place: recorders give many files the same name.
+        """
         self._folder = folder
         self._key = key
         self.boxes_s = boxes_s
+        self._places = {name: str(source.path.resolve()) for name, source in (extra or {}).items()}
 
     def read(self, recording_id: str) -> RecordingEmbeddings | None:
         """The embeddings of a recording; None if they are not there.
@@ -63,7 +78,7 @@ class EmbeddingStore:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError, BadZipFile):
             return None
-        same_key = str(arrays.pop("key", "")) == self._key
+        same_key = str(arrays.pop("key", "")) == self._key_of(recording_id)
         same_boxes = np.array_equal(arrays.pop("boxes_s", None), self.boxes_s[recording_id])
         return RecordingEmbeddings(**arrays) if same_key and same_boxes else None
 
@@ -71,7 +86,12 @@ class EmbeddingStore:
         """Keeps the embeddings of a recording."""
         boxes_s = self.boxes_s[recording_id]
         with atomic_file(self._path(recording_id)) as temporary:
-            np.savez(temporary, key=self._key, boxes_s=boxes_s, **vars(found))
+            key = self._key_of(recording_id)
+            np.savez(temporary, key=key, boxes_s=boxes_s, **vars(found))
+
+    def _key_of(self, recording_id: str) -> str:
+        place = self._places.get(recording_id)
+        return self._key if place is None else f"{self._key} {place}"
 
     def _path(self, recording_id: str) -> Path:
         return self._folder / f"{recording_id}.npz"

@@ -163,6 +163,11 @@ class ListenerRun:
         return self.fold(fold) / "head.npz"
 
     @property
+    def folds_and_seed(self) -> tuple[int, int]:
+        """Number of folds, and the seed of their assignment."""
+        return self.info.folds, self.info.fold_seed
+
+    @property
     def finished_folds(self) -> list[int]:
         """Folds whose regressions are fitted."""
         return [fold for fold in range(self.info.folds) if self.head(fold).exists()]

@@ -19,7 +19,7 @@ import tensorflow as tf
 from rfcx_tf.config import LossConfig
 from rfcx_tf.data.annotations import SpeciesClass
 from rfcx_tf.data.augment import label_crop
-from rfcx_tf.data.pseudo_folder import PseudoLabels
+from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows
 from rfcx_tf.data.records import NO_FOLD, Manifest, ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.crop_table import crop_table, write_crops
@@ -111,17 +111,24 @@ def train_listener(
     check_folds(manifest, folds, data_dir)
     labels = PseudoLabels(pseudo) if pseudo else None
     taught = {fold: labels.of_fold(fold) for fold in folds} if labels else {}
+    extra = {}
     for labelled in taught.values():
         check_labels_fit(labelled, reader)
+        names = set(names_with_windows(labelled.folder))
+        if not names:
+            raise InputError(
+                "A listener learns from the windows that teachers labelled. "
+                f"{labelled.folder}/windows holds none. Label again with pseudo_label.py."
+            )
+        others = labelled.manifest.audio_sources(NO_FOLD)
+        extra |= {name: source for name, source in others.items() if name in names}
     model = EmbeddingModel.open(model_path, config)
     model_hash = hash_model(model_path)
     run = ListenerRun.create(run_dir, config, model_path, model_hash, manifest, tfrecords, labels)
     annotated = reader.index.iloc[reader.rows(folds, "tp", "fp")]
-    sources = {}
-    for labelled in taught.values():
-        sources |= labelled.manifest.audio_sources(NO_FOLD)
-    boxes_s = _boxes_s(annotated, [*manifest.recordings, *sources])
-    store = EmbeddingStore(run.embeddings, run.embeddings_key, boxes_s)
+    boxes_s = _boxes_s(annotated, [*manifest.recordings, *extra])
+    store = EmbeddingStore(run.embeddings, run.embeddings_key, boxes_s, extra)
+    sources = {**extra}
     for fold in folds:
         sources |= manifest.audio_sources(fold, data_dir)
     failed = embed_recordings(model, sources, store, progress=progress)

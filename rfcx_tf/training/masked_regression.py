@@ -18,7 +18,7 @@ from rfcx_tf.files import atomic_file
 
 _MAX_ITERATIONS = 5000
 # A teacher's half per mille is nothing, and most classes are absent from most windows.
-_LEAST_WEIGHT = 5e-4
+_LEAST_PROBABILITY = 5e-4
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,11 @@ def _doubled_rows(
     features: np.ndarray, probability: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every row once as present and once as absent, where that weighs something."""
-    as_present, as_absent = weights * probability, weights * (1 - probability)
-    present, absent = as_present > _LEAST_WEIGHT, as_absent > _LEAST_WEIGHT
+    present, absent = (
+        (weights > 0) & (part > _LEAST_PROBABILITY) for part in (probability, 1 - probability)
+    )
     labels = np.repeat([True, False], [present.sum(), absent.sum()])
-    own = np.concatenate([as_present[present], as_absent[absent]])
+    own = np.concatenate([(weights * probability)[present], (weights * (1 - probability))[absent]])
     return np.concatenate([features[present], features[absent]]), labels, own
 
 

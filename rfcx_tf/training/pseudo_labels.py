@@ -60,7 +60,8 @@ def label_windows(
         reader: the annotated shards: recordings, folds, rows and classes.
         config: of the student: its front end makes the spectrograms.
         out_dir: folder of the shards.
-        extra: recordings without annotations, in no fold, by recording id.
+        extra: recordings without annotations, in no fold, by recording id. Annotated ones among
+            them are not taken for others.
         data_dir: where the annotated recordings are, if not where the shards were made from.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
@@ -72,6 +73,7 @@ def label_windows(
         InputError: as `open_plan` and `write_plans`.
     """
     manifest = reader.manifest
+    extra = {name: source for name, source in extra.items() if name not in manifest.recordings}
     sources = {**extra}
     fold_of = dict.fromkeys(extra, NO_FOLD)
     for fold in (k for k in range(manifest.folds) if k != teachers.only_fold):
@@ -165,7 +167,7 @@ def label_per_fold(
     Raises:
         InputError: as `label_windows`, or if other labels are in the folder.
     """
-    begin_per_fold(out_dir, _plan_id(teachers, reader.manifest, config, sorted(extra)))
+    begin_per_fold(out_dir, _per_fold_id(teachers, reader.manifest, config, sorted(extra)))
     skipped: dict[str, None] = {}
     for fold in folds:
         report(f"Labels for fold {fold}, by its own detectors.")
@@ -184,6 +186,15 @@ def label_per_fold(
 
 def _plan_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
     """Identifies the labels, so that those of other teachers or bounds never share a folder."""
+    return _hash_labelling(teachers.fingerprint, manifest, config, extra)
+
+
+def _per_fold_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
+    """The same for all folds, however many of them are finished."""
+    return _hash_labelling(f"per fold {teachers.recipe_fingerprint}", manifest, config, extra)
+
+
+def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra: list[str]) -> str:
     labelling = config.pseudo.model_dump(exclude={"fraction", "weight", "balance_classes", "mixup"})
     parts = [
         str(SCHEMA_VERSION),
@@ -194,6 +205,6 @@ def _plan_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list
         str(labelling),
         str(config.seed),
         str(extra),
-        teachers.fingerprint,
+        labelled_by,
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rfcx_tf.config import Config
 from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels, all_windows
+from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_windows
 from rfcx_tf.data.records import ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
@@ -86,9 +86,9 @@ def run_rounds(
         teachers: runs that teach the first round; later ones have the last student instead.
         out_dir: for all rounds.
         rounds: at most so many.
-        folds: that are trained. A single one is taught by its own fold's detectors alone.
-        per_fold: so is every one of several, each by labels of its own; see
-            `rfcx_tf.training.pseudo_labels`.
+        folds: that are trained.
+        per_fold: each is taught by its own fold's detectors alone; see
+            `rfcx_tf.training.pseudo_labels`. A single fold always is.
         keep: runs that teach in every round beside them, such as a listener.
         weights: of the first round's teachers and of those kept, with sum 1; None for equal ones,
             as later rounds have them.
@@ -116,10 +116,10 @@ def run_rounds(
             f"{config.model.head.window_s:g}, crops.crop_s {config.crops.crop_s:g}. Leave "
             "model.head.window_s out."
         )
-    # A single fold's labels need no folder of their own.
-    only_fold = folds[0] if len(folds) == 1 and not per_fold else None
     all_folds = reader.manifest.folds
-    if only_fold is None and len(folds) < all_folds and not per_fold:
+    # The labels of a single fold's student come from its own detectors in any case.
+    per_fold = per_fold or len(folds) == 1
+    if len(folds) < all_folds and not per_fold:
         raise InputError(
             f"Rounds train one fold or all {all_folds}: students of some folds could not teach "
             f"the others. Received: {', '.join(map(str, folds))}. With --per-fold each is taught "
@@ -127,7 +127,7 @@ def run_rounds(
         )
     check_folds(reader.manifest, folds, data_dir)
     teachers = [*teachers, *keep]
-    Teachers(teachers, weights, only_fold).check_folds(folds if per_fold else range(all_folds))
+    Teachers(teachers, weights).check_folds(folds, reader.manifest)
     start = _warm_start(teachers) if warm else None
     best, true = _evaluate(teachers, weights, reader, folds, truth)
     report(f"Teachers: {_format(best, true)}.")
@@ -135,7 +135,7 @@ def run_rounds(
     for number in range(1, rounds + 1):
         labels_dir = out_dir / f"round{number}" / "labels"
         student_dir = out_dir / f"round{number}" / "run"
-        group = Teachers(teachers, weights, only_fold)
+        group = Teachers(teachers, weights)
         options = {"extra": extra or {}, "data_dir": data_dir, "progress": verbose}
         if per_fold:
             skipped = label_per_fold(
@@ -158,7 +158,7 @@ def run_rounds(
         )
         student = RunFolder.open(student_dir)
         masked, true = _evaluate([student], None, reader, folds, truth)
-        labels = _describe_labels(out_dir, number, config)
+        labels = _describe_labels(out_dir, number, folds, config)
         finished.append(Round(number, len(skipped), *labels, masked, true))
         _write_rounds(finished, out_dir)
         report(
@@ -213,21 +213,22 @@ def _format(masked: float, true: float) -> str:
     return f"out-of-fold LWLRAP among annotated classes {masked:.4f}{by_truth}"
 
 
-def _describe_labels(out_dir: Path, number: int, config: Config) -> tuple[int, int, float, float]:
+def _describe_labels(
+    out_dir: Path, number: int, folds: list[int], config: Config
+) -> tuple[int, int, float, float]:
     """Windows, crops, classes present a window, and agreement with the round before."""
-    here = PseudoLabels(out_dir / f"round{number}" / "labels")
+    labels = PseudoLabels(out_dir / f"round{number}" / "labels")
     before = out_dir / f"round{number - 1}" / "labels"
     windows = crops = present = both = either = 0
-    for folder in here.folders():
+    for folder in {labels.of_fold(fold).folder: None for fold in folds}:
         crops += len(ShardReader(folder).index)
-        earlier_folder = before / folder.relative_to(here.folder)
-        earlier = all_windows(earlier_folder) if earlier_folder.exists() else {}
-        for name, probability in all_windows(folder).items():
-            called = probability >= config.pseudo.present_above
+        for name in names_with_windows(folder):
+            called = read_windows(folder, name)[1] >= config.pseudo.present_above
             windows += len(called)
             present += called.sum()
-            if name in earlier:
-                called_earlier = earlier[name] >= config.pseudo.present_above
+            earlier = read_windows(before / folder.relative_to(labels.folder), name)
+            if earlier is not None:
+                called_earlier = earlier[1] >= config.pseudo.present_above
                 both += (called & called_earlier).sum()
                 either += (called | called_earlier).sum()
     agreement = both / either if either else float("nan")

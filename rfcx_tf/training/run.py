@@ -178,8 +178,8 @@ def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
             f"{reader.folder} has {asked}. Label again with these classes."
         )
     fold_of = {name: entry["fold"] for name, entry in reader.manifest.recordings.items()}
-    labelled = pseudo.index.drop_duplicates(["recording_id", "fold"])
-    for name, fold in zip(labelled["recording_id"], labelled["fold"], strict=True):
+    for name, entry in pseudo.manifest.recordings.items():
+        fold = entry["fold"]
         if fold != fold_of.get(name, fold):
             raise InputError(
                 "A recording must be in one fold, or it is trained on where it is held out. "

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.records import NO_FOLD
+from rfcx_tf.data.records import NO_FOLD, Manifest
 from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference.ensemble import check_classes
@@ -29,7 +29,7 @@ class Teachers:
         self,
         runs: Sequence[RunFolder | ListenerRun],
         weights: Sequence[float] | None,
-        only_fold: int | None,
+        only_fold: int | None = None,
     ):
         """Checks that the runs can label everything.
 
@@ -56,24 +56,48 @@ class Teachers:
         """Differs between teachers whose predictions of what they held out differ."""
         parts = [str(self._weights), str(self.only_fold)]
         for run in self._runs:
-            predictions = (run.path / "oof_scores.csv").read_bytes()
+            folder = run.path if self.only_fold is None else run.fold(self.only_fold)
+            predictions = (folder / "oof_scores.csv").read_bytes()
             parts.append(hashlib.sha256(predictions).hexdigest())
         return " ".join(parts)
 
-    def check_folds(self, folds: Iterable[int]) -> None:
-        """Refuses runs that lack one of these folds, or the one that labels everything.
+    @property
+    def recipe_fingerprint(self) -> str:
+        """Differs between teachers that were to be trained otherwise, whatever is finished."""
+        parts = [str(self._weights)]
+        for run in self._runs:
+            info = run.info
+            of_model = getattr(info, "model_hash", "")
+            parts += [run.config.model_dump_json(), of_model, info.shards_id, info.pseudo_id]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def check_folds(self, folds: Iterable[int], manifest: Manifest) -> None:
+        """Refuses runs of another assignment of folds, or that lack one of these.
+
+        Args:
+            folds: that label; of teachers of one fold alone that one is needed in any case.
+            manifest: of the annotated shards.
 
         Raises:
             InputError: with the run and the folds.
         """
+        wanted = (manifest.folds, manifest.fold_seed)
+        for run in self._runs:
+            found = run.folds_and_seed
+            if found != wanted:
+                raise InputError(
+                    "Teachers must have held out what the shards' folds hold out. "
+                    f"{run.path} has training.folds {found[0]} and training.fold_seed {found[1]}, "
+                    f"the shards {wanted[0]} and {wanted[1]}. Train teachers on these folds."
+                )
         needed = folds if self.only_fold is None else [self.only_fold]
         for run in self._runs:
             missing = [str(fold) for fold in needed if fold not in run.finished_folds]
             if missing:
                 raise InputError(
-                    "A recording is labelled by detectors that never saw it, so a teacher needs "
-                    f"every fold finished. {run.path} lacks {', '.join(missing)}. Train them, or "
-                    "name one finished fold with --fold."
+                    "A teacher needs every fold finished that labels. "
+                    f"{run.path} lacks {', '.join(missing)}. Train them, or name finished folds "
+                    "with --per-fold and --fold."
                 )
 
     def load(self, folds: Iterable[int], shards_id: str) -> None:
@@ -102,7 +126,9 @@ class Teachers:
         """
         outputs = []
         for scorer in self._scorers[self._labelled_by(fold)]:
-            start_s, windows = scorer.window_scores(recording_id, source)
+            # What a listener has kept it knows by the names of annotated recordings.
+            known_as = None if fold == NO_FOLD else recording_id
+            start_s, windows = scorer.window_scores(source, known_as)
             outputs.append(at_centres(start_s, scorer.model.window_s, windows, centres_s))
         return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
 

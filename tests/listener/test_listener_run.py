@@ -216,6 +216,34 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
     assert np.abs(found - untaught).max() > 0.01
 
 
+def test_recordings_of_one_name_are_not_taken_for_each_other(tmp_path):
+    places = [{"r": AudioSource(tmp_path / site / "r.wav")} for site in ("a", "b")]
+    stores = [EmbeddingStore(tmp_path, "key", {"r": np.empty((0, 2))}, place) for place in places]
+    nothing = np.empty(0, np.float32)
+    stores[0].write("r", RecordingEmbeddings(nothing, nothing, nothing, nothing))
+    assert stores[0].read("r") is not None
+    assert stores[1].read("r") is None
+
+
+def test_labels_without_windows_do_not_teach(tone_model, tiny_shards, run_copy):
+    train_it = (tone_model, CONFIG, tiny_shards, run_copy)
+    text = refused(lambda: train_listener(*train_it, pseudo=tiny_shards, progress=False))
+    assert f"{tiny_shards}/windows holds none" in text
+    # Nothing of what was trained before is gone.
+    assert ListenerRun.open(run_copy).finished_folds == [0, 1]
+
+
+def test_shards_that_were_made_again_are_not_taken_for_the_first(
+    own_run, listener, tiny_shards, tmp_path
+):
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    write_manifest(replace(read_manifest(tiny_shards), shards_id="again"), tmp_path / "shards")
+    moved = RunFolder(
+        own_run.path, own_run.config, replace(own_run.info, tfrecords=str(tmp_path / "shards"))
+    )
+    assert "now holds again" in refused(held_out_windows, [moved, listener], ["tiny00"])
+
+
 def test_labels_of_other_classes_do_not_teach(tone_model, tiny_shards, run_copy, tmp_path):
     shutil.copytree(tiny_shards, tmp_path / "labels")
     manifest = read_manifest(tmp_path / "labels")
@@ -462,9 +490,11 @@ def test_members_join_with_those_of_our_own(own_run, listener):
 def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
     own_run, listener, tiny_data, tmp_path, run_script
 ):
-    found = held_out_windows([own_run, listener], progress=False).set_index("recording_id")
     manifest = read_manifest(Path(own_run.info.tfrecords))
-    assert sorted(found.index) == sorted(manifest.recordings)
+    runs, names = [own_run, listener], sorted(manifest.recordings)
+    found = held_out_windows(runs, names, progress=False).set_index("recording_id")
+    assert sorted(found.index) == names
+    assert len(held_out_windows(runs, names[:1], progress=False)) == 1
     for fold in (0, 1):
         name, source = next(iter(manifest.audio_sources(fold).items()))
         own = load_recording_model(own_run, [fold]).score_waveform(read_audio(source, 8000)[None])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rfcx_tf.config import load_config, save_config
+from rfcx_tf.config import Config, load_config, save_config
 
 
 @pytest.fixture(scope="session")
@@ -44,11 +44,17 @@ class FakeTeacher:
     """Gives every window the probability 0.1 x (1 + fold), and the mean fold for several."""
 
     def __init__(self, path, classes, finished_folds=(0, 1)):
-        path.mkdir(parents=True)
-        (path / "oof_scores.csv").write_text("recording_id,s2\n")
         self.path = path
-        self.info = SimpleNamespace(classes=classes, shards_id="")
+        for folder in (path, self.fold(0), self.fold(1)):
+            folder.mkdir(parents=True)
+            (folder / "oof_scores.csv").write_text("recording_id,s2\n")
+        self.info = SimpleNamespace(classes=classes, shards_id="", pseudo_id="")
+        self.config = Config()
+        self.folds_and_seed = (2, 0)
         self.finished_folds = list(finished_folds)
+
+    def fold(self, number):
+        return self.path / f"fold{number}"
 
     def load(self, folds):
         level = 0.1 * (1 + np.mean(self.finished_folds if folds is None else folds))

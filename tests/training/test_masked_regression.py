@@ -50,14 +50,15 @@ def test_labels_without_weight_do_not_enter():
     np.testing.assert_array_equal(one.intercepts, other.intercepts)
 
 
-def test_soft_rows_count_by_their_cross_entropy():
+@pytest.mark.parametrize("weight", [0.5, 0.001])
+def test_soft_rows_count_by_their_cross_entropy(weight):
     """Against SciPy's minimum of the loss as it is defined, with one label for every row."""
     features, target, weights = rows()
     random = np.random.default_rng(3)
     soft = SoftRows(
         features=random.normal(3, 2, (80, 5)).astype(np.float32),
         probability=random.choice([0.0, 0.2, 0.9, 1.0], (80, 3)).astype(np.float32),
-        weights=random.choice([0.0, 0.5], (80, 3)).astype(np.float32),
+        weights=random.choice([0.0, weight], (80, 3)).astype(np.float32),
     )
     c = 0.1
     found = fit_regressions(features, target, weights, c, soft)

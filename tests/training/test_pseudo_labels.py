@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels, read_windows
+from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_windows
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.errors import InputError
 from rfcx_tf.training.pseudo_labels import label_per_fold, label_windows
@@ -50,7 +50,7 @@ def test_a_single_fold_is_taught_by_its_own_detectors_alone(
     reader = ShardReader(tiny_shards)
     runs = [fake_teacher(tmp_path / "a", reader.manifest.classes, finished_folds=[1])]
     group = Teachers(runs, None, 1)
-    group.check_folds(range(2))
+    group.check_folds(range(2), reader.manifest)
     label_windows(group, reader, pseudo_recipe, tmp_path / "labels", extra={}, progress=False)
     target, folds = labels_of(tmp_path / "labels")
     # Its student does not learn from fold 1.
@@ -75,15 +75,31 @@ def test_every_fold_has_labels_of_its_own(
     labels = PseudoLabels(out)
     # Those of one fold are those of all: the folds of a run can be trained one by one.
     assert labels.id == first.id
-    assert labels.folders() == [out / "fold0", out / "fold1"]
     for fold, level in ((0, 0.1), (1, 0.2)):
         target, folds = labels_of(labels.of_fold(fold).folder)
         assert set(folds) == {-1, 1 - fold}
         np.testing.assert_allclose(target, level, rtol=1e-6)
     with pytest.raises(InputError, match=r"holds .*Name another --out"):
         label([0], extra={})
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="has none for fold 2"):
         labels.of_fold(2)
+    # Clean labels and others are never taken for each other.
+    alike = label_windows(group, reader, pseudo_recipe, tmp_path / "alike", extra=extra)
+    assert alike.shards_id != labels.id
+
+
+def test_annotated_recordings_are_not_taken_for_others(
+    tiny_shards, tiny_data, pseudo_recipe, tmp_path, fake_teacher
+):
+    reader = ShardReader(tiny_shards)
+    group = Teachers([fake_teacher(tmp_path / "a", reader.manifest.classes)], None)
+    name = next(iter(reader.manifest.audio_sources(0)))
+    extra = {name: AudioSource(tiny_data / "train" / f"{name}.flac")}
+    options = {"extra": extra, "progress": False}
+    own = label_windows(group.of_fold(0), reader, pseudo_recipe, tmp_path / "own", **options)
+    assert name not in own.recordings
+    alike = label_windows(group, reader, pseudo_recipe, tmp_path / "alike", **options)
+    assert alike.recordings[name]["fold"] == 0
 
 
 def test_labels_for_all_folds_alike_are_not_mixed_with_others(
@@ -106,6 +122,8 @@ def test_damaged_labels_are_refused_in_one_line(content, tmp_path):
         PseudoLabels(tmp_path)
     (tmp_path / "windows").mkdir()
     (tmp_path / "windows" / "r.npz").write_text(content)
+    (tmp_path / "windows" / ".1a2b3c4d.r.npz").write_text(content)
+    assert names_with_windows(tmp_path) == ["r"]
     with pytest.raises(InputError, match=r"r\.npz cannot be read"):
         read_windows(tmp_path, "r")
     assert read_windows(tmp_path, "other") is None
@@ -123,10 +141,14 @@ def test_teachers_are_averaged_by_their_weights(tiny_shards, pseudo_recipe, tmp_
 
 
 def test_a_teacher_without_a_fold_is_refused(tiny_shards, tmp_path, fake_teacher):
-    classes = ShardReader(tiny_shards).manifest.classes
-    group = Teachers([fake_teacher(tmp_path / "a", classes, [0])], None, None)
+    manifest = ShardReader(tiny_shards).manifest
+    teacher = fake_teacher(tmp_path / "a", manifest.classes, [0])
     with pytest.raises(InputError, match=r"a lacks 1\..*--fold"):
-        group.check_folds(range(2))
+        Teachers([teacher], None).check_folds(range(2), manifest)
+    # Other folds would have seen what is held out here.
+    teacher.folds_and_seed = (2, 7)
+    with pytest.raises(InputError, match=r"a has training\.folds 2 and training\.fold_seed 7"):
+        Teachers([teacher], None).check_folds([0], manifest)
 
 
 def test_labels_of_other_teachers_never_share_a_folder(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -92,7 +91,7 @@ def test_rounds_stop_when_the_students_get_worse(
     monkeypatch.setattr(
         pseudo_rounds, "_evaluate", lambda *arguments: (next(figures), float("nan"))
     )
-    monkeypatch.setattr(pseudo_rounds, "label_windows", lambda *a, **k: SimpleNamespace(skipped=[]))
+    monkeypatch.setattr(pseudo_rounds, "label_per_fold", lambda *a, **k: [])
     monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: None)
     monkeypatch.setattr(pseudo_rounds, "_describe_labels", lambda *a: (1, 1, 1.0, 1.0))
     monkeypatch.setattr(pseudo_rounds.RunFolder, "open", classmethod(lambda cls, path: teacher))
@@ -119,7 +118,7 @@ def test_kept_teachers_stay_beside_the_newest_student(
 ):
     taught_by = []
     monkeypatch.setattr(pseudo_rounds, "_evaluate", lambda *arguments: (0.5, float("nan")))
-    monkeypatch.setattr(pseudo_rounds, "label_windows", lambda *a, **k: SimpleNamespace(skipped=[]))
+    monkeypatch.setattr(pseudo_rounds, "label_per_fold", lambda *a, **k: [])
     monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: None)
     monkeypatch.setattr(pseudo_rounds, "_describe_labels", lambda *a: (1, 1, 1.0, 1.0))
     monkeypatch.setattr(pseudo_rounds.RunFolder, "open", classmethod(lambda cls, path: teacher))
@@ -127,7 +126,7 @@ def test_kept_teachers_stay_beside_the_newest_student(
     monkeypatch.setattr(
         pseudo_rounds,
         "Teachers",
-        lambda runs, weights, fold: taught_by.append((runs, weights)) or group(runs, weights, fold),
+        lambda runs, weights: taught_by.append((runs, weights)) or group(runs, weights),
     )
     classes = ShardReader(tiny_shards).manifest.classes
     first, kept = (
@@ -168,17 +167,24 @@ def test_every_fold_is_taught_by_its_own_detectors_where_asked(
 ):
     monkeypatch.setattr(pseudo_rounds, "_evaluate", lambda *arguments: (0.5, float("nan")))
     classes = ShardReader(tiny_shards).manifest.classes
-    (one,) = run_rounds(
-        pseudo_recipe,
-        tiny_shards,
-        [fake_teacher(tmp_path / "a", classes)],
-        tmp_path / "out",
-        rounds=1,
-        folds=[0, 1],
-        per_fold=True,
-        verbose=False,
-        report=lambda line: None,
-    )
+    teacher = fake_teacher(tmp_path / "a", classes)
+
+    def rounds(folds):
+        return run_rounds(
+            pseudo_recipe,
+            tiny_shards,
+            [teacher],
+            tmp_path / "out",
+            rounds=2,
+            folds=folds,
+            per_fold=True,
+            verbose=False,
+            report=lambda line: None,
+        )
+
+    first = rounds([0])
+    # The other fold can follow, in every round.
+    one, two = rounds([0, 1])
     labels = PseudoLabels(tmp_path / "out" / "round1" / "labels")
     student = RunFolder.open(tmp_path / "out" / "round1" / "run")
     assert student.finished_folds == [0, 1]
@@ -188,7 +194,10 @@ def test_every_fold_is_taught_by_its_own_detectors_where_asked(
         done = json.loads((student.fold(fold) / "done.json").read_text())
         assert done["pseudo_crops_trained_on"] == count > 0
     # Five recordings a fold.
-    assert (one.windows, one.crops) == (10 * (1 + (376 - 64) // 32), sum(crops.values()))
+    windows = 5 * (1 + (376 - 64) // 32)
+    assert [r.windows for r in (*first, one, two)] == [windows, windows, 2 * windows, 2 * windows]
+    assert (first[0].crops, one.crops) == (crops[0], sum(crops.values()))
+    assert 0 <= two.agreement <= 1
 
 
 def test_listeners_alone_give_no_warm_start(tmp_path, fake_teacher):
@@ -231,5 +240,5 @@ def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
     assert "bad.flac" in result.stdout
     assert "could not be read: 1" in result.stderr
     assert "round1/run" in result.stdout
-    index = ShardReader(tmp_path / "out" / "round1" / "labels").index
+    index = PseudoLabels(tmp_path / "out" / "round1" / "labels").of_fold(0).index
     assert set(index.loc[index["fold"] == -1, "recording_id"]) == {"good"}
