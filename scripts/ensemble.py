@@ -61,10 +61,10 @@ def main() -> int:
     for path in (arguments.out, report_path):
         check_writable(path)
     joined = join_members(runs)
-    of_windows = None
+    windows = None
     if arguments.windows:
-        of_windows = held_out_windows(runs, joined.recordings, arguments.data)
-    report = make_report(joined, truth, arguments.shrinkage, of_windows)
+        windows = held_out_windows(runs, joined.recordings, arguments.data)
+    report = make_report(joined, truth, arguments.shrinkage, windows)
     write_weights(arguments.out, report.weights["member"], report.weights["weight"])
     atomic_write_text(report_path, report.text)
     print(report.text)

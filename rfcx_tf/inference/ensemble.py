@@ -72,12 +72,26 @@ def combine_windows(
     """Window scores of an ensemble whose members may have different windows.
 
     Args:
-        scores: of every member [windows, classes].
-        window_s, hop_s: of every member, length and distance of its windows.
+        scores, window_s, hop_s: as of `align_windows`.
         weights: of every member, that sum to 1.
 
     Returns:
         float32 [windows, classes], of the windows of the member `closest_set(hop_s)`.
+    """
+    return np.tensordot(np.float32(weights), align_windows(scores, window_s, hop_s), 1)
+
+
+def align_windows(
+    scores: Sequence[np.ndarray], window_s: Sequence[float], hop_s: Sequence[float]
+) -> np.ndarray:
+    """Window scores of all members at the middles of the windows of `closest_set(hop_s)`.
+
+    Args:
+        scores: of every member [windows, classes].
+        window_s, hop_s: of every member, length and distance of its windows.
+
+    Returns:
+        float32 [members, windows, classes].
     """
     first = closest_set(hop_s)
     middles_s = np.arange(len(scores[first])) * hop_s[first] + window_s[first] / 2
@@ -85,7 +99,7 @@ def combine_windows(
         at_centres(np.arange(len(own)) * hop, length, np.asarray(own), middles_s)
         for own, length, hop in zip(scores, window_s, hop_s, strict=True)
     ]
-    return np.tensordot(np.asarray(weights, np.float32), np.stack(members), 1)
+    return np.stack(members)
 
 
 def closest_set(hop_s: Sequence[float]) -> int:

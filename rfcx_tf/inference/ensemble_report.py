@@ -22,6 +22,7 @@ from rfcx_tf.inference.ensemble import (
     member_names,
 )
 from rfcx_tf.inference.evaluation import evaluate_scores
+from rfcx_tf.inference.held_out_windows import HeldOutWindows
 from rfcx_tf.inference.run_evaluation import label_matrix
 from rfcx_tf.inference.tables import class_columns, name_first, read_scores
 from rfcx_tf.listener.run_folder import ListenerRun
@@ -136,7 +137,7 @@ def make_report(
     held_out: HeldOut,
     truth: pd.DataFrame | None = None,
     shrinkage: float = DEFAULT_SHRINKAGE,
-    of_windows: pd.DataFrame | None = None,
+    windows: HeldOutWindows | None = None,
 ) -> EnsembleReport:
     """Fits the weights and evaluates each member, the ensemble, and the ensemble without each.
 
@@ -145,8 +146,7 @@ def make_report(
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only. Recordings
             that were not held out by all are left out.
         shrinkage: of `fit_weights`.
-        of_windows: recording_id and s<id> columns, scores of the rule `window` with equal
-            weights (`held_out_windows`).
+        windows: of the same recordings, to try the rule `window`.
 
     Raises:
         InputError: if nothing is known of the crops, or the truth has other classes or none of
@@ -194,13 +194,17 @@ def make_report(
         add_equal("all, equal weights of ranks", everyone, "rank")
         # Ranks are no probabilities.
         rows[-1]["log_loss"] = np.nan
-    if of_windows is not None:
-        # A crop is one window: of crops the figures are those of the mean.
-        scores = of_windows.set_index("recording_id").loc[held_out.recordings, held_out.columns]
-        weights = [1 / len(everyone)] * len(everyone)
-        probability = combine_scores(held_out.probability, weights).numpy()
-        add("all, equal weights of windows", probability, scores.to_numpy(float))
     add("all, fitted weights", fits.probability, fits.scores)
+    if windows is not None:
+        # A crop is one window: of crops the figures are those of the mean.
+        shape = len(held_out.recordings), len(everyone)
+        equal = np.full(shape, 1 / len(everyone))
+        for kind, probability, weights in (
+            ("equal", held_out.probability.mean(axis=0), equal),
+            ("fitted", fits.probability, fits.weights_of_recordings),
+        ):
+            scores = windows.scores(held_out.recordings, weights)
+            add(f"all, {kind} weights of windows", probability, scores)
     add(
         "all, weights fitted on the same crops (flattered)",
         np.tensordot(fits.weights, held_out.probability, 1),
@@ -245,6 +249,7 @@ class _FoldedFit:
     Attributes:
         weights: [members], of all crops.
         weights_of_parts: [parts, members], each of all crops but those of the part.
+        weights_of_recordings: [recordings, members], of the part that each is in.
         probability: [crops, classes]; scores: [recordings, classes]; both with the weights of
             the part that they are in.
     """
@@ -263,8 +268,10 @@ class _FoldedFit:
         self.probability = np.einsum("im,mic->ic", weights, probability)
         # A recording without crops was in no fit, so that of all crops is as honest as any.
         own = dict(zip(held_out.crops["recording_id"], weights, strict=True))
-        weights = np.stack([own.get(r, self.weights) for r in held_out.recordings])
-        self.scores = np.einsum("im,mic->ic", weights, scores)
+        self.weights_of_recordings = np.stack(
+            [own.get(r, self.weights) for r in held_out.recordings]
+        )
+        self.scores = np.einsum("im,mic->ic", self.weights_of_recordings, scores)
 
 
 def parts_to_leave_out(crops: pd.DataFrame) -> tuple[np.ndarray, str]:

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 from tqdm import tqdm
 
 from rfcx_tf.data.audio import AudioError
 from rfcx_tf.data.records import read_manifest
 from rfcx_tf.errors import InputError
-from rfcx_tf.inference.ensemble import combine_windows, member_names
-from rfcx_tf.inference.predict import scores_table
+from rfcx_tf.inference.ensemble import align_windows, member_names
 from rfcx_tf.inference.recording_model import check_rule
 from rfcx_tf.inference.window_scorer import WindowScorer
 from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class HeldOutWindows:
+    """What the members' detectors made of recordings that they held out.
+
+    Attributes:
+        windows: by recording id, float16 [members, windows, classes], of one grid.
+    """
+
+    windows: dict[str, np.ndarray]
+
+    def scores(self, recordings: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        """The highest weighted mean of windows.
+
+        Args:
+            recordings: ids.
+            weights: of the members for each of them, [recordings, members].
+
+        Returns:
+            float32 [recordings, classes].
+        """
+        return np.stack(
+            [
+                np.tensordot(np.float32(own), self.windows[name].astype(np.float32), 1).max(axis=0)
+                for name, own in zip(recordings, weights, strict=True)
+            ]
+        )
 
 
 def held_out_windows(
@@ -25,8 +53,8 @@ def held_out_windows(
     data_dir: Path | None = None,
     *,
     progress: bool = True,
-) -> pd.DataFrame:
-    """Scores of recordings by the members' detectors that held them out, with equal weights.
+) -> HeldOutWindows:
+    """Scores the windows of recordings by the members' detectors that held them out.
 
     The out-of-fold tables of runs have no windows, so our own score the recordings again.
 
@@ -35,9 +63,6 @@ def held_out_windows(
         recordings: ids of recordings that all runs held out and could read.
         data_dir: where they are, if not where the first run's shards were made from.
         progress: whether to show a progress bar.
-
-    Returns:
-        recording_id, s<species_id>..., a row a recording.
 
     Raises:
         InputError: if the shards of the first run are gone or others, a recording cannot be
@@ -51,8 +76,7 @@ def held_out_windows(
             f"on {info.shards_id}, {info.tfrecords} now holds {manifest.shards_id}. Put them back."
         )
     names = member_names([run.path for run in runs])
-    equal = [1 / len(runs)] * len(runs)
-    rows = {}
+    windows = {}
     with tqdm(total=len(recordings), unit="recording", desc="windows", disable=not progress) as bar:
         for fold in range(manifest.folds):
             sources = manifest.audio_sources(fold, data_dir)
@@ -71,6 +95,6 @@ def held_out_windows(
                         f"Recordings that were held out are scored again. {error} Say with "
                         "--data where they are."
                     ) from None
-                rows[name] = combine_windows(found, windows_s, hops_s, equal).max(axis=0)
+                windows[name] = align_windows(found, windows_s, hops_s).astype(np.float16)
                 bar.update()
-    return scores_table(manifest.classes, rows)
+    return HeldOutWindows(windows)
