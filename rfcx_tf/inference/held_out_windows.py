@@ -24,7 +24,7 @@ class HeldOutWindows:
     """What the members' detectors made of recordings that they held out.
 
     Attributes:
-        windows: by recording id, float16 [members, windows, classes], of one grid.
+        windows: by recording id, float32 [members, windows, classes], of one grid.
     """
 
     windows: dict[str, np.ndarray]
@@ -41,7 +41,7 @@ class HeldOutWindows:
         """
         return np.stack(
             [
-                np.tensordot(np.float32(own), self.windows[name].astype(np.float32), 1).max(axis=0)
+                np.tensordot(np.float32(own), self.windows[name], 1).max(axis=0)
                 for name, own in zip(recordings, weights, strict=True)
             ]
         )
@@ -95,6 +95,6 @@ def held_out_windows(
                         f"Recordings that were held out are scored again. {error} Say with "
                         "--data where they are."
                     ) from None
-                windows[name] = align_windows(found, windows_s, hops_s).astype(np.float16)
+                windows[name] = align_windows(found, windows_s, hops_s)
                 bar.update()
     return HeldOutWindows(windows)

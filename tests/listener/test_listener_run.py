@@ -509,9 +509,9 @@ def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
             )
         ]
         expected = np.max(both, axis=1) / 2
-        np.testing.assert_allclose(found.loc[name], expected, atol=1e-3)
+        np.testing.assert_allclose(found.loc[name], expected, atol=1e-5)
     alone = windows.scores(names[:1], np.array([[0.0, 1.0]]))[0]
-    np.testing.assert_allclose(alone, windows.windows[names[0]][1].max(axis=0), atol=1e-3)
+    np.testing.assert_allclose(alone, windows.windows[names[0]][1].max(axis=0), atol=1e-6)
     command = ("ensemble", "--run", own_run.path, listener.path, "--out", tmp_path / "w.yaml")
     refusal = run_script(*command, "--windows")
     assert refusal.returncode == 2 and "take a --truth" in refusal.stderr
