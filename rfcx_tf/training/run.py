@@ -178,8 +178,11 @@ def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
             f"{reader.folder} has {asked}. Label again with these classes."
         )
     fold_of = {name: entry["fold"] for name, entry in reader.manifest.recordings.items()}
-    for name, entry in pseudo.manifest.recordings.items():
-        fold = entry["fold"]
+    # Crops are drawn by the index, windows by the manifest.
+    crops = pseudo.index.drop_duplicates(["recording_id", "fold"])
+    labelled = [*zip(crops["recording_id"], crops["fold"], strict=True)]
+    labelled += [(name, entry["fold"]) for name, entry in pseudo.manifest.recordings.items()]
+    for name, fold in labelled:
         if fold != fold_of.get(name, fold):
             raise InputError(
                 "A recording must be in one fold, or it is trained on where it is held out. "
