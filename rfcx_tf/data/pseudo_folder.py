@@ -87,7 +87,7 @@ def fold_folder(folder: Path, fold: int) -> Path:
     return folder / f"fold{fold}"
 
 
-def write_windows(
+def write_probability(
     folder: Path, recording_id: str, centres_s: np.ndarray, probability: np.ndarray
 ) -> None:
     """Keeps the probabilities [windows, classes] of a recording's windows around these times."""
@@ -99,8 +99,8 @@ def write_windows(
         )
 
 
-def read_windows(folder: Path, recording_id: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `write_windows` kept: centres float32 [windows], probabilities [windows, classes].
+def read_probability(folder: Path, recording_id: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `write_probability` kept: centres float32 [windows], probabilities [windows, classes].
 
     Returns:
         None for a recording that is not there, such as one that could not be read.

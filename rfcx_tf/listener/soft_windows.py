@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.data.pseudo_folder import read_windows
+from rfcx_tf.data.pseudo_folder import read_probability
 from rfcx_tf.data.window_times import at_centres
 from rfcx_tf.listener.config import ListenerConfig
 from rfcx_tf.listener.recording_embeddings import EmbeddingStore
@@ -46,7 +46,7 @@ def soft_windows(
     rows_of = dict(iter(annotated.groupby("recording_id")))
     parts = []
     for name in names:
-        taught, found = read_windows(labels, name), store.read(name)
+        taught, found = read_probability(labels, name), store.read(name)
         if taught is None or found is None:
             continue
         middles_s = found.window_start_s + config.window_s / 2

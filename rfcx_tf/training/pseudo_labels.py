@@ -25,7 +25,7 @@ import rfcx_tf
 from rfcx_tf.config import Config
 from rfcx_tf.data.audio import AudioError, AudioSource, read_audio
 from rfcx_tf.data.pseudo_crops import choose_windows, cut_windows, window_starts
-from rfcx_tf.data.pseudo_folder import begin_per_fold, fold_folder, write_windows
+from rfcx_tf.data.pseudo_folder import begin_per_fold, fold_folder, write_probability
 from rfcx_tf.data.recording_transform import RecordingTransform
 from rfcx_tf.data.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
 from rfcx_tf.data.shard_plans import (
@@ -103,7 +103,7 @@ def label_windows(
             probability = teachers.probability(recording_id, source, fold, centres_s)
         except AudioError as error:
             return [], [str(error)]
-        write_windows(out_dir, recording_id, centres_s, probability)
+        write_probability(out_dir, recording_id, centres_s, probability)
         kept = choose_windows(probability, recording_id, config)
         rows = boxes_of.get(recording_id, boxes.iloc[:0])
         crops = cut_windows(

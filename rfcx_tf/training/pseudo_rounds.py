@@ -19,7 +19,7 @@ import pandas as pd
 
 from rfcx_tf.config import Config
 from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_windows
+from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.data.records import ShardReader
 from rfcx_tf.errors import InputError
 from rfcx_tf.files import atomic_file
@@ -223,10 +223,10 @@ def _describe_labels(
     for folder in {labels.of_fold(fold).folder: None for fold in folds}:
         crops += len(ShardReader(folder).index)
         for name in names_with_windows(folder):
-            called = read_windows(folder, name)[1] >= config.pseudo.present_above
+            called = read_probability(folder, name)[1] >= config.pseudo.present_above
             windows += len(called)
             present += called.sum()
-            earlier = read_windows(before / folder.relative_to(labels.folder), name)
+            earlier = read_probability(before / folder.relative_to(labels.folder), name)
             if earlier is not None:
                 called_earlier = earlier[1] >= config.pseudo.present_above
                 both += (called & called_earlier).sum()

@@ -17,8 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.any_run import open_any_run
 from rfcx_tf.data.audio import AudioSource, read_audio
-from rfcx_tf.data.pseudo_folder import PseudoLabels
-from rfcx_tf.data.pseudo_folder import read_windows as read_labels
+from rfcx_tf.data.pseudo_folder import PseudoLabels, read_probability
 from rfcx_tf.data.records import ShardReader, read_manifest, write_manifest
 from rfcx_tf.errors import InputError
 from rfcx_tf.inference import predict, streaming
@@ -191,7 +190,7 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
     assert trained.recordings == len(reader.manifest.recordings) + 1
     embeddings, probability, weights = [], [], []
     for name in names:
-        centre_s, theirs = read_labels(labels / "fold1", name)
+        centre_s, theirs = read_probability(labels / "fold1", name)
         found = np.load(run_copy / "embeddings" / f"{name}.npz")
         middles_s = found["window_start_s"] + 0.5
         embeddings.append(found["windows"])

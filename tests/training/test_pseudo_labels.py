@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_windows
+from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.data.records import ShardReader, parse_crop
 from rfcx_tf.errors import InputError
 from rfcx_tf.training.pseudo_labels import label_per_fold, label_windows
@@ -38,7 +38,7 @@ def test_a_recording_is_labelled_by_the_detectors_that_held_it_out(
         np.testing.assert_allclose(target[folds == fold], level, rtol=1e-6)
     assert manifest.counts["pseudo"] == len(folds)
     # Every window is kept beside the crops: 64 frames of 0.016 s, 32 apart.
-    centres_s, windows = read_windows(tmp_path / "labels", "tiny00")
+    centres_s, windows = read_probability(tmp_path / "labels", "tiny00")
     count = 1 + (376 - 64) // 32
     assert windows.shape == (count, 3)
     np.testing.assert_allclose(centres_s, 0.512 + 0.512 * np.arange(count), rtol=1e-5)
@@ -125,8 +125,8 @@ def test_damaged_labels_are_refused_in_one_line(content, tmp_path):
     (tmp_path / "windows" / ".1a2b3c4d.r.npz").write_text(content)
     assert names_with_windows(tmp_path) == ["r"]
     with pytest.raises(InputError, match=r"r\.npz cannot be read"):
-        read_windows(tmp_path, "r")
-    assert read_windows(tmp_path, "other") is None
+        read_probability(tmp_path, "r")
+    assert read_probability(tmp_path, "other") is None
 
 
 def test_teachers_are_averaged_by_their_weights(tiny_shards, pseudo_recipe, tmp_path, fake_teacher):
