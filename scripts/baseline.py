@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_config_arguments, read_folds, run_main
-from rfcx_tf.config import load_config
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import check_writable
-from rfcx_tf.inference.evaluation import evaluate_scores, format_evaluation
-from rfcx_tf.inference.tables import read_truth, write_scores
+from rfcx_tf.cli.arguments import add_config_arguments, read_folds, run_main
+from rfcx_tf.core.config import load_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import check_writable
+from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation
+from rfcx_tf.scoring.score_table import read_truth, write_scores
 
 
 def main() -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.any_run import open_any_run
-from rfcx_tf.cli import add_weights_argument, run_main
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text, check_writable
-from rfcx_tf.inference.operating_point import parse_wanted
-from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.cli.arguments import add_weights_argument, run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
+from rfcx_tf.evaluation.thresholds import parse_wanted
+from rfcx_tf.runs.open import open_any_run
+from rfcx_tf.scoring.score_table import read_truth
 
 
 def main() -> int:
@@ -59,11 +59,11 @@ def main() -> int:
         )
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_any_run(path) for path in arguments.run]
-    from rfcx_tf.inference.calibration import write_calibration
-    from rfcx_tf.inference.calibration_figure import draw_reliability
-    from rfcx_tf.inference.calibration_fit import read_crops
-    from rfcx_tf.inference.calibration_report import make_report
-    from rfcx_tf.inference.ensemble import choose_weights
+    from rfcx_tf.evaluation.calibration_figure import draw_reliability
+    from rfcx_tf.evaluation.calibration_fit import read_crops
+    from rfcx_tf.evaluation.calibration_report import make_report
+    from rfcx_tf.scoring.calibration import write_calibration
+    from rfcx_tf.scoring.ensemble import choose_weights
 
     weights = choose_weights(arguments.weights, arguments.run)
     for path in (out, report_path, figure_path):

@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.any_run import open_any_run
-from rfcx_tf.cli import run_main
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_write_text, check_writable
-from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_write_text, check_writable
+from rfcx_tf.runs.open import open_any_run
+from rfcx_tf.scoring.score_table import read_truth
 
 
 def main() -> int:
@@ -54,9 +54,9 @@ def main() -> int:
         raise InputError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_any_run(path) for path in arguments.run]
-    from rfcx_tf.inference.ensemble import write_weights
-    from rfcx_tf.inference.ensemble_report import join_members, make_report
-    from rfcx_tf.inference.held_out_windows import held_out_windows
+    from rfcx_tf.evaluation.ensemble_report import join_members, make_report
+    from rfcx_tf.evaluation.held_out_windows import held_out_windows
+    from rfcx_tf.scoring.ensemble import write_weights
 
     for path in (arguments.out, report_path):
         check_writable(path)

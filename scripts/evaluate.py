@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.any_run import open_any_run
-from rfcx_tf.cli import run_main
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.evaluation import evaluate_scores, format_evaluation, save_evaluation
-from rfcx_tf.inference.run_evaluation import evaluate_run, format_run_evaluation
-from rfcx_tf.inference.tables import read_class_names, read_scores, read_truth
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
+from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
+from rfcx_tf.runs.open import open_any_run
+from rfcx_tf.scoring.score_table import read_class_names, read_scores, read_truth
 
 
 def main(argv: list[str] | None = None) -> int:

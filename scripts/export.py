@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_combination_arguments, add_run_override_argument, run_main
+from rfcx_tf.cli.arguments import add_combination_arguments, add_run_override_argument, run_main
 
 
 def main() -> int:
@@ -39,11 +39,11 @@ def main() -> int:
     add_combination_arguments(parser)
     add_run_override_argument(parser)
     arguments = parser.parse_args()
-    from rfcx_tf.inference.calibration import read_calibration
-    from rfcx_tf.inference.ensemble import choose_weights, member_names
-    from rfcx_tf.inference.predict import open_runs
-    from rfcx_tf.inference.recording_model import EnsembleModel
-    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.runs.run import RunFolder
+    from rfcx_tf.scoring.calibration import read_calibration
+    from rfcx_tf.scoring.detector import EnsembleModel
+    from rfcx_tf.scoring.ensemble import choose_weights, member_names
+    from rfcx_tf.scoring.predict import open_runs
     from rfcx_tf.serving.export import check_exportable, export_saved_model
 
     check_exportable(arguments.run)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_run_override_argument, run_main
-from rfcx_tf.data.recordings import find_named_recordings
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.cli.arguments import add_run_override_argument, run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.scoring.score_table import read_truth
 
 
 def main() -> int:
@@ -65,11 +65,11 @@ def main() -> int:
     if arguments.time:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    from rfcx_tf.inference.recording_model import load_recording_model
-    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.runs.run import RunFolder
+    from rfcx_tf.scoring.detector import load_recording_model
+    from rfcx_tf.scoring.litert import LiteRtModel
     from rfcx_tf.serving import litert, litert_report
     from rfcx_tf.serving.export import check_exportable
-    from rfcx_tf.serving.litert_model import LiteRtModel
 
     check_exportable([arguments.run])
     run = RunFolder.open(arguments.run, arguments.overrides)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_recording_ids_argument, run_main
-from rfcx_tf.data.annotation_import import import_annotations
-from rfcx_tf.data.annotation_tables import TableColumns, find_tables
+from rfcx_tf.cli.arguments import add_recording_ids_argument, run_main
+from rfcx_tf.labels.annotation_import import import_annotations
+from rfcx_tf.labels.annotation_tables import TableColumns, find_tables
 
 
 def main() -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.run_folder import RunFolder
-from rfcx_tf.training.join_folds import join_folds
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.runs.join import join_folds
+from rfcx_tf.runs.run import RunFolder
 
 
 def main() -> int:

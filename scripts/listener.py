@@ -19,9 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_override_argument, run_main
-from rfcx_tf.config import load_yaml
-from rfcx_tf.listener.config import ListenerConfig
+from rfcx_tf.cli.arguments import add_override_argument, run_main
+from rfcx_tf.core.config import load_yaml
+from rfcx_tf.core.listener_config import ListenerConfig
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
     add_override_argument(parser, "change one value of the YAML, such as c=0.01")
     arguments = parser.parse_args()
     config = load_yaml(ListenerConfig, arguments.listener, arguments.overrides)
-    from rfcx_tf.listener.training import train_listener
+    from rfcx_tf.training.listener import train_listener
 
     began = time.perf_counter()
     training = train_listener(

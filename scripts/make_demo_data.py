@@ -6,8 +6,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.data.synthetic import make_rainforest
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.demo.rainforest import make_rainforest
 
 
 def main(argv: list[str] | None = None) -> int:

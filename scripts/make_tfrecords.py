@@ -9,12 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_config_arguments, run_main
-from rfcx_tf.config import load_config
-from rfcx_tf.data.annotations import read_kaggle_folder
-from rfcx_tf.data.recording_transform import use_one_thread_an_operation
-from rfcx_tf.data.shards import make_shards
-from rfcx_tf.errors import InputError
+from rfcx_tf.cli.arguments import add_config_arguments, run_main
+from rfcx_tf.core.config import load_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend.recording import use_one_thread_an_operation
+from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.shards.make import make_shards
 
 
 def main() -> int:

@@ -27,15 +27,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import (
+from rfcx_tf.audio.find import find_recordings, misnamed_recordings
+from rfcx_tf.cli.arguments import (
     add_combination_arguments,
     add_recording_ids_argument,
     add_run_override_argument,
     check_prior,
     run_main,
 )
-from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
-from rfcx_tf.inference.output_tables import Tables, add_table_arguments
+from rfcx_tf.events.output import Tables, add_table_arguments
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def main() -> int:
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(arguments, len(recordings))
-    from rfcx_tf.any_run import open_any_run
-    from rfcx_tf.inference.ensemble import choose_weights
-    from rfcx_tf.inference.parts import PartsFolder, fingerprint_runs
-    from rfcx_tf.inference.predict import open_runs, predict_recordings, scored_by
+    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs
+    from rfcx_tf.scoring.predict import open_runs, predict_recordings, scored_by
 
     weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)

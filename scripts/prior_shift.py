@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_weights_argument, run_main
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import check_writable
-from rfcx_tf.inference.tables import read_scores, write_scores
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.cli.arguments import add_weights_argument, run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import check_writable
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.score_table import read_scores, write_scores
 
 
 def main() -> int:
@@ -55,8 +55,8 @@ def main() -> int:
     runs = [RunFolder.open(path) for path in arguments.run]
     for path in filter(None, (arguments.out, arguments.apply)):
         check_writable(path)
-    from rfcx_tf.inference import prior_shift
-    from rfcx_tf.inference.ensemble import choose_weights
+    from rfcx_tf.evaluation import prior_shift
+    from rfcx_tf.scoring.ensemble import choose_weights
 
     weights = choose_weights(arguments.weights, arguments.run)
     shift = prior_shift.estimate_prior_shift(

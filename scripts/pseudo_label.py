@@ -20,17 +20,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import (
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.audio.find import find_recordings
+from rfcx_tf.cli.arguments import (
     add_config_arguments,
     add_recording_ids_argument,
     read_folds,
     run_main,
 )
-from rfcx_tf.config import load_config
-from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.recordings import find_recordings
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.tables import read_truth
+from rfcx_tf.core.config import load_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.scoring.score_table import read_truth
 
 
 def main() -> int:
@@ -94,9 +94,9 @@ def main() -> int:
         if arguments.audio
         else {}
     )
-    from rfcx_tf.any_run import open_any_run
-    from rfcx_tf.inference.ensemble import choose_weights
-    from rfcx_tf.training.pseudo_rounds import run_rounds
+    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.training.pseudo.rounds import run_rounds
 
     rounds = run_rounds(
         config,

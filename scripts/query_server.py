@@ -23,14 +23,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_recording_ids_argument, run_main
-from rfcx_tf.data.recordings import find_recordings, misnamed_recordings
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.output_tables import Tables, add_table_arguments
-from rfcx_tf.serving.client.query import QueryOptions, query_server
-from rfcx_tf.serving.client.retries import RetryRules
-from rfcx_tf.serving.client.served_model import read_classes
-from rfcx_tf.serving.client.transport import split_server
+from rfcx_tf.audio.find import find_recordings, misnamed_recordings
+from rfcx_tf.cli.arguments import add_recording_ids_argument, run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.output import Tables, add_table_arguments
+from rfcx_tf.scoring.served.query import QueryOptions, query_server
+from rfcx_tf.scoring.served.retries import RetryRules
+from rfcx_tf.scoring.served.served_model import read_classes
+from rfcx_tf.scoring.served.transport import split_server
 
 
 def main() -> int:

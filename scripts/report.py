@@ -17,11 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.data.recording_time import read_start_times
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_write_text, check_writable
-from rfcx_tf.inference.tables import read_scores, read_truth
+from rfcx_tf.audio.start_time import read_start_times
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_write_text, check_writable
+from rfcx_tf.scoring.score_table import read_scores, read_truth
 
 _FOR_EVENTS = ("audio", "scores", "window_scores", "calibration", "recording_times")
 
@@ -32,8 +32,8 @@ def main() -> int:
     truth = read_truth(arguments.truth) if arguments.truth else None
     scores = read_scores(arguments.scores) if arguments.scores else None
     starts = read_start_times(arguments.recording_times) if arguments.recording_times else {}
-    from rfcx_tf.any_run import open_any_run
     from rfcx_tf.report.page import page_html
+    from rfcx_tf.runs.open import open_any_run
 
     run = open_any_run(arguments.run) if arguments.run else None
     sections, failed = [], []
@@ -45,9 +45,9 @@ def main() -> int:
         sections = run_sections(run, measures)
         title, subtitle = f"Run {run.path.resolve().name}", "What its folds did not see"
     if arguments.events:
-        from rfcx_tf.inference.calibration import read_calibration
+        from rfcx_tf.events.read import read_events
         from rfcx_tf.report.prediction_report import prediction_report
-        from rfcx_tf.review.event_tables import read_events
+        from rfcx_tf.scoring.calibration import read_calibration
 
         path = arguments.calibration
         if path is None and run is not None and (run.path / "calibration.yaml").exists():

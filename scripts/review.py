@@ -18,11 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.data.annotation_import import FolderLabels
-from rfcx_tf.data.recordings import find_named_recordings
-from rfcx_tf.errors import InputError
-from rfcx_tf.review.event_tables import read_events
+from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.read import read_events
+from rfcx_tf.labels.annotation_import import FolderLabels
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
 from rfcx_tf.review.sheet import check_review_folder, write_review
 from rfcx_tf.review.verdicts import apply_review
@@ -121,7 +121,7 @@ def _pick(arguments: argparse.Namespace) -> int:
         )
     thresholds = None
     if arguments.calibration:
-        from rfcx_tf.inference.calibration import read_calibration
+        from rfcx_tf.scoring.calibration import read_calibration
 
         calibration = read_calibration(arguments.calibration)
         ids = (int(column[1:]) for column in calibration.columns)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import run_main
-from rfcx_tf.errors import InputError
+from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.core.errors import InputError
 
 
 def main() -> int:

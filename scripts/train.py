@@ -14,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rfcx_tf.cli import add_config_arguments, read_folds, run_main
-from rfcx_tf.config import load_config
+from rfcx_tf.cli.arguments import add_config_arguments, read_folds, run_main
+from rfcx_tf.core.config import load_config
 
 
 def main() -> int:

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from rfcx_tf.config import Config, load_config, save_config
-from rfcx_tf.data.annotations import read_kaggle_folder
+from rfcx_tf.core.config import Config, load_config, save_config
+from rfcx_tf.labels.annotations import read_kaggle_folder
+
+pytest_plugins = ["listener_fixtures"]
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
@@ -103,7 +105,7 @@ def tiny_config(tmp_path_factory) -> Config:
 @pytest.fixture(scope="session")
 def tiny_shards(tiny_data, tiny_config, tmp_path_factory):
     """The folder of shards of `tiny_data`: 40 crops, 3 shards in each of 2 folds."""
-    from rfcx_tf.data.shards import make_shards
+    from rfcx_tf.shards.make import make_shards
 
     folder = tmp_path_factory.mktemp("tiny_shards")
     make_shards(read_kaggle_folder(tiny_data), tiny_config, tiny_data, folder, progress=False)
@@ -120,7 +122,7 @@ def write_pseudo_shards(tiny_shards):
     `window_folds` puts into fold -1 is of a recording by another name, `else-tiny00`. `manifest`
     changes entries of the manifest, such as shards_id="b".
     """
-    from rfcx_tf.data.records import Crop, ShardReader, parse_crop, write_manifest, write_shard
+    from rfcx_tf.shards.records import Crop, ShardReader, parse_crop, write_manifest, write_shard
 
     reader = ShardReader(tiny_shards)
     species = [c.species_id for c in reader.manifest.classes]
@@ -169,9 +171,9 @@ def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
     """A `RunFolder` with one fold of random weights, as if trained."""
     import keras
 
-    from rfcx_tf.data.records import read_manifest
     from rfcx_tf.model.detector import build_detector
-    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.runs.run import RunFolder
+    from rfcx_tf.shards.records import read_manifest
 
     path = tmp_path_factory.mktemp("untrained") / "run"
     run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.config import save_config
+from rfcx_tf.core.config import save_config
 
 ROOT = Path(__file__).resolve().parents[1]
 # 60 steps a fold reach an LWLRAP of 1.0 here (0.72 with the first two settings alone). The tiny

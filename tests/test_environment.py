@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import soundfile
 
-from rfcx_tf.data.audio import read_audio
+from rfcx_tf.audio.decode import read_audio
 
 
 def test_tensorflow_io_decodes_flac_as_we_do(tmp_path):

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.data.annotation_import import import_annotations
-from rfcx_tf.data.annotation_tables import TableColumns, find_tables
-from rfcx_tf.data.annotations import read_kaggle_folder
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.data.shards import make_shards
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.predict import RecordingScorer
-from rfcx_tf.review.event_tables import read_events
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.read import read_events
+from rfcx_tf.labels.annotation_import import import_annotations
+from rfcx_tf.labels.annotation_tables import TableColumns, find_tables
+from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.review.selection import not_judged_yet
+from rfcx_tf.scoring.predict import RecordingScorer
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import ShardReader
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # What the recorders at two sites called recordings of `tiny_data`.

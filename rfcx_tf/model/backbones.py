@@ -10,7 +10,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from rfcx_tf.config import BackboneConfig, as_pair
+from rfcx_tf.core.config import BackboneConfig, as_pair
 from rfcx_tf.model.efficientnet import LocalSqueeze, build_efficientnet
 from rfcx_tf.model.normalization import BatchNormalization
 

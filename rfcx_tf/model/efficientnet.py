@@ -25,7 +25,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.model.normalization import BatchNormalization
 
 # Factors on the widths and on the repeats of the table below.

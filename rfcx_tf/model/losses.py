@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from rfcx_tf.config import LossConfig
+from rfcx_tf.core.config import LossConfig
 
 
 def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):

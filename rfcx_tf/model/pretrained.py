@@ -13,8 +13,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rfcx_tf.config import Config
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.model.efficientnet import load_efficientnet_weights
 
 # timm's, of R. Wightman et al. (2021), "ResNet strikes back": ImageNet-1k at 224 x 224.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def best_events(events: pd.DataFrame, per_class: int) -> pd.DataFrame:
     """The best events of every species, in rounds.
 
     Args:
-        events: a table of `rfcx_tf.inference.events.EVENT_COLUMNS`.
+        events: a table of `rfcx_tf.events.find.EVENT_COLUMNS`.
         per_class: at most so many of a species.
 
     Returns:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.data.audio import AudioError
+from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.report.data_table import filter_field
 from rfcx_tf.report.event_choice import best_events
 from rfcx_tf.report.event_picture import clock_text, data_uri, draw_event

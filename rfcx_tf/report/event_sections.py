@@ -9,8 +9,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.inference.evaluation import Evaluation, evaluate_scores
-from rfcx_tf.inference.tables import class_columns
+from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores
 from rfcx_tf.report.activity import Activity
 from rfcx_tf.report.charts import bar_chart
 from rfcx_tf.report.data_table import Column, data_table
@@ -20,6 +19,7 @@ from rfcx_tf.report.markup import Html, element, join
 from rfcx_tf.report.page import tiles
 from rfcx_tf.report.precision_recall import draw_curves, precision_recall
 from rfcx_tf.report.run_sections import shown_columns
+from rfcx_tf.scoring.score_table import class_columns
 
 # More rows than this make a page slow on a phone; the file has them all.
 _MOST_ROWS = 1000

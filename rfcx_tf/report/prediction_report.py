@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.data.audio import AudioError, header_duration_s
-from rfcx_tf.data.recording_time import recording_start
-from rfcx_tf.data.recordings import find_named_recordings
-from rfcx_tf.inference.calibration import Calibration
-from rfcx_tf.inference.tables import class_columns
+from rfcx_tf.audio.decode import AudioError, header_duration_s
+from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.report.activity import hourly_activity
 from rfcx_tf.report.event_choice import best_events
 from rfcx_tf.report.event_clips import event_clips
@@ -27,6 +25,8 @@ from rfcx_tf.report.event_sections import (
 )
 from rfcx_tf.report.page import Section
 from rfcx_tf.report.window_curves import WindowCurves
+from rfcx_tf.scoring.calibration import Calibration
+from rfcx_tf.scoring.score_table import class_columns
 
 # What a page has beside its sections.
 _FRAME_BYTES = 30_000
@@ -66,7 +66,7 @@ def prediction_report(
     """Reads what belongs to events, and makes sections of it.
 
     Args:
-        events: of `rfcx_tf.review.event_tables.read_events`.
+        events: of `rfcx_tf.events.read.read_events`.
         names: of the species that were looked for, by class column; those of the events and
             scores are added.
         audio: recordings, or folders of them: all that were searched. None: the files that the

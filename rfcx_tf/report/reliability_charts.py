@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from rfcx_tf.inference.calibration_report import BINS, calibration_error, reliability
+from rfcx_tf.evaluation.calibration_report import BINS, calibration_error, reliability
 from rfcx_tf.report.charts import Axis, Line, line_chart
 from rfcx_tf.report.data_table import Column, data_table
 from rfcx_tf.report.markup import Html, element, join

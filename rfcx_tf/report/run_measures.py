@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import read_calibration
-from rfcx_tf.inference.calibration_fit import HeldOutCrops, read_crops
-from rfcx_tf.inference.calibration_report import CalibrationReport, make_report
-from rfcx_tf.inference.operating_point import parse_wanted
-from rfcx_tf.inference.run_evaluation import RunEvaluation, evaluate_run, read_held_out_crops
-from rfcx_tf.listener.run_folder import ListenerRun
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, read_crops
+from rfcx_tf.evaluation.calibration_report import CalibrationReport, make_report
+from rfcx_tf.evaluation.run import RunEvaluation, evaluate_run, read_held_out_crops
+from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.report.precision_recall import PrecisionRecall, precision_recall
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.calibration import read_calibration
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from rfcx_tf.listener.run_folder import ListenerRun
 from rfcx_tf.report.charts import Axis, Line, legend, line_chart
 from rfcx_tf.report.data_table import Column, data_table
 from rfcx_tf.report.markup import Html, element, join
@@ -16,7 +15,8 @@ from rfcx_tf.report.page import Section, tiles
 from rfcx_tf.report.precision_recall import draw_curves
 from rfcx_tf.report.reliability_charts import reliability_charts
 from rfcx_tf.report.run_measures import RunMeasures
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.run import RunFolder
 
 _MONITORS = [
     Column("fold", "Fold"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import Calibration, map_scores
-from rfcx_tf.inference.tables import class_columns
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.scoring.calibration import Calibration, map_scores
+from rfcx_tf.scoring.score_table import class_columns
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class WindowCurves:
         """Reads the windows of some recordings.
 
         Args:
-            path: a Parquet table (`rfcx_tf.inference.window_tables`).
+            path: a Parquet table (`rfcx_tf.events.window_table`).
             recordings: recording_id of those that are wanted; others are not read.
             calibration: makes probabilities of the scores.
 

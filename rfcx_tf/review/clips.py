@@ -11,8 +11,8 @@ import soundfile
 from scipy.signal import get_window
 from scipy.signal import stft as short_time_transform
 
-from rfcx_tf.data.audio import AudioError
-from rfcx_tf.files import atomic_file
+from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.core.files import atomic_file
 
 # Okabe and Ito's sky blue, which stands out from the whole of the map `magma`.
 _BOX = "#56B4E9"

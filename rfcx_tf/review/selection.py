@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 
 # What a person needs to look, decide and type, beside the time that a clip plays.
 DECISION_S = 5.0
@@ -79,7 +79,7 @@ def pick_events(
     """Picks events to be judged; the order of the rows in `events` does not matter.
 
     Args:
-        events: of `EVENT_COLUMNS` (`rfcx_tf.inference.events`).
+        events: of `EVENT_COLUMNS` (`rfcx_tf.events.find`).
         rules: the budget.
         thresholds: the value at which a class counts as detected, by species id; 0.5 for others.
 

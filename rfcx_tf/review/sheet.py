@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rfcx_tf.data.audio import AudioError
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text, check_writable
+from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.review.clips import draw_excerpt, read_excerpt, write_clip
 from rfcx_tf.review.page import page_html
 

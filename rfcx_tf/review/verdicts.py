@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfcx_tf.data.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
-from rfcx_tf.data.annotation_tables import read_verdict
-from rfcx_tf.data.annotations import RawRow, SpeciesClass, csv_lines
-from rfcx_tf.data.audio import header_duration_s
-from rfcx_tf.data.kaggle_tfrec import index_tfrec
-from rfcx_tf.data.recordings import audio_files, folder_recordings, path_for_recording
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file
+from rfcx_tf.audio.decode import header_duration_s
+from rfcx_tf.audio.find import audio_files, folder_recordings, path_for_recording
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file
+from rfcx_tf.labels.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
+from rfcx_tf.labels.annotation_tables import read_verdict
+from rfcx_tf.labels.annotations import RawRow, SpeciesClass, csv_lines
+from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 
 _REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")
 _NUMBERS = ("species_id", "t_min", "t_max", "f_min", "f_max")

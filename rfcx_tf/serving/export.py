@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import Calibration
-from rfcx_tf.inference.recording_model import EnsembleModel, RecordingModel
-from rfcx_tf.inference.tables import name_first
-from rfcx_tf.listener.run_folder import is_listener
-from rfcx_tf.run_folder import RunInfo
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.runs.listener_run import is_listener
+from rfcx_tf.runs.run import RunInfo
+from rfcx_tf.scoring.calibration import Calibration
+from rfcx_tf.scoring.detector import EnsembleModel, RecordingModel
+from rfcx_tf.scoring.score_table import name_first
 from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.serving.warmup import write_warmup_requests
 

@@ -16,7 +16,7 @@ far wider than int8's 42 dB, in front of the mel bands. Converted as one, both f
 scores that were wrong by up to 1.0 on real recordings.
 
 The number of samples is fixed. `resize_tensor_input` must not be used: it raises no error, but the
-outputs stay those of a part of the sound. `rfcx_tf.serving.litert_model` scores recordings of any
+outputs stay those of a part of the sound. `rfcx_tf.scoring.litert` scores recordings of any
 length piece by piece.
 """
 
@@ -33,12 +33,12 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text
-from rfcx_tf.inference.calibration import read_calibration
-from rfcx_tf.inference.recording_model import RecordingModel
-from rfcx_tf.model.frontend import FrontEnd
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.calibration import read_calibration
+from rfcx_tf.scoring.detector import RecordingModel
 
 PRECISIONS = ("float32", "float16", "int8")
 METADATA_NAME = "rfcx_tf"

@@ -11,14 +11,14 @@ import pandas as pd
 import tensorflow as tf
 from tqdm import tqdm
 
-from rfcx_tf.data.audio import read_audio
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.evaluation import evaluate_scores
-from rfcx_tf.inference.recording_model import RecordingModel, load_recording_model
-from rfcx_tf.inference.tables import class_columns, name_first, read_scores
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.audio.decode import read_audio
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.evaluation.recordings import evaluate_scores
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import RecordingModel, load_recording_model
+from rfcx_tf.scoring.litert import LiteRtModel
+from rfcx_tf.scoring.score_table import class_columns, name_first, read_scores
 from rfcx_tf.serving.litert import convert_to_litert, litert_metadata
-from rfcx_tf.serving.litert_model import LiteRtModel
 
 SAVED_MODEL = "SavedModel"
 _LARGEST_NUMBER_OF_PIECES = 50

@@ -34,11 +34,11 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
-from rfcx_tf.config import save_config
-from rfcx_tf.inference.calibration import Calibration, write_calibration
-from rfcx_tf.inference.calibration_layer import calibrated
-from rfcx_tf.inference.recording_model import EnsembleModel, RecordingModel
-from rfcx_tf.run_folder import RunInfo
+from rfcx_tf.core.config import save_config
+from rfcx_tf.runs.run import RunInfo
+from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.detector import EnsembleModel, RecordingModel
+from rfcx_tf.serving.calibration_layer import calibrated
 from rfcx_tf.serving.warmup import WarmupRequest, zeros
 from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
 

@@ -32,7 +32,7 @@ def decode_wav_batch(files: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
 
     Returns:
         float32 [batch, samples] in [-1, 1]. Channels are averaged, and what exceeds full scale
-        is clipped, as `rfcx_tf.data.audio.read_audio` does it.
+        is clipped, as `rfcx_tf.audio.decode.read_audio` does it.
 
     Raises:
         InvalidArgumentError: as the graph runs, where a file is no WAV, is cut short, has another

@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from rfcx_tf.config import Config, HeadConfig
-from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.dataset import validation_dataset
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.predict import Predictions, predict_recordings
-from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.core.config import Config, HeadConfig
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.losses import label_weights
-from rfcx_tf.training.masked_regression import MaskedRegressions, fit_regressions
+from rfcx_tf.model.regressions import MaskedRegressions, fit_regressions
+from rfcx_tf.scoring.predict import Predictions, predict_recordings
+from rfcx_tf.shards.dataset import validation_dataset
+from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training.run import check_folds, check_shards_fit
 
 

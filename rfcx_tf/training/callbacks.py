@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.config import TrainingConfig
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text
-from rfcx_tf.model.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
+from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.evaluation.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
 
 _CHECK_LOSS_EVERY_STEPS = 10
 

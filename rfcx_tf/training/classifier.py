@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 from scipy.stats import beta
 
-from rfcx_tf.config import AugmentConfig, Config, TrainingConfig
+from rfcx_tf.core.config import AugmentConfig, Config, TrainingConfig
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy
 
 _MIX_WEIGHTS = 4096

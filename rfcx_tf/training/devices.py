@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from rfcx_tf.config import TrainingConfig
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.training.multi_worker import read_worker
 
 _AMPERE = (8, 0)

@@ -11,19 +11,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rfcx_tf.config import Config
-from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.dataset import pseudo_rows, training_dataset, validation_dataset
-from rfcx_tf.data.records import Manifest, ShardReader
-from rfcx_tf.errors import InputError
-from rfcx_tf.files import atomic_file, atomic_write_text
-from rfcx_tf.inference.crop_table import crop_table, write_crops
-from rfcx_tf.inference.predict import Predictions, predict_recordings
-from rfcx_tf.inference.recording_model import load_recording_model
-from rfcx_tf.inference.tables import write_scores
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.evaluation.crop_table import crop_table, write_crops
+from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.pretrained import begin_from_weights
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.predict import Predictions, predict_recordings
+from rfcx_tf.scoring.score_table import write_scores
+from rfcx_tf.shards.dataset import pseudo_rows, training_dataset, validation_dataset
+from rfcx_tf.shards.records import Manifest, ShardReader
 from rfcx_tf.training.callbacks import NanStop, RunState, ValidationMonitors, begin_draws
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 from rfcx_tf.training.devices import describe_devices

@@ -22,8 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rfcx_tf.config import Config
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.training.classifier import CropClassifier
 
 _EXAMPLE = '{"cluster": {"worker": ["a:9000", "b:9000"]}, "task": {"type": "worker", "index": 0}}'

@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rfcx_tf.config import Config
-from rfcx_tf.data.records import ShardReader, parse_crop
-from rfcx_tf.files import atomic_file
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.files import atomic_file
+from rfcx_tf.shards.records import ShardReader, parse_crop
 
 _PICTURED_TP, _PICTURED_FP = 4, 4
 # Okabe and Ito's colours, which people with any colour vision tell apart.
@@ -82,7 +82,7 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
     """
     from matplotlib.figure import Figure
 
-    from rfcx_tf.model.frontend import mel_band_centres_hz
+    from rfcx_tf.frontend.frontend import mel_band_centres_hz
 
     columns = 4
     rows = -(-len(crops) // columns)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from rfcx_tf.config import Config
-from rfcx_tf.data.ahead import map_ahead
-from rfcx_tf.data.audio import AudioError, read_audio
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.model.frontend import FrontEnd
-from rfcx_tf.model.metrics import lwlrap
+from rfcx_tf.audio.decode import AudioError, read_audio
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.threads import map_ahead
+from rfcx_tf.evaluation.metrics import lwlrap
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.shards.records import ShardReader
 
 _DECODING_THREADS = os.cpu_count() or 1
 

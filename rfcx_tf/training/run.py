@@ -7,14 +7,14 @@ from pathlib import Path
 
 import keras
 
-from rfcx_tf.config import Config, differences
-from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.pseudo_folder import PseudoLabels
-from rfcx_tf.data.records import Manifest, ShardReader
-from rfcx_tf.errors import InputError
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.core.config import Config, differences
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.runs.summary import join_out_of_fold, write_summary
+from rfcx_tf.shards.pseudo_folder import PseudoLabels
+from rfcx_tf.shards.records import Manifest, ShardReader
 from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy
-from rfcx_tf.training.finished_folds import join_out_of_fold, write_summary
 from rfcx_tf.training.fold import train_fold, train_share
 from rfcx_tf.training.multi_worker import chiefs_numbers, read_worker
 
@@ -41,7 +41,7 @@ def train_run(
         tfrecords: folder of shards.
         run_dir: run folder, new or to be gone on with.
         folds: which folds to hold out, one after another.
-        pseudo: folder of pseudo-labels (`rfcx_tf.data.pseudo_folder`); `pseudo.fraction` of the
+        pseudo: folder of pseudo-labels (`rfcx_tf.shards.pseudo_folder`); `pseudo.fraction` of the
             examples come from it.
         start: run folder; every new fold begins with its weights of the same fold.
         data_dir: where the recordings are, if not where the shards were made from.

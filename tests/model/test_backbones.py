@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.config import BackboneConfig
+from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.model.backbones import build_backbone
 
 # Published by torchvision (models/resnet.py): parameters less those of the classifier `fc`.

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.config import Config, ConfigError, load_config, save_config
-from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.data.records import read_manifest
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.core.config import Config, ConfigError, load_config, save_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model import efficientnet
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.efficientnet import (
@@ -22,8 +20,10 @@ from rfcx_tf.model.efficientnet import (
     build_efficientnet,
     load_efficientnet_weights,
 )
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import load_recording_model
 from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.shards.records import read_manifest
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 
 PUBLISHED = {

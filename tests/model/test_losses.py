@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import log_loss
 
-from rfcx_tf.config import LossConfig
+from rfcx_tf.core.config import LossConfig
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy, label_weights
 
 TARGET = np.array([[1, 0, 0, 0], [0, 0, 1, 0]], np.float32)

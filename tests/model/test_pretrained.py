@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rfcx_tf.config import BackboneConfig, Config
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.config import BackboneConfig, Config
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.model import pretrained
 from rfcx_tf.model.backbones import build_backbone
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.pretrained import load_backbone_weights
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training.run import train_run
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from page_reader import COLUMNS, NAMES, NASTY
 
-from rfcx_tf.config import save_config
-from rfcx_tf.data.annotations import SpeciesClass
-from rfcx_tf.run_folder import RunInfo
+from rfcx_tf.core.config import save_config
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.runs.run import RunInfo
 
 
 @pytest.fixture(scope="session")

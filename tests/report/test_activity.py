@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.report.activity import hourly_activity
 
 

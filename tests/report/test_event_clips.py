@@ -10,13 +10,13 @@ import soundfile
 from page_reader import Page
 from PIL import Image
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import Calibration
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.report.event_choice import best_events
 from rfcx_tf.report.event_picture import clock_text, draw_event
 from rfcx_tf.report.event_sound import encode_mp3
 from rfcx_tf.report.window_curves import WindowCurves
 from rfcx_tf.review.clips import Excerpt
+from rfcx_tf.scoring.calibration import Calibration
 
 RATE_HZ = 24000
 

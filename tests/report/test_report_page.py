@@ -14,7 +14,7 @@ import pytest
 from page_reader import COLUMNS, NAMES, Page
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.report.prediction_report import prediction_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"

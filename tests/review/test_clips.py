@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from matplotlib.colors import to_rgb
 
-from rfcx_tf.data.audio import AudioError
+from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.review.clips import Excerpt, draw_excerpt, read_excerpt, write_clip
 
 RATE_HZ = 8000

@@ -15,17 +15,17 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.data.annotations import SpeciesClass, read_kaggle_folder
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.data.shards import make_shards
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.event_tables import write_events
-from rfcx_tf.inference.events import EVENT_COLUMNS, EventRecording
-from rfcx_tf.review.event_tables import read_events
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording
+from rfcx_tf.events.read import read_events
+from rfcx_tf.events.write import write_events
+from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
 from rfcx_tf.review.page import page_html
 from rfcx_tf.review.selection import PickRules, pick_events
 from rfcx_tf.review.sheet import COLUMNS, check_review_folder, write_review
 from rfcx_tf.review.verdicts import apply_review
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import ShardReader
 
 ROOT = Path(__file__).resolve().parents[2]
 BOX = ["t_min", "t_max", "f_min", "f_max"]

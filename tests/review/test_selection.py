@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.events import EVENT_COLUMNS
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.find import EVENT_COLUMNS
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
 
 KEY = ["recording_id", "species_id", "start_s"]

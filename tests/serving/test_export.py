@@ -19,15 +19,15 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from rfcx_tf.config import load_config
-from rfcx_tf.data.records import read_manifest
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import Calibration, read_calibration, write_calibration
-from rfcx_tf.inference.predict import open_runs, predict_recordings
-from rfcx_tf.inference.recording_model import EnsembleModel, load_recording_model
+from rfcx_tf.core.config import load_config
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.calibration import Calibration, read_calibration, write_calibration
+from rfcx_tf.scoring.detector import EnsembleModel, load_recording_model
+from rfcx_tf.scoring.predict import open_runs, predict_recordings
 from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.shards.records import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["s2", "s5", "s9"]

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.lite.tools import flatbuffer_utils
 
-from rfcx_tf.config import Config
-from rfcx_tf.data.records import read_manifest
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.calibration import Calibration, write_calibration
-from rfcx_tf.inference.evaluation import evaluate_scores
-from rfcx_tf.inference.recording_model import load_recording_model
-from rfcx_tf.inference.tables import read_scores, read_truth
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.litert import LiteRtModel
+from rfcx_tf.scoring.score_table import read_scores, read_truth
 from rfcx_tf.serving.litert import (
     PRECISIONS,
     check_convertible,
@@ -32,7 +32,6 @@ from rfcx_tf.serving.litert import (
     read_metadata,
     write_litert,
 )
-from rfcx_tf.serving.litert_model import LiteRtModel
 from rfcx_tf.serving.litert_report import (
     SAVED_MODEL,
     format_report,
@@ -40,6 +39,7 @@ from rfcx_tf.serving.litert_report import (
     seconds_a_piece,
     synthetic_pieces,
 )
+from rfcx_tf.shards.records import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = flatbuffer_utils.schema_fb

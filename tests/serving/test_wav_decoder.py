@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from rfcx_tf.data.audio import read_audio
+from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.serving.wav_decoder import decode_wav_batch
 
 RATE_HZ = 24000

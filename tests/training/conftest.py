@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rfcx_tf.config import Config, load_config, save_config
+from rfcx_tf.core.config import Config, load_config, save_config
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def pseudo_recipe(tiny_config, tmp_path):
 @pytest.fixture(scope="session")
 def teacher(tiny_config, tiny_shards, tmp_path_factory):
     """A run of the tiny recipe, fold 0."""
-    from rfcx_tf.run_folder import RunFolder
+    from rfcx_tf.runs.run import RunFolder
     from rfcx_tf.training.run import train_run
 
     path = tmp_path_factory.mktemp("teacher") / "run"

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.config import Config, save_config
-from rfcx_tf.data.annotations import read_kaggle_folder
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.data.shards import make_shards
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.tables import class_columns, read_scores
-from rfcx_tf.model.frontend import FrontEnd
+from rfcx_tf.core.config import Config, save_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.scoring.score_table import class_columns, read_scores
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training.baseline import cross_validate, fit_baseline, pool_crops, pooled_statistics
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import log_loss
 
-from rfcx_tf.config import Config
-from rfcx_tf.data.annotations import SpeciesClass
+from rfcx_tf.core.config import Config
+from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier, partner_weights
 

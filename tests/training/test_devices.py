@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.config import TrainingConfig, load_config, save_config
+from rfcx_tf.core.config import TrainingConfig, load_config, save_config
 from rfcx_tf.training import devices
 from rfcx_tf.training.devices import choose_precision
 
@@ -54,7 +54,7 @@ def test_a_system_without_cpuinfo_is_float32(monkeypatch):
 ON_TWO_DEVICES = """
 import sys
 from pathlib import Path
-from rfcx_tf.config import load_config
+from rfcx_tf.core.config import load_config
 from rfcx_tf.training.run import train_run
 
 folder, shards = Path(sys.argv[1]), sys.argv[2]

@@ -14,16 +14,16 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.config import Config, TrainingConfig, save_config
-from rfcx_tf.data.annotations import SpeciesClass, read_kaggle_folder
-from rfcx_tf.data.audio import read_audio
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.data.shards import make_shards
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.recording_model import load_recording_model
+from rfcx_tf.audio.decode import read_audio
+from rfcx_tf.core.config import Config, TrainingConfig, save_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.run_folder import RunFolder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import load_recording_model
 from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training import run as run_module
 from rfcx_tf.training.callbacks import RunState, TrainingDiverged

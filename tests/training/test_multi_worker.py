@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.config import TrainingConfig
-from rfcx_tf.data.dataset import training_dataset
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.shards.dataset import training_dataset
+from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training.devices import open_strategy
 from rfcx_tf.training.multi_worker import Worker, read_worker
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels, names_with_windows, read_probability
-from rfcx_tf.data.records import ShardReader, parse_crop
-from rfcx_tf.errors import InputError
-from rfcx_tf.training.pseudo_labels import label_per_fold, label_windows
-from rfcx_tf.training.teachers import Teachers
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
+from rfcx_tf.shards.records import ShardReader, parse_crop
+from rfcx_tf.training.pseudo.labels import label_per_fold, label_windows
+from rfcx_tf.training.pseudo.teachers import Teachers
 
 
 def labels_of(folder):

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.config import save_config
-from rfcx_tf.data.audio import AudioSource
-from rfcx_tf.data.pseudo_folder import PseudoLabels
-from rfcx_tf.data.records import ShardReader
-from rfcx_tf.errors import InputError
-from rfcx_tf.inference.tables import read_truth
-from rfcx_tf.run_folder import RunFolder
-from rfcx_tf.training import pseudo_labels, pseudo_rounds
-from rfcx_tf.training.pseudo_rounds import run_rounds
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.core.config import save_config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.score_table import read_truth
+from rfcx_tf.shards.pseudo_folder import PseudoLabels
+from rfcx_tf.shards.records import ShardReader
+from rfcx_tf.training.pseudo import labels as pseudo_labels
+from rfcx_tf.training.pseudo import rounds as pseudo_rounds
+from rfcx_tf.training.pseudo.rounds import run_rounds
 
 
 def test_rounds_go_on_where_they_were_killed(

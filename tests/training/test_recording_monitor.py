@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.model.metrics import lwlrap
+from rfcx_tf.evaluation.metrics import lwlrap
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
 
 

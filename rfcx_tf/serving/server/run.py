@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.serving.server.batching import Batcher
 from rfcx_tf.serving.server.grpc_api import make_grpc_server
 from rfcx_tf.serving.server.metrics import Metrics

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.status import ServingError, invalid_argument, op_message

@@ -26,7 +26,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from rfcx_tf.errors import InputError
+from rfcx_tf.core.errors import InputError
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.run import ServerOptions, serve
 from rfcx_tf.serving.server.versions import Versions

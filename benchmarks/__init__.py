@@ -1,0 +1,1 @@
+"""How fast and how good: tools of the project, not of the package."""

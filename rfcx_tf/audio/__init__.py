@@ -1,0 +1,1 @@
+"""Sound files: found, decoded, dated."""

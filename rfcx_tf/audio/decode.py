@@ -1,0 +1,340 @@
+"""Sound file -> mono float32 samples at the configured rate; the only decoder.
+
+A recording is a file of its own or WAV bytes inside one of the competition's TFRecord files;
+`AudioSource` names either, so that a worker process can read it without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+from rfcx_tf.core.errors import InputError
+
+# Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
+_HIGHEST_PEAK = 8.0
+
+# What may follow the sound of an MP3, in bytes; libsndfile stops where it guessed the end.
+_LARGEST_TAG = 1 << 14
+
+# In a FLAC without its length libsndfile finds the largest number that it can count to.
+_LENGTH_UNKNOWN = 1 << 62
+
+# libsndfile decodes a WAV or OGG that was cut short without complaint; only its log tells.
+_WAV_DATA_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_RF64_DATA_CUT = "does not match value from 'ds64' chunk"
+_OGG_CUT = "Last page lacks an end-of-stream bit"
+# Programs that write WAV into a pipe put this or more for "length unknown".
+_WAV_LENGTH_UNKNOWN = 0x7FFFF000
+
+# In these a seek is exact to the sample, and the header's length is what there is to decode.
+_SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
+_SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+# A seek costs as much as decoding a third of a second, so larger parts are not worth it.
+_LARGEST_PARTS = 0.75
+
+
+class AudioError(InputError):
+    """A recording that cannot be used; the message is one line that names the file."""
+
+
+@dataclass(frozen=True)
+class AudioSource:
+    """Where the encoded bytes of one recording are.
+
+    Attributes:
+        path: a sound file, or a file that contains one.
+        offset, length: the part of the file in bytes; length None: to its end.
+    """
+
+    path: Path
+    offset: int = 0
+    length: int | None = None
+
+    def open(self) -> BinaryIO:
+        """A seekable stream over the encoded bytes; OSError where the file cannot be opened."""
+        if self.length is None and self.offset == 0:
+            return self.path.open("rb", buffering=0)
+        with self.path.open("rb") as stream:
+            stream.seek(self.offset)
+            return io.BytesIO(stream.read(-1 if self.length is None else self.length))
+
+    def __str__(self) -> str:
+        return f"{self.path} at byte {self.offset}" if self.offset else str(self.path)
+
+
+def read_audio(source: AudioSource | Path | str | bytes, sample_rate_hz: int) -> np.ndarray:
+    """Decodes a whole recording.
+
+    Channels are averaged. Resampling (soxr, HQ) turns n samples into exactly
+    floor(n * sample_rate_hz / file_rate_hz + 1/2). What then exceeds full scale (overshoot of
+    lossy codecs and of the resampler, hot float files) is clipped.
+
+    Args:
+        source: a FLAC, WAV, OGG or MP3 file, or its bytes.
+        sample_rate_hz: rate of the result.
+
+    Returns:
+        float32 [samples] in [-1, 1].
+
+    Raises:
+        AudioError: where the file is missing, unreadable, empty, not audio, damaged, without
+            samples, not finite or not scaled to +-1. Also where it was cut short, as far as
+            it says how long it was: an MP3 without a Xing or Info tag does not.
+    """
+    # One item, but the checks that follow it must run too.
+    ((samples, file_rate_hz),) = _decode(source)
+    if file_rate_hz != sample_rate_hz:
+        samples = soxr.resample(samples, file_rate_hz, sample_rate_hz, quality="HQ")
+    if len(samples) == 0:
+        raise _no_samples(_name(source))
+    return np.clip(samples, -1.0, 1.0, out=samples)
+
+
+def read_audio_parts(
+    source: AudioSource | Path | str | bytes,
+    sample_rate_hz: int,
+    parts_of: Callable[[int], list[tuple[int, int]]],
+) -> np.ndarray:
+    """Decodes the wanted parts of a recording, and the rest only where that costs less.
+
+    A FLAC or uncompressed WAV file at `sample_rate_hz` is sought through. All others, and those
+    of which more than three quarters are wanted, are decoded whole.
+
+    Args:
+        source, sample_rate_hz: as for `read_audio`.
+        parts_of: given the number of samples, says which of them are wanted: first sample and
+            the one after the last, within the recording, in any order.
+
+    Returns:
+        float32 [samples] of the whole recording: in the parts what `read_audio` gives, to the
+        bit; elsewhere that or zeros.
+
+    Raises:
+        AudioError: as `read_audio`, but damage outside the parts does not show, unless the file
+            was cut short.
+    """
+    with _open_sound(source) as (sound, stream):
+        samples = None
+        if _can_seek(sound) and sound.samplerate == sample_rate_hz:
+            parts = parts_of(sound.frames)
+            if sum(end - begin for begin, end in parts) <= _LARGEST_PARTS * sound.frames:
+                samples = _sought_parts(sound, stream, parts, _name(source))
+    return read_audio(source, sample_rate_hz) if samples is None else samples
+
+
+def read_audio_blocks(
+    source: AudioSource | Path | str | bytes, sample_rate_hz: int, block_s: float = 10.0
+) -> Iterator[np.ndarray]:
+    """Decodes a recording of any length piece by piece, in the memory of a piece.
+
+    Put together, the pieces are what `read_audio` gives: the same samples to the bit, except
+    from MP3, whose decoder rounds the 24th binary digit differently after every piece.
+
+    Args:
+        source, sample_rate_hz: as for `read_audio`.
+        block_s: length of a piece. The resampler holds some samples back, so that pieces may
+            come out shorter, longer or empty.
+
+    Yields:
+        float32 [samples] in [-1, 1].
+
+    Raises:
+        AudioError: as `read_audio`, when the piece with the defect is reached. That a file was
+            cut short shows at its end.
+    """
+    resampler, samples = None, 0
+    for piece, file_rate_hz in _decode(source, block_s):
+        if file_rate_hz != sample_rate_hz:
+            resampler = resampler or soxr.ResampleStream(
+                file_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ"
+            )
+            piece = resampler.resample_chunk(piece)
+        samples += len(piece)
+        yield np.clip(piece, -1.0, 1.0)
+    if resampler:
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        samples += len(rest)
+        yield np.clip(rest, -1.0, 1.0)
+    if samples == 0:
+        raise _no_samples(_name(source))
+
+
+def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
+    """Seconds that a recording's header promises; libsndfile's guess where it says nothing.
+
+    Raises:
+        AudioError: where the file is missing, unreadable, empty or not audio.
+    """
+    with _open_sound(source) as (sound, _):
+        return sound.frames / sound.samplerate
+
+
+def _decode(
+    source: AudioSource | Path | str | bytes, block_s: float | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Checked mono samples [samples] float32 as in the file, and its rate in Hz.
+
+    One item with everything, or one for every `block_s`.
+    """
+    name, decoded = _name(source), 0
+    with _open_sound(source) as (sound, stream):
+        if sound.frames >= _LENGTH_UNKNOWN:
+            # An encoder that writes into a pipe leaves a FLAC's length open.
+            raise AudioError(
+                f"The recording {name} does not say in its header how long it is "
+                f"(found: {sound.frames} samples). Encode it again."
+            )
+        wanted = -1 if block_s is None else max(1, round(block_s * sound.samplerate))
+        while True:
+            try:
+                samples = _read_mono(sound, wanted)
+            except soundfile.LibsndfileError as error:
+                raise AudioError(
+                    f"The recording {name} is damaged or cut short "
+                    f"({error.error_string.rstrip('.')}). Copy it again."
+                ) from None
+            except MemoryError:
+                raise AudioError(
+                    f"The recording {name} does not fit into memory ({sound.frames} samples of "
+                    f"{sound.channels} channel(s)). Cut it into shorter ones."
+                ) from None
+            _check_samples(samples, decoded / sound.samplerate, sound.samplerate, name)
+            decoded += len(samples)
+            ended = block_s is None or len(samples) < wanted
+            if len(samples) or block_s is None:
+                yield samples, sound.samplerate
+            if ended:
+                break
+        shortage = _shortage(sound, stream, decoded)
+    if shortage:
+        raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
+
+
+def _read_mono(sound: soundfile.SoundFile, wanted: int) -> np.ndarray:
+    """The next samples, fewer at the end; -1: all that follow."""
+    channels = sound.read(wanted, dtype="float32", always_2d=True)
+    return channels.mean(axis=1) if sound.channels > 1 else channels[:, 0]
+
+
+def _can_seek(sound: soundfile.SoundFile) -> bool:
+    return (
+        sound.format in _SEEKABLE_FORMATS
+        and sound.subtype in _SEEKABLE_SUBTYPES
+        and 0 < sound.frames < _LENGTH_UNKNOWN
+    )
+
+
+def _sought_parts(
+    sound: soundfile.SoundFile, stream: BinaryIO, parts: list[tuple[int, int]], name: str
+) -> np.ndarray | None:
+    """Parts of a recording with zeros around them, float32 [samples]; None: decode it whole.
+
+    That is for whatever goes wrong: the whole says what is wrong with it. A FLAC whose seek
+    table is false has nothing wrong but that.
+    """
+    try:
+        samples = np.zeros(sound.frames, np.float32)
+        # The last sample is there, or the file was cut short.
+        for begin, end in [*parts, (sound.frames - 1, sound.frames)]:
+            sound.seek(begin)
+            part = _read_mono(sound, end - begin)
+            if len(part) < end - begin:
+                return None
+            _check_samples(part, begin / sound.samplerate, sound.samplerate, name)
+            np.clip(part, -1.0, 1.0, out=samples[begin:end])
+        return None if _shortage(sound, stream, sound.frames) else samples
+    except (AudioError, soundfile.LibsndfileError, MemoryError):
+        return None
+
+
+@contextmanager
+def _open_sound(
+    source: AudioSource | Path | str | bytes,
+) -> Iterator[tuple[soundfile.SoundFile, BinaryIO]]:
+    """An opened recording and the stream of encoded bytes that it reads from."""
+    name = _name(source)
+    if isinstance(source, str | Path):
+        source = AudioSource(Path(source))
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open() as stream:
+            if stream.seek(0, os.SEEK_END) == 0:
+                raise AudioError(
+                    f"The recording {name} is empty (0 bytes). Copy it again or remove it."
+                )
+            stream.seek(0)
+            try:
+                # libsndfile reads a file by itself; from a Python stream it would take the
+                # interpreter's lock for every few kilobytes, and other threads would wait.
+                by_itself = isinstance(stream, io.FileIO)
+                sound = soundfile.SoundFile(stream.fileno() if by_itself else stream, closefd=False)
+            except soundfile.LibsndfileError:
+                raise AudioError(
+                    f"The recording {name} is not readable as FLAC, WAV, OGG or MP3: "
+                    "it is something else, or badly damaged."
+                ) from None
+            with sound:
+                yield sound, stream
+    except OSError as error:
+        raise AudioError(f"The recording {name} cannot be read: {error.strerror}.") from None
+
+
+def _check_samples(samples: np.ndarray, begin_s: float, rate_hz: int, name: str) -> None:
+    """Refuses samples [samples], which begin so far into the recording, that no sound has."""
+    # Without a copy of the recording. A NaN is the highest and the lowest.
+    peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
+    if not np.isfinite(peak):
+        first_s = begin_s + np.argmin(np.isfinite(samples)) / rate_hz
+        raise AudioError(
+            f"The recording {name} has samples that are not finite: "
+            f"the first at {first_s:.3f} s. Export it again."
+        )
+    if peak > _HIGHEST_PEAK:
+        raise AudioError(
+            f"The recording {name} must have samples within +-1. "
+            f"Received: a peak of {peak:g}. Scale it to full scale 1."
+        )
+
+
+def _no_samples(name: str) -> AudioError:
+    return AudioError(f"The recording {name} has no samples. Remove it.")
+
+
+def _name(source: AudioSource | Path | str | bytes) -> str:
+    return "in memory" if isinstance(source, bytes) else str(source)
+
+
+def _shortage(sound: soundfile.SoundFile, stream: BinaryIO, decoded: int) -> str:
+    """What shows that the file holds or once held more than was decoded; empty where nothing."""
+    position = stream.tell()
+    unread = stream.seek(0, os.SEEK_END) - position
+    stream.seek(0)
+    start = stream.read(1 << 16)
+    # Without a Xing or Info tag the length of an MP3 is libsndfile's guess from the bit rate.
+    length_is_known = sound.format != "MP3" or b"Xing" in start or b"Info" in start
+    if decoded < sound.frames and length_is_known:
+        return f"{decoded} of {sound.frames} samples are there"
+    if not length_is_known and unread > _LARGEST_TAG:
+        return (
+            f"it does not say how long it is, and beyond the {decoded} samples that its bit rate "
+            f"makes likely are {unread} bytes more"
+        )
+    log = sound.extra_info
+    wav = _WAV_DATA_CUT.search(log)
+    if wav and int(wav[1]) < _WAV_LENGTH_UNKNOWN:
+        return f"{wav[2]} of {wav[1]} bytes of samples are there"
+    if _RF64_DATA_CUT in log:
+        return f"its header counts more samples than the {decoded} that are there"
+    if _OGG_CUT in log:
+        return "its last page is missing"
+    return ""

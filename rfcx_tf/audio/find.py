@@ -1,0 +1,187 @@
+"""Files and folders -> the recordings in them, by id.
+
+The id of a recording is its file's name without extension. Recorders at several sites name their
+files by date and time alone, so it may instead be the path below the folder that was named, without
+extension and with forward slashes: site1/20210101_050000.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rfcx_tf.core.errors import InputError
+
+AUDIO_EXTENSIONS = (".flac", ".mp3", ".ogg", ".wav")
+RECORDING_IDS = ("name", "path")
+
+# FLAC, OGG, MP3 with an ID3v2 tag, and the three kinds of WAV.
+_SOUND_BEGINS = re.compile(rb"fLaC|OggS|ID3|(RIFF|RIFX|RF64)....WAVE", re.DOTALL)
+
+
+def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str, Path]:
+    """Finds the sound files among files and folders.
+
+    Args:
+        paths: files, and folders that are searched with their subfolders.
+        ids: what recordings are called by, one of `RECORDING_IDS`. `path` is that below the
+            folder in `paths`; of a file in `paths` it is the name.
+
+    Returns:
+        Paths by recording id, in the order of the paths; a file that is named twice comes once.
+
+    Raises:
+        InputError: for a path that does not exist or is no sound file, for paths without any
+            recording, and for two files that would share a recording id.
+    """
+    files = _find(paths)
+    if ids == "path":
+        return _by_path(files)
+    found: dict[str, Path] = {}
+    for path in files:
+        other = found.setdefault(path.stem, path)
+        if other is path:
+            continue
+        what_to_do = "rename or remove one."
+        if other.parent != path.parent:
+            what_to_do = "rename one, or call them by their paths: --recording-ids path."
+        raise InputError(
+            "Recordings must differ in their file names without extension. "
+            f"Found {other} and {path}; {what_to_do}"
+        )
+    return found
+
+
+def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> dict[str, Path]:
+    """Finds the recordings of a table, and whatever else there is, among files and folders.
+
+    A recording is called by its path where the table does so, or where another file has the same
+    name; else by its name.
+
+    Args:
+        paths: as for `find_recordings`.
+        named: recording ids in the table, of either kind.
+
+    Returns:
+        Paths by recording id, in the order of the paths.
+
+    Raises:
+        InputError: as `find_recordings`, and if the table has a name that may mean a recording
+            that is called by its path.
+    """
+    return _as_named(_find(paths), named)
+
+
+def folder_recordings(folder: Path, named: Iterable[str]) -> dict[str, Path]:
+    """`find_named_recordings` in one folder, which may be empty or missing."""
+    return _as_named(dict.fromkeys(audio_files(folder), folder), named)
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """All sound files in a folder and its subfolders, sorted; may be empty."""
+    return sorted(path for path in folder.rglob("*") if _is_audio(path))
+
+
+def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
+    """Files in folders and their subfolders that hold sound, by their first bytes, but whose
+    names do not end like that of a sound file; sorted. A file among `folders` is passed over.
+    """
+    found = {
+        path
+        for folder in map(Path, folders)
+        for path in folder.rglob("*")
+        if path.suffix.lower() not in AUDIO_EXTENSIONS
+        and not path.name.startswith(".")
+        and path.is_file()
+        and _begins_like_sound(path)
+    }
+    return sorted(found)
+
+
+def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
+    """Where in a folder a file that belongs to a recording lies; in subfolders if its id is a path.
+
+    Raises:
+        InputError: for an id that leads out of the folder or names no file.
+    """
+    path = Path(recording_id)
+    is_plain = path.name and not path.anchor and ".." not in path.parts
+    if not is_plain or path.as_posix() != recording_id:
+        raise InputError(
+            "A recording_id must be a file's name, or a path below a folder. "
+            f"Received: {recording_id!r}."
+        )
+    return folder / f"{recording_id}{ending}"
+
+
+def _find(paths: Iterable[Path | str]) -> dict[Path, Path]:
+    """Sound files, each with the folder that it was found in; sorted."""
+    paths = [Path(path) for path in paths]
+    extensions = ", ".join(AUDIO_EXTENSIONS)
+    found: dict[Path, tuple[Path, Path]] = {}
+    for path in paths:
+        if path.is_dir():
+            files, folder = audio_files(path), path
+        elif _is_audio(path):
+            files, folder = [path], path.parent
+        elif path.exists():
+            raise InputError(f"Recordings must be {extensions} files or folders. Received: {path}.")
+        else:
+            raise InputError(f"Recordings must exist. Not found: {path}.")
+        for file in files:
+            found.setdefault(file.resolve(), (file, folder))
+    if not found:
+        places = ", ".join(map(str, paths)) or "nothing"
+        raise InputError(f"No recording ({extensions}) was found. Searched: {places}.")
+    return dict(sorted(found.values()))
+
+
+def _by_path(files: Mapping[Path, Path]) -> dict[str, Path]:
+    """Files of `_find` by their paths below their folders."""
+    found: dict[str, Path] = {}
+    for path, folder in files.items():
+        id_ = (path.relative_to(folder).parent / path.stem).as_posix()
+        other = found.setdefault(id_, path)
+        if other is path:
+            continue
+        what_to_do = "rename or remove one."
+        if other.parent != path.parent:
+            what_to_do = "name the folder above both instead, or rename one."
+        raise InputError(
+            "Recordings must differ in their paths below the folders that are named, without "
+            f"extension. Found {other} and {path}; {what_to_do}"
+        )
+    return found
+
+
+def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Path]:
+    named, by_path = set(named), _by_path(files)
+    with_name = Counter(path.stem for path in files)
+    found = {
+        id_ if id_ in named or with_name[path.stem] > 1 else path.stem: path
+        for id_, path in by_path.items()
+    }
+    for id_, path in found.items():
+        if path.stem in named and path.stem not in found:
+            raise InputError(
+                "A recording must be called by its path where another one has the same name, or "
+                f"other rows call it so. Received: {path.stem}, which may be {path}; write {id_}."
+            )
+    return found
+
+
+def _is_audio(path: Path) -> bool:
+    # macOS leaves "._name.flac", which holds no sound, beside files on foreign disks.
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in AUDIO_EXTENSIONS and not hidden and path.is_file()
+
+
+def _begins_like_sound(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(12)
+    except OSError:
+        return False
+    return bool(_SOUND_BEGINS.match(start))

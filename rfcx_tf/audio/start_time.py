@@ -1,0 +1,138 @@
+"""When a recording began: from its file's name, or from a table.
+
+Names that recorders give:
+
+    20230401_053000.WAV              AudioMoth, also with T behind (triggered)
+    5B2E3F10.WAV                     AudioMoth before 2020: Unix seconds, hexadecimal
+    SITE1_20230401_053000.wav        Song Meter; _0+1_ and the like may stand between, and $ for _
+                                     where a GPS set the clock
+    SITE1_20230401_053000+0200.wav   with the offset from UTC; Z is UTC, T may stand for _
+
+A name without an offset gives a time without a time zone: the recorder's own clock.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path, PureWindowsPath
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import csv_lines
+
+# Digits of a longer number, or a letter at either end, are not a time. The T behind is
+# AudioMoth's mark of a triggered recording.
+_DATE_AND_TIME = re.compile(
+    r"(?<![0-9A-Za-z])(\d{8})[_T$-](\d{6})(Z|[+-]\d\d:?\d\d(?!\d))?T?(?![0-9A-Za-z])"
+)
+_YEARS = range(1990, 2100)
+# AudioMoth writes capitals; names drawn at random usually have small letters.
+_HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
+_HEXADECIMAL_YEARS = range(2015, 2038)
+
+
+def start_from_name(name: str) -> datetime | None:
+    """The start of a recording from its file's name, with or without folder and extension.
+
+    None where the name has no time, an impossible one, or several that differ: better no time
+    than a wrong one. A hexadecimal name must be 8 digits and nothing else, and mean a year in
+    which such recorders were about.
+    """
+    path = PureWindowsPath(name)
+    if _HEXADECIMAL.fullmatch(path.stem):
+        start = datetime.fromtimestamp(int(path.stem, 16), UTC)
+        return start if start.year in _HEXADECIMAL_YEARS else None
+    starts = {_parse(*match.groups()) for match in _DATE_AND_TIME.finditer(path.name)} - {None}
+    return starts.pop() if len(starts) == 1 else None
+
+
+def _parse(date: str, time: str, offset: str | None) -> datetime | None:
+    try:
+        start = datetime.strptime(date + time, "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
+    if start.year not in _YEARS:
+        return None
+    if offset is None:
+        return start
+    if offset == "Z":
+        return start.replace(tzinfo=UTC)
+    hours, minutes = int(offset[1:3]), int(offset[-2:])
+    # Zones end at 14 hours and lie on quarters; anything else is a number of another kind.
+    if hours > 14 or minutes % 15 or minutes > 45:
+        return None
+    sign = -1 if offset[0] == "-" else 1
+    return start.replace(tzinfo=timezone(sign * timedelta(hours=hours, minutes=minutes)))
+
+
+def read_start_times(path: str | Path) -> dict[str, datetime]:
+    """Reads the starts of recordings from a CSV table.
+
+    Args:
+        path: a table with the column `recording_id`, or `file` (path or name, with extension),
+            and `start_time` in ISO 8601, such as 2023-04-01T05:30:00+02:00.
+
+    Returns:
+        Starts, for `recording_start`: by recording_id, or by the file's path without extension
+        and by every end of it (card1/a and a, of card1/a.wav) that means one start.
+
+    Raises:
+        InputError: naming file and line, if the table cannot be read, lacks a column, has a
+            start_time that is none, or names a recording or file with two different ones.
+    """
+    path = Path(path)
+    starts: dict[str, datetime] = {}
+    by_end: dict[str, set[datetime]] = {}
+    for line, cells in csv_lines(path, ["start_time"]):
+        recording_id = cells.get("recording_id")
+        names = [recording_id] if recording_id else _ends_of_path(cells.get("file", ""))
+        if not names:
+            raise InputError(f"{path}:{line}: a row must have a recording_id or a file.")
+        name = names[0]
+        text = cells.get("start_time", "")
+        try:
+            # A date alone would pass as midnight.
+            start = datetime.fromisoformat(text) if re.search(r"\d[T ]\d", text) else None
+        except ValueError:
+            start = None
+        if start is None:
+            raise InputError(
+                f"{path}:{line}: start_time must be a date with a time, such as "
+                f"2023-04-01T05:30:00+02:00. Received: {text!r}."
+            )
+        if starts.setdefault(name, start) != start:
+            raise InputError(
+                f"{path}:{line}: a recording must begin once. {name} began at "
+                f"{starts[name].isoformat()} above, at {start.isoformat()} here."
+            )
+        for end in names[1:]:
+            by_end.setdefault(end, set()).add(start)
+    return {end: min(found) for end, found in by_end.items() if len(found) == 1} | starts
+
+
+def recording_start(
+    recording_id: str, path: str | Path, known: Mapping[str, datetime]
+) -> datetime | None:
+    """The start of a recording: by the table where that names it, else by its file's name.
+
+    Of a table's files the one counts that shares most of the path, and at least the recording's
+    id: site1/a.wav is not site2/a where recordings are called by their paths.
+
+    Args:
+        recording_id: its file's name or path without extension.
+        path: of the sound file.
+        known: of `read_start_times`, or empty.
+    """
+    ends = _ends_of_path(str(path))
+    for name in (*ends[: len(ends) - recording_id.count("/")], recording_id):
+        if name in known:
+            return known[name]
+    return start_from_name(Path(path).name)
+
+
+def _ends_of_path(file: str) -> list[str]:
+    """A file's path without extension, then without its first folder, ..., last its name."""
+    path = PureWindowsPath(file)
+    parts = (*path.parent.parts, path.stem) if path.stem else ()
+    return [PureWindowsPath(*parts[k:]).as_posix() for k in range(len(parts))]

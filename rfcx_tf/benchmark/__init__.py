@@ -1,1 +1,0 @@
-"""How fast every stage is, against a named alternative, in one run."""

@@ -1,1 +1,0 @@
-"""Prediction over archives that are too large for one machine."""

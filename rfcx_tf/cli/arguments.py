@@ -1,0 +1,126 @@
+"""What all scripts share: how a `main` ends, and the arguments that name a recipe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from rfcx_tf.audio.find import RECORDING_IDS
+from rfcx_tf.core.errors import InputError
+
+
+def run_main(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a script's `main` and exits the process with what it returns (None counts as 0).
+
+    Bad input (`InputError`) becomes one line on stderr and exit status 2, Ctrl-C status 130,
+    a reader that went away (`... | head`) status 141 without a word: the statuses that a
+    shell gives. Any other exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; let that succeed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status or 0)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--config FILE` and `--set key.sub=value`, read as `config` and `overrides`.
+
+    Both go straight to `rfcx_tf.core.config.load_config`.
+    """
+    parser.add_argument("--config", required=True, metavar="FILE", help="recipe, a YAML file")
+    add_override_argument(parser, "change one value of the recipe, such as training.epochs=3")
+
+
+def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+    """Adds `--set key.sub=value`, read as the list `overrides`."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY.SUB=VALUE",
+        help=f"{help_text}; may be repeated",
+    )
+
+
+def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--set prediction.key=value`, for `RunFolder.open`."""
+    add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
+
+
+def add_recording_ids_argument(parser: argparse.ArgumentParser, below: str = "--audio") -> None:
+    """Adds `--recording-ids name|path`, for `rfcx_tf.audio.find.find_recordings`.
+
+    Args:
+        parser: of the script.
+        below: the option that names the folders.
+    """
+    parser.add_argument(
+        "--recording-ids",
+        choices=RECORDING_IDS,
+        default="name",
+        help="call recordings by their files' names, or by their paths below the folder of "
+        f"{below}, where recorders name files alike: site1/20210101_050000; default: name",
+    )
+
+
+def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble`."""
+    parser.add_argument(
+        "--combine",
+        choices=("mean", "rank", "window"),
+        default="mean",
+        help="of several runs, the mean of their scores, of their ranks in each recording, or "
+        "the highest mean of their windows",
+    )
+    add_weights_argument(parser)
+
+
+def check_prior(arguments: argparse.Namespace) -> None:
+    """Refuses `--prior` beside another `--combine` than it was made with.
+
+    Raises:
+        InputError: with what to leave out.
+    """
+    if arguments.prior and arguments.combine != "mean":
+        raise InputError(
+            "--prior is of scores that are combined by their mean. Received: --combine "
+            f"{arguments.combine}. Leave one of them out."
+        )
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--weights`, for `rfcx_tf.scoring.ensemble.choose_weights`."""
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of several runs: a number each, or a file of ensemble.py; default: equal",
+    )
+
+
+def read_folds(text: str, folds: int) -> list[int]:
+    """The folds that `--fold K`, `--fold K,K` or `--fold all` means, of so many.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if text == "all":
+        return list(range(folds))
+    numbers = [part.strip() for part in text.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise InputError(f"--fold takes a number, several as in 1,3, or `all`. Received: {text!r}.")
+    return list(dict.fromkeys(int(number) for number in numbers))

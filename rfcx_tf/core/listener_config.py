@@ -1,0 +1,74 @@
+"""How a pretrained embedding model listens: file + overrides -> ListenerConfig."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import ClassVar
+
+import pydantic
+
+from rfcx_tf.core.config import PositiveFloat, PositiveInt, Probability
+
+
+class ListenerConfig(pydantic.BaseModel):
+    """A pretrained embedding model, and the logistic regressions on its embeddings.
+
+    Attributes:
+        sample_rate_hz: rate of the sound that the model takes.
+        window_s: length of the sound that it takes at once.
+        hop_s: distance of the windows in a whole recording.
+        output: which tensor is the embedding. Of a TFLite model `output`, its first output;
+            `before_last`, the tensor numbered just before that one, which is what the last
+            layer takes; or a tensor's name. Of a SavedModel, the key of an output of its
+            signature.
+        window_peak: every window is freed of its mean and scaled to this peak; None: as it is.
+        num_threads: of a TFLite model; None: one a core.
+        c: inverse strength of the L2 regularisation, scikit-learn's C.
+        unknown_negative_weight: weight at which an unknown class counts as absent in a window
+            with a known-present one; 0 keeps unknown classes out.
+        pseudo_weight: weight of a label by teachers, where there are any (`--pseudo`).
+    """
+
+    # What can change without another embedding.
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"num_threads", "c", "unknown_negative_weight", "pseudo_weight"}
+    )
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    sample_rate_hz: PositiveInt
+    window_s: PositiveFloat
+    hop_s: PositiveFloat
+    output: str
+    window_peak: PositiveFloat | None = None
+    num_threads: PositiveInt | None = None
+    c: PositiveFloat = 0.01
+    unknown_negative_weight: Probability = 0.0
+    pseudo_weight: PositiveFloat = 1.0
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in a window."""
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples from one window of a recording to the next."""
+        return round(self.hop_s * self.sample_rate_hz)
+
+    @property
+    def embedding_fingerprint(self) -> str:
+        """Differs between two configs that give other embeddings of the same model."""
+        text = self.model_dump_json(exclude=set(self.FREE))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @pydantic.model_validator(mode="after")
+    def _values_go_together(self) -> ListenerConfig:
+        if self.hop_s > self.window_s:
+            raise ValueError(
+                f"hop_s must not exceed window_s ({self.window_s:g}), or sound is skipped. "
+                f"Received: {self.hop_s:g}."
+            )
+        if self.hop_samples == 0:
+            raise ValueError(f"hop_s must span at least one sample. Received: {self.hop_s:g}.")
+        return self

@@ -1,1 +1,0 @@
-"""Sound and labels in, batches out."""

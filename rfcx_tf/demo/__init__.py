@@ -1,0 +1,1 @@
+"""A synthetic rainforest to try everything on."""

@@ -1,0 +1,49 @@
+"""Held-out crops with what is known of them and what was predicted: `oof_crops.csv`.
+
+Columns: recording_id, fold, kind, species_id, t_min, t_max of an annotated row; present and
+absent, the species ids that are known in its crop, separated by `;`; s<id>, probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rfcx_tf.core.files import atomic_file
+from rfcx_tf.labels.annotations import SpeciesClass
+
+_ROW = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
+
+
+def crop_table(
+    rows: pd.DataFrame,
+    classes: Iterable[SpeciesClass],
+    target: np.ndarray,
+    known: np.ndarray,
+    probability: np.ndarray,
+) -> pd.DataFrame:
+    """The table of some crops.
+
+    Args:
+        rows: lines of a shards' index.
+        classes: the species, in the order of the arrays.
+        target: [crops, classes], 1 where the class is known to be present.
+        known: [crops, classes], 1 where the label is known.
+        probability: [crops, classes].
+    """
+    species = np.array([c.species_id for c in classes])
+    table = rows[_ROW].reset_index(drop=True)
+    known = known > 0
+    for name, mask in (("present", known & (target > 0)), ("absent", known & (target == 0))):
+        table[name] = [";".join(map(str, species[crop])) for crop in mask]
+    probabilities = pd.DataFrame(probability, columns=[f"s{number}" for number in species])
+    return pd.concat([table, probabilities], axis=1)
+
+
+def write_crops(table: pd.DataFrame, path: Path) -> None:
+    """Writes such a table in one step."""
+    with atomic_file(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f")

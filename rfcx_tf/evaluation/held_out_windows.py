@@ -1,0 +1,100 @@
+"""An ensemble by the rule `window` on what its members held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import check_rule
+from rfcx_tf.scoring.ensemble import align_windows, member_names
+from rfcx_tf.scoring.window_scorer import WindowScorer
+from rfcx_tf.shards.records import read_manifest
+
+
+@dataclass(frozen=True)
+class HeldOutWindows:
+    """What the members' detectors made of recordings that they held out.
+
+    Attributes:
+        windows: by recording id, float32 [members, windows, classes], of one grid.
+    """
+
+    windows: dict[str, np.ndarray]
+
+    def scores(self, recordings: Sequence[str], weights: np.ndarray) -> np.ndarray:
+        """The highest weighted mean of windows.
+
+        Args:
+            recordings: ids.
+            weights: of the members for each of them, [recordings, members].
+
+        Returns:
+            float32 [recordings, classes].
+        """
+        return np.stack(
+            [
+                np.tensordot(np.float32(own), self.windows[name], 1).max(axis=0)
+                for name, own in zip(recordings, weights, strict=True)
+            ]
+        )
+
+
+def held_out_windows(
+    runs: Sequence[RunFolder | ListenerRun],
+    recordings: Sequence[str],
+    data_dir: Path | None = None,
+    *,
+    progress: bool = True,
+) -> HeldOutWindows:
+    """Scores the windows of recordings by the members' detectors that held them out.
+
+    The out-of-fold tables of runs have no windows, so our own score the recordings again.
+
+    Args:
+        runs: of one class list and one assignment of folds.
+        recordings: ids of recordings that all runs held out and could read.
+        data_dir: where they are, if not where the first run's shards were made from.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: if the shards of the first run are gone or others, a recording cannot be
+            read, or as `check_rule`.
+    """
+    info = runs[0].info
+    manifest = read_manifest(Path(info.tfrecords))
+    if manifest.shards_id != info.shards_id:
+        raise InputError(
+            f"Folds are those of the shards that a run was trained on. {runs[0].path} was trained "
+            f"on {info.shards_id}, {info.tfrecords} now holds {manifest.shards_id}. Put them back."
+        )
+    names = member_names([run.path for run in runs])
+    windows = {}
+    with tqdm(total=len(recordings), unit="recording", desc="windows", disable=not progress) as bar:
+        for fold in range(manifest.folds):
+            sources = manifest.audio_sources(fold, data_dir)
+            own = [name for name in recordings if name in sources]
+            if not own:
+                continue
+            scorers = [WindowScorer(run, [fold], manifest.shards_id) for run in runs]
+            models = [scorer.model for scorer in scorers]
+            check_rule(models, names, "window")
+            windows_s, hops_s = ([getattr(m, key) for m in models] for key in ("window_s", "hop_s"))
+            for name in own:
+                try:
+                    found = [scorer.window_scores(sources[name], name)[1] for scorer in scorers]
+                except AudioError as error:
+                    raise InputError(
+                        f"Recordings that were held out are scored again. {error} Say with "
+                        "--data where they are."
+                    ) from None
+                windows[name] = align_windows(found, windows_s, hops_s)
+                bar.update()
+    return HeldOutWindows(windows)

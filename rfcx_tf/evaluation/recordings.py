@@ -1,0 +1,151 @@
+"""Scores of recordings against their complete truth -> LWLRAP, overall and class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file
+from rfcx_tf.evaluation.metrics import chance_lwlrap, lwlrap, lwlrap_per_class
+from rfcx_tf.scoring.score_table import class_columns, name_first
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well scores agree with the truth.
+
+    Attributes:
+        lwlrap: label-weighted label-ranking average precision, in (0, 1].
+        chance: what random scores reach on the same truth.
+        per_class: one row a class, in the truth's order; columns: class (s<id>), name (only if
+            names were given), positives (recordings that it is in), lwlrap (its mean precision
+            in the ranking of those recordings; weighted by positives these add up to the overall
+            LWLRAP), average_precision and roc_auc (over recordings, so they compare the class's
+            own scores only). NaN where a figure does not exist: no positives, or for roc_auc
+            nothing but positives.
+        recordings: recordings in the truth, all of them scored.
+        silent_recordings: those of them with no class present, which LWLRAP leaves out.
+        ignored_recordings: scored recordings that the truth does not list.
+    """
+
+    lwlrap: float
+    chance: float
+    per_class: pd.DataFrame
+    recordings: int
+    silent_recordings: int
+    ignored_recordings: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """`per_class` and a last row `all`: LWLRAP, and plain means over classes of the rest."""
+        overall = {
+            "class": "all",
+            "name": "",
+            "positives": self.per_class["positives"].sum(),
+            "lwlrap": self.lwlrap,
+            "average_precision": self.per_class["average_precision"].mean(),
+            "roc_auc": self.per_class["roc_auc"].mean(),
+        }
+        row = pd.DataFrame([overall])[self.per_class.columns]
+        return pd.concat([self.per_class, row], ignore_index=True)
+
+
+def evaluate_scores(
+    scores: pd.DataFrame, truth: pd.DataFrame, names: Mapping[str, str] | None = None
+) -> Evaluation:
+    """Compares scores with truth, matched by recording_id and by class column.
+
+    Args:
+        scores: recording_id and s<id> columns of finite numbers.
+        truth: recording_id and s<id> columns of 0/1, complete: 0 means absent, not unknown.
+        names: species names by class column, such as {"s0": "Eleutherodactylus coqui"}.
+
+    Raises:
+        InputError: if the classes differ, a recording of the truth has no scores, or the truth
+            names no species at all.
+    """
+    columns = _shared_columns(scores, truth)
+    recordings = pd.Index(truth["recording_id"])
+    unscored = recordings.difference(scores["recording_id"], sort=False)
+    if len(unscored):
+        raise InputError(
+            "Every recording of the truth must have scores. "
+            f"Without: {name_first(unscored)}; predict those too, or take them out of the truth."
+        )
+    present = truth[columns].to_numpy(bool)
+    if not present.any():
+        raise InputError(
+            "LWLRAP needs a species that is present somewhere. The truth has none in "
+            f"{len(truth)} recordings; check its columns."
+        )
+    values = scores.set_index("recording_id").reindex(recordings)[columns].to_numpy(float)
+
+    per_class = pd.DataFrame(
+        {
+            "class": columns,
+            "positives": present.sum(axis=0),
+            "lwlrap": lwlrap_per_class(present, values)[0],
+            "average_precision": [
+                average_precision_score(p, v) if p.any() else np.nan
+                for p, v in zip(present.T, values.T, strict=True)
+            ],
+            "roc_auc": [
+                roc_auc_score(p, v) if p.any() and not p.all() else np.nan
+                for p, v in zip(present.T, values.T, strict=True)
+            ],
+        }
+    )
+    if names is not None:
+        per_class.insert(1, "name", [names.get(column, "") for column in columns])
+    return Evaluation(
+        lwlrap=lwlrap(present, values),
+        chance=chance_lwlrap(present),
+        per_class=per_class,
+        recordings=len(truth),
+        silent_recordings=int((~present.any(axis=1)).sum()),
+        ignored_recordings=int((~scores["recording_id"].isin(recordings)).sum()),
+    )
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Text for a terminal: the overall figures, then the classes, worst LWLRAP first."""
+    table = evaluation.table
+    classes, overall = table[:-1].sort_values("lwlrap", kind="stable"), table[-1:]
+    table = pd.concat([classes, overall])
+    # pandas aligns an index to the left and columns to the right, as names and numbers want it.
+    labels = [column for column in ("class", "name") if column in table]
+    width = table["class"].str.len().max() + 2
+    table.index = [" ".join([row[0].ljust(width), *row[1:]]) for row in table[labels].to_numpy()]
+    text = table.drop(columns=labels).to_string(float_format="{:.4f}".format, na_rep="-")
+    return (
+        f"LWLRAP {evaluation.lwlrap:.4f} (chance {evaluation.chance:.4f})\n"
+        f"{evaluation.recordings} recordings, {evaluation.silent_recordings} of them without any "
+        f"species (not in LWLRAP); {evaluation.ignored_recordings} scored ones without truth "
+        f"(ignored)\n\nWorst classes first:\n{text}"
+    )
+
+
+def save_evaluation(evaluation: Evaluation, path: str | Path) -> None:
+    """Writes `evaluation.table` as CSV in one step."""
+    with atomic_file(path) as temporary:
+        evaluation.table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _shared_columns(scores: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
+    """The class columns of the truth, in its order, once the scores have the same ones."""
+    wanted, given = class_columns(truth), class_columns(scores)
+    if set(wanted) != set(given):
+        only_truth = [column for column in wanted if column not in given]
+        only_scores = [column for column in given if column not in wanted]
+        raise InputError(
+            "Scores and truth must have the same class columns. "
+            f"Only in the truth: {name_first(only_truth)}; only in the scores: "
+            f"{name_first(only_scores)}."
+        )
+    return wanted

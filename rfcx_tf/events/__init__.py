@@ -1,0 +1,1 @@
+"""Window scores to events and their tables."""

@@ -1,0 +1,215 @@
+"""Window scores of a recording -> events: when each species was heard, and how surely.
+
+A table of events (version 1) has the columns `EVENT_COLUMNS`, in this order:
+
+    recording_id   name of the recording
+    file           path of its sound file
+    species_id     and `species`, its name
+    start_s, end_s seconds from the beginning of the recording
+    low_hz, high_hz the species' usual band (median of its boxes), not a measurement of this
+                   event; empty where the run does not know it
+    score          highest window's raw score, or that of the window with the highest probability
+    probability    of that window; empty where the run is not calibrated
+    start_time, end_time  wall clock, ISO 8601, with the offset from UTC where it is known; empty
+                   where nobody knows when the recording began
+
+A later version may add columns behind these; one that changes them has another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass
+
+EVENT_TABLE_VERSION = 1
+# Far less than a sample: events that touch but for rounding are one.
+_ROUNDING_S = 1e-9
+EVENT_COLUMNS = {
+    "recording_id": str,
+    "file": str,
+    "species_id": np.int64,
+    "species": str,
+    "start_s": np.float64,
+    "end_s": np.float64,
+    "low_hz": np.float64,
+    "high_hz": np.float64,
+    "score": np.float64,
+    "probability": np.float64,
+    "start_time": str,
+    "end_time": str,
+}
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """When windows make an event.
+
+    Attributes:
+        thresholds: float [classes], in units of the values that are searched. A window at or
+            above starts an event; a class with NaN or infinity has none.
+        low_ratio: the event goes on as long as its windows stay at or above threshold times
+            this (hysteresis), so that a dip in the middle of a call does not cut it in two.
+        min_s: events are dropped whose windows, from the first to the last, take less than this;
+            every window counts as one step of the grid, and gaps that were closed count too.
+        merge_gap_s: events of a class that are no further apart than this become one.
+    """
+
+    thresholds: np.ndarray
+    low_ratio: float = 0.8
+    min_s: float = 0.0
+    merge_gap_s: float = 0.5
+
+    def __post_init__(self):
+        """Raises InputError for rules that make no sense."""
+        if not 0 < self.low_ratio <= 1:
+            raise InputError(
+                "An event goes on above a part of its threshold: more than 0, at most 1. "
+                f"Received: low_ratio={self.low_ratio:g}."
+            )
+        for name in ("min_s", "merge_gap_s"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise InputError(
+                    f"{name} must be a number of seconds, 0 or more. "
+                    f"Received: {getattr(self, name):g}."
+                )
+
+
+@dataclass(frozen=True)
+class EventRecording:
+    """What a table of events says of a recording.
+
+    Attributes:
+        recording_id: its name.
+        file: path of its sound file.
+        duration_s: its length.
+        start: when it began, with or without a time zone; None if unknown.
+    """
+
+    recording_id: str
+    file: str
+    duration_s: float
+    start: datetime | None = None
+
+
+def empty_events() -> pd.DataFrame:
+    """A table of no events; the first part of `pd.concat([empty_events(), *tables])`."""
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in EVENT_COLUMNS.items()})
+
+
+def find_events(
+    recording: EventRecording,
+    window_scores: np.ndarray,
+    probabilities: np.ndarray | None,
+    *,
+    window_s: float,
+    hop_s: float,
+    classes: Sequence[SpeciesClass],
+    mean_box_s: Mapping[int, float],
+    box_hz: Mapping[int, tuple[float, float]],
+    rules: EventRules,
+) -> pd.DataFrame:
+    """Finds the events of one recording.
+
+    Probabilities are searched where there are any, else scores. The windows of a class that
+    connect (`EventRules.low_ratio`) are an event from the centre of the first to the centre of
+    the last, since a window is as sure as the call in its middle. One that is shorter than the
+    species' mean box is widened to that on both sides, and cut at the ends of the recording.
+    What then overlaps or is nearly adjacent (`EventRules.merge_gap_s`) is one event, so events
+    of a class are always further apart than that.
+
+    Args:
+        recording: what the table says of it.
+        window_scores: float [windows, classes], raw scores; window k begins at k * hop_s. A
+            window that reaches beyond the recording counts as the part inside.
+        probabilities: the same shape, calibrated; None where the run is not.
+        window_s, hop_s: length and distance of the windows.
+        classes: the species, in the order of the scores.
+        mean_box_s: mean TP box length by species id; a species without has `window_s`.
+        box_hz: lower and upper bound in Hz by species id; NaN for a species without.
+        rules: thresholds in the classes' order, and the rest.
+
+    Returns:
+        DataFrame of `EVENT_COLUMNS`, by start_s, then in the order of the classes.
+    """
+    values = window_scores if probabilities is None else probabilities
+    values = np.asarray(values, np.float64)
+    begin_s = np.minimum(np.arange(len(values)) * hop_s, recording.duration_s)
+    centres_s = (begin_s + np.minimum(begin_s + window_s, recording.duration_s)) / 2
+    rows = []
+    for column, (species, threshold) in enumerate(
+        zip(classes, np.asarray(rules.thresholds, np.float64), strict=True)
+    ):
+        low_hz, high_hz = box_hz.get(species.species_id, (np.nan, np.nan))
+        box_s = mean_box_s.get(species.species_id, window_s)
+        runs = _connected_windows(values[:, column], threshold, threshold * rules.low_ratio)
+        spans = [
+            _span(centres_s[[first, last]], box_s, recording.duration_s) for first, last in runs
+        ]
+        for (first, last), (start_s, end_s) in _merge(runs, spans, rules.merge_gap_s):
+            if (last - first + 1) * hop_s < rules.min_s:
+                continue
+            peak = first + int(np.argmax(values[first : last + 1, column]))
+            rows.append(
+                {
+                    "recording_id": recording.recording_id,
+                    "file": recording.file,
+                    "species_id": species.species_id,
+                    "species": species.name,
+                    "start_s": start_s,
+                    "end_s": end_s,
+                    "low_hz": low_hz,
+                    "high_hz": high_hz,
+                    "score": window_scores[peak, column],
+                    "probability": np.nan if probabilities is None else values[peak, column],
+                    "start_time": _wall_clock(recording.start, start_s),
+                    "end_time": _wall_clock(recording.start, end_s),
+                }
+            )
+    events = pd.DataFrame(rows, columns=list(EVENT_COLUMNS)).astype(EVENT_COLUMNS)
+    # Stable: events that begin together stay in the order of the classes.
+    return events.sort_values("start_s", kind="stable", ignore_index=True)
+
+
+def _connected_windows(values: np.ndarray, high: float, low: float) -> list[tuple[int, int]]:
+    """First and last window of every stretch at or above `low` that reaches `high` somewhere."""
+    above = np.concatenate([[False], values >= low, [False]])
+    edges = np.flatnonzero(np.diff(above.astype(np.int8)))
+    stretches = zip(edges[::2], edges[1::2] - 1, strict=True)
+    return [
+        (int(first), int(last))
+        for first, last in stretches
+        if values[first : last + 1].max() >= high
+    ]
+
+
+def _span(ends_s: np.ndarray, least_s: float, duration_s: float) -> tuple[float, float]:
+    """Begin and end of an event, widened to a least length and cut at the recording's ends."""
+    margin_s = max(0.0, least_s - (ends_s[1] - ends_s[0])) / 2
+    return max(0.0, float(ends_s[0] - margin_s)), min(duration_s, float(ends_s[1] + margin_s))
+
+
+def _merge(
+    runs: list[tuple[int, int]], spans: list[tuple[float, float]], gap_s: float
+) -> list[tuple[tuple[int, int], tuple[float, float]]]:
+    """Joins neighbours that are at most `gap_s` apart; both lists are in order of time."""
+    merged: list[tuple[tuple[int, int], tuple[float, float]]] = []
+    for run, span in zip(runs, spans, strict=True):
+        if merged and span[0] - merged[-1][1][1] <= gap_s + _ROUNDING_S:
+            (first, _), (start_s, end_s) = merged.pop()
+            merged.append(((first, run[1]), (start_s, max(end_s, span[1]))))
+        else:
+            merged.append((run, span))
+    return merged
+
+
+def _wall_clock(start: datetime | None, seconds: float) -> str:
+    if start is None:
+        return ""
+    return (start + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""Waveform to mel and PCEN frames."""

@@ -1,1 +1,0 @@
-"""Recordings and trained models in, scores and their evaluation out."""

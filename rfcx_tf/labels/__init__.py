@@ -1,0 +1,1 @@
+"""Boxes on recordings, from tables of several programs; folds."""

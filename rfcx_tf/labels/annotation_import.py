@@ -1,0 +1,342 @@
+"""Annotation tables -> a data folder in the competition's layout, for `read_kaggle_folder`.
+
+Rows are added to train_tp.csv and train_fp.csv and species to species.csv; what is in these
+files stays as it is. Importing the same tables twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import soundfile
+
+from rfcx_tf.audio.find import folder_recordings
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.labels.annotation_tables import (
+    Mark,
+    TableColumns,
+    read_table,
+    recording_of_table,
+)
+from rfcx_tf.labels.annotations import (
+    BOX,
+    RawRow,
+    SpeciesClass,
+    checked_table,
+    csv_rows,
+    species_classes,
+)
+
+LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
+_FILES = {True: "train_tp.csv", False: "train_fp.csv"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did.
+
+    Attributes:
+        added_tp, added_fp: rows that were added.
+        repeated: rows that were there already, or stood twice in the tables.
+        unjudged: rows with an empty verdict, which were left out.
+        empty_tables: tables without a row.
+        new_classes: species that the folder did not know.
+        missing: recordings of the tables that are not in train/, sorted.
+    """
+
+    added_tp: int
+    added_fp: int
+    repeated: int
+    unjudged: int
+    empty_tables: int
+    new_classes: list[SpeciesClass]
+    missing: list[str]
+
+
+def import_annotations(
+    tables: Sequence[Path],
+    data_dir: str | Path,
+    columns: TableColumns | None = None,
+    empty_means: str | None = None,
+) -> Imported:
+    """Adds the marks of annotation tables to a data folder.
+
+    A species is one that the folder knows by name (in any case of letters) or as `s<id>`; others
+    get new ids in the order of their names. A box without a frequency bound reaches to that end
+    of its recording's band.
+
+    Args:
+        tables: files, see `annotation_tables.read_table`.
+        data_dir: the folder; recordings are looked for in its train/.
+        columns: how the tables say what was heard.
+        empty_means: what a table without rows says: `absent`, that every species was searched
+            for and is not there (an FP row over the whole recording for each), or `unknown`.
+
+    Raises:
+        InputError: naming file and line, for tables or files of the folder that cannot be
+            used, a box that is TP and FP, an empty table where `empty_means` does not say what it
+            means, or a recording that must be known and is not in train/. Nothing is written.
+    """
+    columns = columns or TableColumns()
+    folder = FolderLabels.read(data_dir)
+    marks_of = {path: read_table(path, columns) for path in tables}
+    marks = [mark for own in marks_of.values() for mark in own]
+    judged = [mark for mark in marks if mark.present is not None]
+    empty = {
+        path: recording_of_table(path, columns.folders) for path, own in marks_of.items() if not own
+    }
+    if empty and empty_means is None:
+        raise InputError(
+            "A table without rows means that nothing is there, or that nobody looked. "
+            f"{next(iter(empty))} is empty. Say which: --empty-means absent or --empty-means "
+            "unknown."
+        )
+    new_classes = _new_classes(folder.classes, judged)
+    classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
+    named = {mark.recording_id for mark in marks} | set(empty.values())
+    band = _Recordings(folder.data_dir, named | set(folder.rows["recording_id"]))
+    ids = ids_by_name(classes)
+    rows = [_row(mark, ids[name_key(mark.species)], band) for mark in judged]
+    if empty_means == "absent":
+        rows += _absent_rows(empty, classes, band)
+    new_rows, repeated = folder.not_there_yet(rows)
+    if empty_means == "absent":
+        _check_absent(checked_table([*folder.raw, *new_rows]), empty)
+    folder.add(new_rows, new_classes)
+    added_tp = sum(row.present for row in new_rows)
+    return Imported(
+        added_tp=added_tp,
+        added_fp=len(new_rows) - added_tp,
+        repeated=repeated,
+        unjudged=len(marks) - len(judged),
+        empty_tables=len(empty),
+        new_classes=new_classes,
+        missing=sorted(named - band.paths.keys()),
+    )
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """What train_tp.csv, train_fp.csv and the species' files of a data folder say.
+
+    Attributes:
+        data_dir: the folder.
+        raw: the rows as they stand; none where neither file is there yet.
+        rows: the same, checked, see `annotations.Annotations`.
+        classes: the species that the folder knows, in order of species_id.
+    """
+
+    data_dir: Path
+    raw: list[RawRow]
+    rows: pd.DataFrame
+    classes: list[SpeciesClass]
+
+    @classmethod
+    def read(cls, data_dir: str | Path) -> FolderLabels:
+        """Reads a folder to which rows are to be added.
+
+        Raises:
+            InputError: if there is no such folder, its files cannot be used, or its rows are in
+                TFRecord files, which new ones in train_tp.csv would hide.
+        """
+        data_dir = Path(data_dir)
+        if not data_dir.is_dir():
+            raise InputError(f"The data must be a folder. Not found: {data_dir}.")
+        if not (data_dir / "train_tp.csv").exists() and list(
+            data_dir.glob("tfrecords/train/*.tfrec")
+        ):
+            raise InputError(
+                "Rows are added to train_tp.csv, which would hide the rows in the TFRecord files "
+                f"of {data_dir}. Put train_tp.csv and train_fp.csv there first."
+            )
+        raw = [
+            row
+            for present, name in _FILES.items()
+            if (data_dir / name).exists()
+            for row in csv_rows(data_dir / name, present)
+        ]
+        rows = checked_table(raw)
+        return cls(data_dir, raw, rows, species_classes(data_dir, rows))
+
+    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int]:
+        """Those of these rows that the folder does not have, each once, and how many others.
+
+        Raises:
+            InputError: naming the place of the first row that is wrong or contradicts another.
+        """
+        names = ["recording_id", "species_id", "songtype_id", *BOX]
+        seen = set(self.rows[[*names, "present"]].itertuples(index=False, name=None))
+        new = []
+        for row in rows:
+            try:
+                numbers = [float(row.cells[name]) for name in names[1:]]
+            except ValueError:
+                # `checked_table` says what is wrong with it.
+                new.append(row)
+                continue
+            key = (row.cells["recording_id"], *numbers, row.present)
+            if key not in seen:
+                seen.add(key)
+                new.append(row)
+        checked_table([*self.raw, *new])
+        return new, len(rows) - len(new)
+
+    def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
+        """Writes rows (`not_there_yet`) and species behind those that are there.
+
+        Every file is written whole or not at all; where a stop left some of them without
+        their part, the same call after `read` again adds it.
+        """
+        _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
+        for present, name in _FILES.items():
+            own = [row.cells for row in rows if row.present == present]
+            _add_lines(self.data_dir / name, LABEL_HEADER, own)
+
+
+class _Recordings:
+    """Lengths and bands of the recordings in train/, read when they are needed."""
+
+    def __init__(self, data_dir: Path, named: Iterable[str]):
+        self.folder = data_dir / "train"
+        self.paths = folder_recordings(self.folder, named)
+
+    def info(self, recording_id: str, source: str, why: str) -> tuple[float, float]:
+        """Duration in seconds and highest frequency in Hz; InputError where it is not there."""
+        path = self.paths.get(recording_id)
+        if path is None:
+            raise InputError(
+                f"{source}: {why}, so its recording must be there. Not found in {self.folder}: "
+                f"{recording_id}."
+            )
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            raise InputError(f"The recording {path} cannot be read: {error}.") from None
+        return info.frames / info.samplerate, info.samplerate / 2
+
+
+def name_key(name: str) -> str:
+    """A species' name without what does not tell it from another: case and spaces."""
+    return " ".join(name.split()).casefold()
+
+
+def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
+    """species_id by `name_key` of the name and of the column name `s<id>`."""
+    ids: dict[str, int] = {}
+    for species in classes:
+        other = ids.setdefault(name_key(species.name), species.species_id)
+        if other != species.species_id:
+            raise InputError(
+                f"Species must differ in their names. {species.name} is {other} and "
+                f"{species.species_id}; rename one in species.csv."
+            )
+    return {f"s{c.species_id}": c.species_id for c in classes} | ids
+
+
+def _new_classes(known: list[SpeciesClass], marks: Iterable[Mark]) -> list[SpeciesClass]:
+    """Species of the marks that the folder does not know, with ids in the order of names."""
+    ids = ids_by_name(known)
+    unknown: dict[str, str] = {}
+    for name in sorted({" ".join(mark.species.split()) for mark in marks}):
+        if name_key(name) not in ids:
+            unknown.setdefault(name_key(name), name)
+    taken = set(ids.values())
+    # A run without names calls its species s3; the number is then the id.
+    numbered = {
+        key: int(match[1])
+        for key in unknown
+        if (match := re.fullmatch(r"s(0|[1-9]\d{0,8})", key)) and int(match[1]) not in taken
+    }
+    following = max(taken | set(numbered.values()), default=-1) + 1
+    new = []
+    for key, name in unknown.items():
+        if key in numbered:
+            new.append(SpeciesClass(numbered[key], name))
+        else:
+            new.append(SpeciesClass(following, name))
+            following += 1
+    return new
+
+
+def _row(mark: Mark, species_id: int, band: _Recordings) -> RawRow:
+    low, high = mark.f_min or "0", mark.f_max
+    if not high:
+        why = "the box has no upper frequency"
+        high = f"{band.info(mark.recording_id, mark.source, why)[1]:g}"
+    values = (mark.recording_id, str(species_id), "1", mark.t_min, low, mark.t_max, high)
+    return RawRow(mark.source, bool(mark.present), dict(zip(LABEL_HEADER, values, strict=True)))
+
+
+def _absent_rows(
+    empty: Mapping[Path, str], classes: Iterable[SpeciesClass], band: _Recordings
+) -> list[RawRow]:
+    rows = []
+    for path, name in empty.items():
+        duration_s, highest_hz = band.info(name, str(path), "an empty table means absent")
+        for species in classes:
+            values = (name, str(species.species_id), "1", "0", "0")
+            ends = (f"{duration_s:.6f}".rstrip("0").rstrip("."), f"{highest_hz:g}")
+            cells = dict(zip(LABEL_HEADER, (*values, *ends), strict=True))
+            rows.append(RawRow(str(path), False, cells))
+    return rows
+
+
+def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
+    """Refuses a table that says absent of a recording in which something was heard."""
+    tp = rows[rows["present"]].set_index("recording_id")["source"]
+    for path, name in empty.items():
+        if name in tp.index:
+            source = tp.loc[[name]].iloc[0]
+            raise InputError(
+                f"{path}: an empty table says that nothing is in {name}. {source} has a TP row of "
+                "it; remove one of the two."
+            )
+
+
+def _add_species(path: Path, known: list[SpeciesClass], new: list[SpeciesClass]) -> None:
+    if not path.exists():
+        cells = [{"species_id": str(c.species_id), "name": c.name} for c in known + new]
+        cells.sort(key=lambda row: int(row["species_id"]))
+        _add_lines(path, ["species_id", "name"], cells)
+    elif new:
+        header = _header(path)
+        others = [column for column in header if column != "species_id"]
+        column = next((c for c in ("name", "scientific_name", *others[:1]) if c in header), None)
+        if column is None:
+            raise InputError(
+                f"{path}: species.csv must have a column for names. Received: {', '.join(header)}."
+            )
+        _add_lines(path, header, [{"species_id": str(c.species_id), column: c.name} for c in new])
+
+
+def _add_lines(path: Path, header: list[str], rows: Sequence[dict[str, str]]) -> None:
+    """Adds rows to a CSV file in the order of its own columns; a new one gets this header."""
+    before = ""
+    if path.exists():
+        if not rows:
+            return
+        # As it is, line ends included.
+        before = path.read_bytes().decode("utf-8")
+        header = _header(path)
+        if not before.endswith("\n"):
+            before += "\n"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+    if not before:
+        writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, before + text.getvalue())
+
+
+def _header(path: Path) -> list[str]:
+    """Column names of a CSV file that has been read before."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, skipinitialspace=True)
+        return [cell.strip() for cell in next(line for line in lines if any(line))]

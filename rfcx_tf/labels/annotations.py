@@ -1,0 +1,345 @@
+"""A folder in the competition's layout -> one table of boxes (present / absent), the class
+list, and where the recordings are.
+
+    train_tp.csv, train_fp.csv    boxes that experts confirmed / rejected
+    train/<recording_id>.flac     or .mp3, .ogg, .wav; also in subfolders, where the id is the
+                                  file's name, or the path if rows or files need that
+    tfrecords/train/*.tfrec       used where train/ holds no recordings
+    species.csv                   optional: names of the species
+    sample_submission.csv         optional: its columns name the species too
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.audio.find import folder_recordings
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
+
+BOX = ("t_min", "t_max", "f_min", "f_max")
+REQUIRED_COLUMNS = ("recording_id", "species_id", *BOX)
+COLUMNS = ("recording_id", "species_id", "songtype_id", *BOX, "present", "source")
+
+# Order of the fields in the competition's label_info.
+_LABEL_INFO = ("species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max", "is_tp")
+
+
+@dataclass(frozen=True)
+class SpeciesClass:
+    """One class of the detector; its score column is `s{species_id}`."""
+
+    species_id: int
+    name: str
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """TP and FP rows whose recording is there (used) and is not (skipped)."""
+
+    used_tp: int
+    used_fp: int
+    skipped_tp: int
+    skipped_fp: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.used_tp} of {self.used_tp + self.skipped_tp} TP rows and "
+            f"{self.used_fp} of {self.used_fp + self.skipped_fp} FP rows have their recording"
+        )
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Everything that a data folder says.
+
+    Attributes:
+        rows: one row a box: recording_id (str), species_id, songtype_id (int, 1 where not
+            given), t_min, t_max (s), f_min, f_max (Hz), present (bool: True TP, False FP),
+            source (str: where the row stands, file:line).
+        classes: all species that the folder names, in order of species_id.
+        recordings: recording_id -> audio, for all recordings found.
+        missing: recordings that rows name and that were not found, sorted.
+    """
+
+    rows: pd.DataFrame
+    classes: list[SpeciesClass]
+    recordings: dict[str, AudioSource]
+    missing: list[str]
+
+    @cached_property
+    def used_rows(self) -> pd.DataFrame:
+        """The rows whose recording is there, numbered anew."""
+        return self.rows[self.rows["recording_id"].isin(self.recordings)].reset_index(drop=True)
+
+    @property
+    def counts(self) -> RowCounts:
+        """How many rows can be used."""
+        tp, fp = int(self.rows["present"].sum()), int((~self.rows["present"]).sum())
+        used_tp = int(self.used_rows["present"].sum())
+        used_fp = len(self.used_rows) - used_tp
+        return RowCounts(used_tp, used_fp, tp - used_tp, fp - used_fp)
+
+    @property
+    def untrained_classes(self) -> list[SpeciesClass]:
+        """Classes without a TP row whose recording is there: nothing can be learned of them."""
+        trained = set(self.used_rows.loc[self.used_rows["present"], "species_id"])
+        return [c for c in self.classes if c.species_id not in trained]
+
+
+class RawRow(NamedTuple):
+    """A row as it stands: where, TP or FP, and its cells by column."""
+
+    source: str
+    present: bool
+    cells: dict[str, str]
+
+
+def read_kaggle_folder(data_dir: str | Path) -> Annotations:
+    """Reads a data folder in the competition's layout, complete or partly downloaded.
+
+    Rows come from train_tp.csv and train_fp.csv (which may be absent). Without train_tp.csv
+    they come from the label_info of the TFRecord files, if those are what holds the audio.
+    A box may reach beyond the end of its recording; that shows only when the audio is decoded.
+
+    The competition's tables hold no row twice, so a repeated row, and a box that is TP and FP
+    of one species and songtype, are refused: one of the two must be a mistake.
+
+    Raises:
+        InputError: naming file and line of the first problem and the number of further ones.
+    """
+    data_dir = Path(data_dir)
+    if not data_dir.is_dir():
+        raise InputError(f"The data must be a folder. Not found: {data_dir}.")
+    tp_path, fp_path = data_dir / "train_tp.csv", data_dir / "train_fp.csv"
+    has_tables, raw = tp_path.exists(), []
+    if has_tables:
+        raw = list(csv_rows(tp_path, present=True))
+        if fp_path.exists():
+            raw += csv_rows(fp_path, present=False)
+    recordings, records = _find_audio(data_dir, {row.cells["recording_id"] for row in raw})
+    if not has_tables:
+        if not any(record.label_info for record in records):
+            raise InputError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
+        raw = [row for record in records for row in _label_info_rows(record)]
+        tp_path = data_dir / "tfrecords" / "train"
+    rows = checked_table(raw)
+    if not rows["present"].any():
+        raise InputError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
+    missing = sorted(set(rows["recording_id"]) - recordings.keys())
+    if len(missing) == rows["recording_id"].nunique():
+        raise InputError(
+            f"None of the {len(missing)} recordings in the rows of {tp_path.name} is among the "
+            f"{len(recordings)} found in {data_dir}. The first row names {rows.recording_id[0]}."
+        )
+    return Annotations(rows, species_classes(data_dir, rows), recordings, missing)
+
+
+def mean_box_s(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, float]:
+    """Mean length of the TP boxes in seconds, by species_id; absent for species without any."""
+    tp = rows[rows["present"]]
+    means = (tp["t_max"] - tp["t_min"]).groupby(tp["species_id"]).mean()
+    return {c.species_id: float(means[c.species_id]) for c in classes if c.species_id in means}
+
+
+def box_hz(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, tuple[float, float]]:
+    """Median f_min and f_max of the TP boxes in Hz, by species_id; absent where there are none.
+
+    Medians, since a few boxes drawn over the whole band would widen a mean for all.
+    """
+    medians = rows[rows["present"]].groupby("species_id")[["f_min", "f_max"]].median()
+    return {
+        c.species_id: tuple(float(hz) for hz in medians.loc[c.species_id])
+        for c in classes
+        if c.species_id in medians.index
+    }
+
+
+def _find_audio(
+    data_dir: Path, named: Iterable[str]
+) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
+    """Recordings by id, as rows name them, and the TFRecord entries if they come from there."""
+    files = folder_recordings(data_dir / "train", named)
+    if files:
+        return {id_: AudioSource(path) for id_, path in files.items()}, []
+    tfrecs = sorted((data_dir / "tfrecords" / "train").glob("*.tfrec"))
+    records = [record for path in tfrecs for record in index_tfrec(path)]
+    if not records:
+        raise InputError(
+            f"A data folder needs recordings. {data_dir} has neither sound files in train/ "
+            "nor .tfrec files in tfrecords/train/."
+        )
+    recordings: dict[str, AudioSource] = {}
+    for record in records:
+        other = recordings.setdefault(record.recording_id, record.audio)
+        if other is not record.audio:
+            raise InputError(
+                f"A recording must be in the TFRecord files once. Found {record.recording_id} "
+                f"in {other} and in {record.audio}."
+            )
+    return recordings, records
+
+
+def csv_rows(path: Path, present: bool) -> Iterator[RawRow]:
+    """The rows of train_tp.csv (present) or train_fp.csv, unchecked but for their columns."""
+    for line, cells in csv_lines(path, REQUIRED_COLUMNS):
+        yield RawRow(f"{path}:{line}", present, cells)
+
+
+def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
+    """The rows of `"species,songtype,t_min,f_min,t_max,f_max,is_tp;..."`, quotes included."""
+    text = record.label_info.strip().strip('"')
+    for number, row in enumerate(filter(None, text.split(";")), start=1):
+        source = f"{record.audio.path}:{record.recording_id}:{number}"
+        values = [value.strip() for value in row.split(",")]
+        if len(values) != len(_LABEL_INFO) or values[-1] not in ("0", "1"):
+            raise InputError(
+                f"{source}: a row of label_info must be {','.join(_LABEL_INFO)}. Received: {row!r}."
+            )
+        cells = dict(zip(_LABEL_INFO, values, strict=True), recording_id=record.recording_id)
+        yield RawRow(source, values[-1] == "1", cells)
+
+
+def csv_lines(
+    path: Path, required: Iterable[str] = (), delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column of every line below the header that is not blank.
+
+    Raises:
+        InputError: naming file and line, if the file cannot be read, has no header or one that
+            lacks a required column, or a line has more cells than the header.
+    """
+    try:
+        # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} must be a CSV file in UTF-8: {error}.") from None
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    if not lines:
+        raise InputError(f"{path} is empty. It must begin with a line of column names.")
+    header_line, header = lines[0]
+    lacking = [column for column in required if column not in header]
+    if lacking:
+        raise InputError(
+            f"{path}:{header_line}: the header must name {', '.join(lacking)}. "
+            f"Received: {', '.join(header)}."
+        )
+    for number, cells in lines[1:]:
+        if any(cells[len(header) :]):
+            raise InputError(
+                f"{path}:{number}: a line must have no more cells than the header "
+                f"({len(header)}). Received: {len(cells)}."
+            )
+        yield number, dict(zip(header, cells, strict=False))
+
+
+def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
+    """The rows as a table (`Annotations.rows`); InputError as in `read_kaggle_folder`."""
+    rows, problems = [], []
+    first_seen: dict[tuple, RawRow] = {}
+    for raw in raw_rows:
+        try:
+            row = _parse_row(raw.cells)
+        except InputError as error:
+            problems.append(f"{raw.source}: {error}")
+            continue
+        first = first_seen.setdefault(tuple(row.values()), raw)
+        if first.present != raw.present:
+            tp, fp = (first, raw) if first.present else (raw, first)
+            problems.append(
+                f"{raw.source}: a box must not be both TP and FP of one species and songtype. "
+                f"Found as TP at {tp.source}, as FP at {fp.source}; remove one."
+            )
+        elif first is not raw:
+            problems.append(f"{raw.source}: a row must not occur twice. It repeats {first.source}.")
+        rows.append({**row, "present": raw.present, "source": raw.source})
+    if problems:
+        more = len(problems) - 1
+        raise InputError(problems[0] + (f" (and {more} more)" if more else ""))
+    types = {"species_id": int, "songtype_id": int, "present": bool} | dict.fromkeys(BOX, float)
+    return pd.DataFrame(rows, columns=COLUMNS).astype(types)
+
+
+def _parse_row(cells: dict[str, str]) -> dict[str, str | int | float]:
+    """One row without its verdict, checked; the InputError lacks the place."""
+    if not cells["recording_id"]:
+        raise InputError("recording_id must not be empty.")
+    species_id = _whole_number("species_id", cells.get("species_id", ""))
+    songtype_id = _whole_number("songtype_id", cells.get("songtype_id") or "1")
+    box = {column: _number(column, cells.get(column, "")) for column in BOX}
+    for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
+        if box[low] < 0:
+            raise InputError(f"{low} must not be negative. Received: {box[low]:g}.")
+        if box[high] <= box[low]:
+            raise InputError(
+                f"{high} must be greater than {low}. "
+                f"Received: {low}={box[low]:g}, {high}={box[high]:g}."
+            )
+    return {
+        "recording_id": cells["recording_id"],
+        "species_id": species_id,
+        "songtype_id": songtype_id,
+        **box,
+    }
+
+
+def _number(column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{column} must be a finite number. Received: {text!r}.")
+    return value
+
+
+def _whole_number(column: str, text: str) -> int:
+    # "1.0" is what pandas writes for whole numbers in a column with gaps.
+    value = _number(column, text)
+    if not (0 <= value < 2**31 and value.is_integer()):
+        raise InputError(f"{column} must be a whole number, 0 or more. Received: {text!r}.")
+    return int(value)
+
+
+def species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:
+    """Every species in rows, species.csv and sample_submission.csv, in order of species_id."""
+    names = {int(species_id): "" for species_id in rows["species_id"].unique()}
+    submission = data_dir / "sample_submission.csv"
+    if submission.exists():
+        _, cells = next(csv_lines(submission), (0, {}))
+        columns = (re.fullmatch(r"s(\d+)", column) for column in cells)
+        names |= {int(match[1]): "" for match in columns if match}
+    species_csv = data_dir / "species.csv"
+    if species_csv.exists():
+        names |= _species_names(species_csv)
+    return [SpeciesClass(id_, name or f"s{id_}") for id_, name in sorted(names.items())]
+
+
+def _species_names(path: Path) -> dict[int, str]:
+    """Names by species_id, from the column `name`, `scientific_name` or else the second one."""
+    names: dict[int, str] = {}
+    for line, cells in csv_lines(path, ["species_id"]):
+        others = [column for column in cells if column != "species_id"]
+        column = next((c for c in ("name", "scientific_name", *others[:1]) if c in cells), "")
+        try:
+            species_id = _whole_number("species_id", cells["species_id"])
+        except InputError as error:
+            raise InputError(f"{path}:{line}: {error}") from None
+        if species_id in names:
+            raise InputError(f"{path}:{line}: species_id {species_id} must not occur twice.")
+        names[species_id] = cells.get(column, "")
+    return names

@@ -1,1 +1,0 @@
-"""Pretrained embedding models that learn the species of a run: regressions on embeddings."""

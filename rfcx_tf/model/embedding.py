@@ -1,0 +1,287 @@
+"""Waveform in, one embedding [size] for every window out: a TFLite file or a SavedModel.
+
+The project holds no such model. The user names one by its path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as tflite_schema
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.listener_config import ListenerConfig
+
+_SIGNATURE = "serving_default"
+# Windows that a SavedModel takes at once, if it takes any number.
+_BATCH = 16
+
+
+class EmbeddingModel:
+    """A pretrained model as a function from windows of sound to embeddings.
+
+    Attributes:
+        config: how it listens.
+        size: values in an embedding.
+    """
+
+    def __init__(self, config: ListenerConfig, network: _TfliteNetwork | _SavedNetwork):
+        """Takes what `open` has opened and tries it on silence."""
+        self.config = config
+        self._network = network
+        silence = np.zeros((1, config.window_samples), np.float32)
+        self.size = network(silence).shape[1]
+
+    @classmethod
+    def open(cls, path: str | Path, config: ListenerConfig) -> EmbeddingModel:
+        """Opens a model.
+
+        Args:
+            path: a TFLite file, or the folder of a SavedModel.
+            config: how it listens.
+
+        Raises:
+            InputError: if nothing is there, it is no model, it does not take windows of so many
+                samples, or it has no such output.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise InputError(
+                "A listener needs its model, a TFLite file or the folder of a SavedModel. "
+                f"Not found: {path}."
+            )
+        network = (_SavedNetwork if path.is_dir() else _TfliteNetwork)(path, config)
+        return cls(config, network)
+
+    def embed(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Embeds a whole recording.
+
+        Windows begin every `hop_s`. The last one ends with the recording or beyond it, where
+        there is silence; so there is always one.
+
+        Args:
+            waveform: float32 [samples] in [-1, 1] at the listener's sample rate.
+
+        Returns:
+            start_s: float32 [windows], begin of each window in seconds.
+            embeddings: float32 [windows, size].
+        """
+        hop = self.config.hop_samples
+        beyond_first = max(0, len(waveform) - self.config.window_samples)
+        starts = np.arange(1 + -(-beyond_first // hop)) * hop
+        start_s = (starts / self.config.sample_rate_hz).astype(np.float32)
+        return start_s, self.embed_at(waveform, starts)
+
+    def embed_at(self, waveform: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Embeds windows that begin at given samples; silence follows the recording.
+
+        Args:
+            waveform: float32 [samples].
+            starts: int64 [windows], first samples, 0 or more.
+
+        Returns:
+            float32 [windows, size].
+        """
+        if len(starts) == 0:
+            return np.empty((0, self.size), np.float32)
+        length = self.config.window_samples
+        missing = max(0, int(np.max(starts)) + length - len(waveform))
+        padded = np.pad(np.asarray(waveform, np.float32), (0, missing))
+        batches = np.array_split(starts, range(_BATCH, len(starts), _BATCH))
+        return np.concatenate([self._embed_batch(padded, batch) for batch in batches])
+
+    def _embed_batch(self, padded: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        windows = np.stack([padded[s : s + self.config.window_samples] for s in starts])
+        if self.config.window_peak is not None:
+            windows = scale_to_peak(windows, self.config.window_peak)
+        return self._network(windows)
+
+
+def scale_to_peak(windows: np.ndarray, peak: float) -> np.ndarray:
+    """Frees each window [windows, samples] of its mean and scales it to a peak; not silence."""
+    centred = windows - windows.mean(axis=1, keepdims=True)
+    highest = np.abs(centred).max(axis=1, keepdims=True)
+    return np.divide(peak * centred, highest, out=centred, where=highest > 0)
+
+
+def hash_model(path: str | Path) -> str:
+    """Identifies a model by the bytes of its file, or of all files in its folder."""
+    path = Path(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(path)} {digest}\n".encode())
+    return total.hexdigest()[:16]
+
+
+class _TfliteNetwork:
+    """Windows [windows, samples] -> embeddings, one at a time.
+
+    A model like BirdNET's has no embedding among its outputs. To read one from inside, every
+    tensor has to be kept, and then larger batches take gigabytes and no less time.
+    """
+
+    def __init__(self, path: Path, config: ListenerConfig):
+        self._path = path
+        self._threads = config.num_threads or os.cpu_count() or 1
+        # An interpreter holds the tensors of one call.
+        self._lock = threading.Lock()
+        _check_whole(path)
+        interpreter = self._open(keep_all=False)
+        self._output, name = _find_tensor(interpreter, config.output, path)
+        if self._output not in [d["index"] for d in interpreter.get_output_details()]:
+            interpreter = self._open(keep_all=True)
+        self._interpreter = interpreter
+        self._embedding_name = name
+        self._input = self._prepare_input(config)
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        with self._lock:
+            return np.concatenate([self._embed(window[None]) for window in windows])
+
+    def _open(self, keep_all: bool) -> tf.lite.Interpreter:
+        try:
+            return tf.lite.Interpreter(
+                str(self._path),
+                num_threads=self._threads,
+                experimental_preserve_all_tensors=keep_all,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise _cannot_run(self._path, error) from None
+
+    def _prepare_input(self, config: ListenerConfig) -> int:
+        inputs = self._interpreter.get_input_details()
+        shape = tuple(int(n) for n in inputs[0]["shape_signature"])
+        _check_input(
+            self._path, len(inputs), tf.as_dtype(inputs[0]["dtype"]), shape, config.window_samples
+        )
+        wanted = [1, config.window_samples]
+        if list(inputs[0]["shape"]) != wanted:
+            self._interpreter.resize_tensor_input(inputs[0]["index"], wanted)
+        try:
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise _cannot_run(self._path, error) from None
+        return inputs[0]["index"]
+
+    def _embed(self, window: np.ndarray) -> np.ndarray:
+        try:
+            self._interpreter.set_tensor(self._input, window)
+            self._interpreter.invoke()
+            embedding = self._interpreter.get_tensor(self._output)
+        except (ValueError, RuntimeError) as error:
+            raise _cannot_run(self._path, error) from None
+        return _one_vector_each(embedding, 1, self._embedding_name, self._path)
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses a file that was cut short: the interpreter would take the whole process down."""
+    content = path.read_bytes()
+    try:
+        is_tflite = tflite_schema.Model.ModelBufferHasIdentifier(content, 0)
+    except struct.error:
+        is_tflite = False
+    if not is_tflite:
+        raise InputError(
+            f"A listener's model is a TFLite file or the folder of a SavedModel. {path} is neither."
+        )
+    try:
+        tflite_schema.ModelT.InitFromPackedBuf(content)
+    except (struct.error, ValueError, IndexError, TypeError):
+        raise InputError(
+            f"A TFLite file must be whole. {path} is cut short or damaged. Copy it again."
+        ) from None
+
+
+def _find_tensor(interpreter: tf.lite.Interpreter, wanted: str, path: Path) -> tuple[int, str]:
+    """Number and name of the tensor that `ListenerConfig.output` means."""
+    outputs = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    names = {int(d["index"]): d["name"] for d in interpreter.get_tensor_details()}
+    number = {"output": outputs[0], "before_last": outputs[0] - 1}.get(wanted)
+    if number is None:
+        number = next((index for index, name in names.items() if name == wanted), None)
+    if number not in names:
+        own = ", ".join(names[index] for index in outputs)
+        raise InputError(
+            "A listener's `output` must be `output`, `before_last` or the name of a tensor of "
+            f"its TFLite model. Received: {wanted!r}; the outputs of {path} are {own}."
+        )
+    return number, names[number]
+
+
+class _SavedNetwork:
+    """Windows [windows, samples] -> embeddings, all at once or, if it must be, one by one."""
+
+    def __init__(self, path: Path, config: ListenerConfig):
+        self._path = path
+        self._key = config.output
+        try:
+            # What is loaded has to stay, or its variables go.
+            self._model = tf.saved_model.load(str(path))
+            self._function = self._model.signatures[_SIGNATURE]
+        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError):
+            raise InputError(
+                "A listener's model is a TFLite file or the folder of a SavedModel with the "
+                f"signature {_SIGNATURE}. {path} is neither."
+            ) from None
+        inputs = self._function.structured_input_signature[1]
+        self._input, spec = next(iter(inputs.items()))
+        shape = tuple(-1 if n is None else n for n in spec.shape) if spec.shape.rank else ()
+        _check_input(path, len(inputs), spec.dtype, shape, config.window_samples)
+        self._one_by_one = shape[0] == 1
+        keys = sorted(self._function.structured_outputs)
+        if self._key not in keys:
+            raise InputError(
+                "A listener's `output` must be an output of its SavedModel's signature. "
+                f"Received: {self._key!r}; {path} has {', '.join(keys)}."
+            )
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        step = 1 if self._one_by_one else len(windows)
+        return np.concatenate(
+            [self._embed(windows[i : i + step]) for i in range(0, len(windows), step)]
+        )
+
+    def _embed(self, windows: np.ndarray) -> np.ndarray:
+        try:
+            embeddings = self._function(**{self._input: tf.constant(windows)})[self._key].numpy()
+        except tf.errors.OpError as error:
+            raise _cannot_run(self._path, error) from None
+        return _one_vector_each(embeddings, len(windows), self._key, self._path)
+
+
+def _check_input(path: Path, inputs: int, dtype: tf.DType, shape: tuple[int, ...], samples: int):
+    """Refuses a model whose input is not float32 [any number or 1, samples or any]."""
+    fits = len(shape) == 2 and shape[0] in (-1, 1) and shape[1] in (-1, samples)
+    if inputs != 1 or dtype != tf.float32 or not fits:
+        found = f"{inputs} inputs" if inputs != 1 else f"{dtype.name} {list(shape)}"
+        raise InputError(
+            "A listener's model must take one float32 [windows, samples] with window_s x "
+            f"sample_rate_hz = {samples} samples. {path} takes {found} (-1: any)."
+        )
+
+
+def _one_vector_each(values: np.ndarray, windows: int, name: str, path: Path) -> np.ndarray:
+    """float32 [windows, size]; axes of length 1 between are left out."""
+    size = values.shape[-1] if values.ndim > 1 else 0
+    if values.shape[:1] != (windows,) or values.size != windows * size:
+        raise InputError(
+            f"An embedding must be one vector a window. {name} of {path} is {list(values.shape)} "
+            f"for {windows}. Name another `output`."
+        )
+    return values.reshape(windows, size).astype(np.float32)
+
+
+def _cannot_run(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(
+        f"The listener's model must run with TensorFlow {tf.__version__}. {path}: {reason:.200}"
+    )

@@ -1,0 +1,168 @@
+"""Recordings -> embeddings of their windows, kept in one file a recording.
+
+A file holds the windows of the whole recording, as at prediction, and one window centred on each
+of its annotated rows. What is there is not computed again, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from tqdm import tqdm
+
+from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio
+from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.threads import map_ahead
+from rfcx_tf.model.embedding import EmbeddingModel
+
+# Decoding is quicker than listening by far.
+_DECODING_THREADS = 1
+
+
+@dataclass(frozen=True)
+class RecordingEmbeddings:
+    """Embeddings of one recording.
+
+    Attributes:
+        window_start_s: float32 [windows], begin of the windows in seconds.
+        windows: float32 [windows, size].
+        row_start_s: float32 [rows], begin of the windows that are centred on rows.
+        rows: float32 [rows, size].
+    """
+
+    window_start_s: np.ndarray
+    windows: np.ndarray
+    row_start_s: np.ndarray
+    rows: np.ndarray
+
+
+class EmbeddingStore:
+    """A folder of embeddings, `RECORDING.npz`.
+
+    Attributes:
+        boxes_s: begin and end in seconds of the rows of each recording, float64 [rows, 2].
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: str,
+        boxes_s: dict[str, np.ndarray],
+        extra: Mapping[str, AudioSource] | None = None,
+    ):
+        """Takes a folder.
+
+        Args:
+            folder: of the files.
+            key: what identifies model and config.
+            boxes_s: rows of all recordings, by recording id.
+            extra: those of the recordings that are not in the shards. What is kept of one is of
+                the file at that place: recorders give many files the same name.
+        """
+        self._folder = folder
+        self._key = key
+        self.boxes_s = boxes_s
+        self._places = {name: str(source.path.resolve()) for name, source in (extra or {}).items()}
+
+    def read(self, recording_id: str) -> RecordingEmbeddings | None:
+        """The embeddings of a recording; None if they are not there.
+
+        Those of another model, config or other rows are not there either.
+        """
+        try:
+            with np.load(self._path(recording_id)) as file:
+                arrays = dict(file)
+        except (OSError, ValueError, EOFError, BadZipFile):
+            return None
+        same_key = str(arrays.pop("key", "")) == self._key_of(recording_id)
+        same_boxes = np.array_equal(arrays.pop("boxes_s", None), self.boxes_s[recording_id])
+        return RecordingEmbeddings(**arrays) if same_key and same_boxes else None
+
+    def write(self, recording_id: str, found: RecordingEmbeddings) -> None:
+        """Keeps the embeddings of a recording."""
+        boxes_s = self.boxes_s[recording_id]
+        with atomic_file(self._path(recording_id)) as temporary:
+            key = self._key_of(recording_id)
+            np.savez(temporary, key=key, boxes_s=boxes_s, **vars(found))
+
+    def _key_of(self, recording_id: str) -> str:
+        place = self._places.get(recording_id)
+        return self._key if place is None else f"{self._key} {place}"
+
+    def _path(self, recording_id: str) -> Path:
+        return self._folder / f"{recording_id}.npz"
+
+
+def read_windows(folder: Path, key: str, recording_id: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of the windows of a recording begin in seconds [windows] and embeddings [windows, size].
+
+    Args:
+        folder, key: of an `EmbeddingStore`.
+        recording_id: of the recording.
+
+    Returns:
+        None if they are not there.
+    """
+    try:
+        with np.load(folder / f"{recording_id}.npz") as file:
+            same_key = str(file["key"]) == key
+            return (file["window_start_s"], file["windows"]) if same_key else None
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
+
+
+def embed_recordings(
+    model: EmbeddingModel,
+    sources: dict[str, AudioSource],
+    store: EmbeddingStore,
+    *,
+    progress: bool = True,
+) -> list[str]:
+    """Sees to it that the embeddings of all recordings are in the store.
+
+    Args:
+        model: listens.
+        sources: recordings by id.
+        store: where the embeddings are kept; knows the rows.
+        progress: whether to show a progress bar over the recordings.
+
+    Returns:
+        One line for every recording that could not be read.
+    """
+    failed = []
+    with tqdm(total=len(sources), unit="recording", disable=not progress, desc="listen") as bar:
+        missing = [name for name in sources if store.read(name) is None]
+        bar.update(len(sources) - len(missing))
+        for name, waveform in _decoded(sources, missing, model.config.sample_rate_hz):
+            if isinstance(waveform, AudioError):
+                failed.append(str(waveform))
+            else:
+                store.write(name, _embed(model, waveform, store.boxes_s[name]))
+            bar.update()
+    return failed
+
+
+def _decoded(
+    sources: dict[str, AudioSource], names: list[str], sample_rate_hz: int
+) -> Iterator[tuple[str, np.ndarray | AudioError]]:
+    def decode(name: str) -> tuple[str, np.ndarray | AudioError]:
+        try:
+            return name, read_audio(sources[name], sample_rate_hz)
+        except AudioError as error:
+            return name, error
+
+    return map_ahead(decode, names, _DECODING_THREADS)
+
+
+def _embed(model: EmbeddingModel, waveform: np.ndarray, boxes_s: np.ndarray) -> RecordingEmbeddings:
+    rate, length = model.config.sample_rate_hz, model.config.window_samples
+    window_start_s, windows = model.embed(waveform)
+    # As crops are: centred on the box, and moved into the recording at its ends.
+    centred = np.round(boxes_s.mean(axis=1) * rate - length / 2).astype(np.int64)
+    starts = np.clip(centred, 0, max(0, len(waveform) - length))
+    rows = model.embed_at(waveform, starts)
+    return RecordingEmbeddings(window_start_s, windows, (starts / rate).astype(np.float32), rows)

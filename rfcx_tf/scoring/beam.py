@@ -1,0 +1,243 @@
+"""Recordings and runs in, results of single recordings out, as an Apache Beam pipeline.
+
+An element is a recording. Every worker process loads the models once, scores a recording as
+`predict.py` does and keeps the result in the folder of parts at once. So a pipeline that failed,
+or a bundle that is done twice, loses and repeats nothing. Flink, Spark and Dataflow give the work
+of a lost worker to another one. The local runner fails then, or waits for it forever, so it is
+ended and run again here for what is left.
+
+Needs requirements-bulk.txt. Runs, recordings and parts must lie where every worker finds them by
+the same path, such as a network file system.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+from tqdm import tqdm
+
+from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.scoring.journal import PartsFolder, recording_key
+from rfcx_tf.scoring.predict import (
+    Predictions,
+    RecordingScorer,
+    open_runs,
+    predict_with,
+    scores_table,
+)
+
+LOCAL_RUNNER = "DirectRunner"
+_LOOK_EVERY_S = 2.0
+_FAILED = "failed"
+_LIST_OF_FAILED = ".failed.json"
+
+
+@dataclass(frozen=True)
+class BulkJob:
+    """What every worker is told.
+
+    Attributes:
+        runs: run folders.
+        overrides, weights, rule: as for `open_runs` and `RecordingScorer`.
+        parts: the folder of parts, which is there already, and its fingerprint.
+        keep_windows: whether window scores are kept there too.
+    """
+
+    runs: Sequence[Path]
+    overrides: Sequence[str]
+    weights: Sequence[float]
+    rule: str
+    parts: Path
+    fingerprint: str
+    keep_windows: bool
+
+
+class ScoreRecording(beam.DoFn):
+    """(recording id, path) -> the recording id, with its result in the folder of parts.
+
+    The output `failed` has (recording id, why it could not be read).
+    """
+
+    def __init__(self, job: BulkJob):
+        self._job = job
+        # One scorer for all threads of a process.
+        self._shared = Shared()
+
+    def setup(self):
+        self._scorer = self._shared.acquire(self._load)
+        self._parts = PartsFolder(self._job.parts, self._job.fingerprint)
+
+    def process(self, element):
+        name, path = element
+        predictions = predict_with(
+            self._scorer,
+            {name: Path(path)},
+            progress=False,
+            parts=self._parts,
+            keep_windows=self._job.keep_windows,
+        )
+        if predictions.failed:
+            yield beam.pvalue.TaggedOutput(_FAILED, (name, predictions.failed[0]))
+        else:
+            yield name
+
+    def _load(self) -> RecordingScorer:
+        job = self._job
+        models = open_runs([Path(path) for path in job.runs], job.overrides)
+        return RecordingScorer(models, job.weights, job.rule)
+
+
+def predict_in_bulk(
+    job: BulkJob,
+    recordings: Mapping[str, Path],
+    classes: Sequence[SpeciesClass],
+    *,
+    runner: str = LOCAL_RUNNER,
+    options: Sequence[str] = (),
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> Predictions:
+    """Scores recordings with a Beam pipeline; what is in the folder of parts is not done again.
+
+    Args:
+        job: what workers are told.
+        recordings: paths by recording id.
+        classes: the species, in the order of the scores.
+        runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of Beam's.
+        options: for Beam, as in `--direct_num_workers=2`.
+        progress: whether to show a progress bar.
+        report: takes a line at a time.
+
+    Returns:
+        As `predict_recordings`, with recordings in the order given.
+
+    Raises:
+        RuntimeError: what made the pipeline fail, if it got nowhere. Parts that were finished
+            stay.
+    """
+    parts = PartsFolder(job.parts, job.fingerprint)
+
+    def not_done() -> dict[str, Path]:
+        return {
+            name: path
+            for name, path in recordings.items()
+            if parts.read(name, recording_key(name, path)) is None
+        }
+
+    failed: dict[str, str] = {}
+    todo = not_done()
+    while todo:
+        try:
+            with _progress(job.parts, len(recordings), progress):
+                if runner == LOCAL_RUNNER:
+                    failed = _run_apart(job, todo, options)
+                else:
+                    failed = _run_pipeline(job, todo, runner, options)
+            break
+        except RuntimeError as error:
+            left = not_done()
+            if runner != LOCAL_RUNNER or len(left) == len(todo):
+                raise
+            report(f"{error} It goes on with the {len(left)} recordings that are left.")
+            todo = left
+    rows = {name: parts.read(name).scores for name in recordings if name not in failed}
+    return Predictions(
+        scores_table(classes, rows), [failed[name] for name in recordings if name in failed]
+    )
+
+
+def _run_pipeline(
+    job: BulkJob, recordings: Mapping[str, Path], runner: str, options: Sequence[str]
+) -> dict[str, str]:
+    """Scores recordings; returns why some could not be read."""
+    list_of_failed = job.parts / _LIST_OF_FAILED
+    with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
+        outputs = (
+            pipeline
+            | "Recordings" >> beam.Create([(name, str(p)) for name, p in recordings.items()])
+            | "Spread" >> beam.Reshuffle()
+            | "Score" >> beam.ParDo(ScoreRecording(job)).with_outputs(_FAILED, main="done")
+        )
+        _ = (
+            outputs[_FAILED]
+            | "Gather failed" >> beam.combiners.ToList()
+            | "List failed" >> beam.Map(_write_failed, list_of_failed)
+        )
+    return dict(json.loads(list_of_failed.read_text(encoding="utf-8")))
+
+
+def _run_apart(
+    job: BulkJob, recordings: Mapping[str, Path], options: Sequence[str]
+) -> dict[str, str]:
+    """The same with the local runner, in a process group that ends with any of its workers."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=_run_and_watch, args=(job, dict(recordings), list(options))
+    )
+    process.start()
+    try:
+        process.join()
+    finally:
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+    if process.exitcode:
+        raise RuntimeError("The pipeline failed; what it said is above.")
+    return dict(json.loads((job.parts / _LIST_OF_FAILED).read_text(encoding="utf-8")))
+
+
+def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]) -> None:
+    os.setsid()
+    show = threading.excepthook
+
+    def end_all():
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    def end_with_a_worker(arguments):
+        show(arguments)
+        # Beam's thread that started a worker process and waits for its end.
+        if arguments.thread is not None and arguments.thread.name == "run_worker":
+            end_all()
+
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        end_all()
+
+    threading.excepthook = end_with_a_worker
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    # What the DirectRunner falls back on; it would try Prism first, fetched from the network.
+    _run_pipeline(job, recordings, "FnApiRunner", options)
+
+
+@contextmanager
+def _progress(parts: Path, recordings: int, shown: bool) -> Iterator[None]:
+    """A bar over the recordings whose results are there, whoever made them."""
+    ended = threading.Event()
+    bar = tqdm(total=recordings, desc="predict", unit="recording", disable=not shown)
+
+    def look():
+        while not ended.wait(_LOOK_EVERY_S):
+            bar.update(sum(1 for _ in parts.glob("*.npz")) - bar.n)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        bar.close()
+
+
+def _write_failed(failed: list[tuple[str, str]], path: Path) -> None:
+    atomic_write_text(path, json.dumps(failed))

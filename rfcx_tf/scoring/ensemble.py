@@ -1,0 +1,284 @@
+"""Several runs as one: how the scores of members are combined, and the weights of members.
+
+A member is a run, averaged over its own folds. There are three rules:
+
+    mean     the weighted mean of the members' scores.
+    rank     the weighted mean of the members' ranks: for every class the share of the other
+             classes of the same recording that the member scores below it, where a tie counts
+             half. The highest class of a recording gets 1, the lowest 0.
+    window   the highest weighted mean of the members' window scores. Members that hear a class
+             at the same time count for more than members that hear it at different times.
+             Windows of different length or distance are compared at the middles of the
+             closest-set ones, linear in between.
+
+Ranks are counted inside a recording, as LWLRAP counts them. So a recording's scores depend on
+nothing but itself, and a member with large scores has no more say than one with small ones.
+The price: every recording has a class near 1, so ranks compare neither between recordings nor
+with a threshold.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import yaml
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.score_table import name_first
+from rfcx_tf.scoring.window_times import at_centres
+
+DEFAULT_SHRINKAGE = 0.01
+
+_HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
+
+
+def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean") -> tf.Tensor:
+    """The scores of an ensemble.
+
+    Args:
+        scores: of every member, arrays or tensors [..., classes] of one floating type.
+        weights: of every member, in the same order, that sum to 1.
+        rule: `mean` or `rank`, see above; `window` needs windows, see `combine_windows`.
+
+    Returns:
+        [..., classes], of the type of the scores; in [0, 1] if those are.
+
+    Raises:
+        InputError: for ranks of a single class.
+    """
+    if rule not in ("mean", "rank"):
+        raise ValueError(f"scores alone cannot be combined by the rule {rule!r}")
+    members = [rank_scores(s) if rule == "rank" else tf.convert_to_tensor(s) for s in scores]
+    return tf.add_n([s * float(w) for s, w in zip(members, weights, strict=True)])
+
+
+def combine_windows(
+    scores: Sequence[np.ndarray],
+    window_s: Sequence[float],
+    hop_s: Sequence[float],
+    weights: Sequence[float],
+) -> np.ndarray:
+    """Window scores of an ensemble whose members may have different windows.
+
+    Args:
+        scores, window_s, hop_s: as of `align_windows`.
+        weights: of every member, that sum to 1.
+
+    Returns:
+        float32 [windows, classes], of the windows of the member `closest_set(hop_s)`.
+    """
+    return np.tensordot(np.float32(weights), align_windows(scores, window_s, hop_s), 1)
+
+
+def align_windows(
+    scores: Sequence[np.ndarray], window_s: Sequence[float], hop_s: Sequence[float]
+) -> np.ndarray:
+    """Window scores of all members at the middles of the windows of `closest_set(hop_s)`.
+
+    Args:
+        scores: of every member [windows, classes].
+        window_s, hop_s: of every member, length and distance of its windows.
+
+    Returns:
+        float32 [members, windows, classes].
+    """
+    first = closest_set(hop_s)
+    middles_s = np.arange(len(scores[first])) * hop_s[first] + window_s[first] / 2
+    members = [
+        at_centres(np.arange(len(own)) * hop, length, np.asarray(own), middles_s)
+        for own, length, hop in zip(scores, window_s, hop_s, strict=True)
+    ]
+    return np.stack(members)
+
+
+def closest_set(hop_s: Sequence[float]) -> int:
+    """The member with the smallest distance between windows; of equal ones the first."""
+    return int(np.argmin(hop_s))
+
+
+def rank_scores(scores) -> tf.Tensor:
+    """The share of the other classes that score below each class, where a tie counts half.
+
+    Args:
+        scores: array or tensor [..., classes] of a floating type.
+
+    Returns:
+        The same shape and type, in [0, 1]; the mean over the classes is 1/2.
+
+    Raises:
+        InputError: for a single class, which has no others.
+    """
+    scores = tf.convert_to_tensor(scores)
+    others = scores.shape[-1] - 1
+    if others == 0:
+        raise InputError("Ranks need at least two classes. There is one; combine with `mean`.")
+    own, other = scores[..., :, tf.newaxis], scores[..., tf.newaxis, :]
+    below = tf.reduce_sum(tf.cast(own > other, scores.dtype), axis=-1)
+    # Every class ties with itself.
+    ties = tf.reduce_sum(tf.cast(own == other, scores.dtype), axis=-1) - 1
+    return (below + ties / 2) / others
+
+
+def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
+    """Refuses runs whose scores do not have the same columns.
+
+    Raises:
+        InputError: if a run has other classes than the first, or has them in another order.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.info.classes == first.info.classes:
+            continue
+        mine, theirs = ([f"s{c.species_id} {c.name}" for c in r.info.classes] for r in (first, run))
+        only_mine = [name for name in mine if name not in theirs]
+        only_theirs = [name for name in theirs if name not in mine]
+        found = f"only in {first.path}: {name_first(only_mine)}; "
+        found += f"only in {run.path}: {name_first(only_theirs)}"
+        if not only_mine and not only_theirs:
+            found = f"{first.path} and {run.path} have them in another order"
+        raise InputError(
+            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
+        )
+
+
+def fit_weights(
+    target: ArrayLike,
+    known: ArrayLike,
+    probability: ArrayLike,
+    shrinkage: float = DEFAULT_SHRINKAGE,
+) -> np.ndarray:
+    """Weights w of the members that minimise, over w >= 0 with sum 1,
+
+        masked log loss of sum_m w_m p_m  +  shrinkage * |w - 1/M|^2 / (1 - 1/M)
+
+    The loss is convex in w and the second term strictly so: there is one minimum. The second
+    term is 0 for equal weights and `shrinkage` for one of the M members alone, so that many
+    nats a label must be gained before all others are given up. Members that are equal, and
+    labels that say nothing, get equal weights.
+
+    Args:
+        target: bool [crops, classes], true for present; ignored where not known.
+        known: bool [crops, classes], true where the label is known.
+        probability: [members, crops, classes], in [0, 1].
+        shrinkage: towards equal weights, in nats a label.
+
+    Returns:
+        float64 [members].
+    """
+    target, known = np.asarray(target, bool), np.asarray(known, bool)
+    probability = np.asarray(probability, float)[:, known]
+    # What each member gives to the truth; with weights that sum to 1 their mean does likewise.
+    given = np.where(target[known], probability, 1 - probability)
+    given = np.maximum(given, SMALLEST_PROBABILITY)
+    members, labels = given.shape
+    equal = np.full(members, 1 / members)
+    if members == 1 or labels == 0:
+        return equal
+    strength = shrinkage / (1 - 1 / members)
+
+    def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = weights @ given
+        away = weights - equal
+        loss = -np.log(mixed).mean() + strength * away @ away
+        return loss, -(given / mixed).mean(axis=1) + 2 * strength * away
+
+    found = minimize(
+        loss_and_slope,
+        equal,
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * members,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-10, "maxiter": 500},
+    )
+    weights = np.clip(found.x, 0, 1)
+    return weights / weights.sum()
+
+
+def member_names(paths: Sequence[str | Path]) -> list[str]:
+    """What members are called: the names of their folders, wherever these are."""
+    return [os.path.basename(os.path.abspath(path)) for path in paths]
+
+
+def write_weights(path: str | Path, names: Sequence[str], weights: Sequence[float]) -> None:
+    """Writes weights as YAML, `members: [{run: NAME, weight: 0.5}, ...]`, with four digits."""
+    members = [
+        {"run": name, "weight": round(float(weight), 4)}
+        for name, weight in zip(names, weights, strict=True)
+    ]
+    atomic_write_text(path, _HEADER + yaml.safe_dump({"members": members}, sort_keys=False))
+
+
+def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> list[float]:
+    """The weights that `--weights` means.
+
+    Args:
+        given: one number a run, or the path of one file of `write_weights`, which finds runs by
+            the names of their folders; None for equal weights.
+        runs: folders of the members.
+
+    Returns:
+        A weight for every run, in their order; scaled to a sum of 1.
+
+    Raises:
+        InputError: if there is not one number a run, one is negative or not finite or all are
+            zero, or the file cannot be read or is of other runs.
+    """
+    if not given:
+        return [1 / len(runs)] * len(runs)
+    if len(given) == 1 and _number(given[0]) is None:
+        return _scaled(_read_weights(given[0], runs), given[0])
+    numbers = [_number(text) for text in given]
+    if len(numbers) != len(runs) or None in numbers:
+        raise InputError(
+            "--weights takes one number for every run, or the file that ensemble.py wrote. "
+            f"Received: {' '.join(given)} for {len(runs)} run(s)."
+        )
+    return _scaled(numbers, "--weights")
+
+
+def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
+    try:
+        members = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["members"]
+        weights = {str(member["run"]): float(member["weight"]) for member in members}
+    except OSError as error:
+        raise InputError(f"The weights {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
+        raise InputError(
+            "A weights file is YAML with members, each a run and a weight, as ensemble.py writes "
+            f"it. {path} is not one."
+        ) from None
+    names = member_names(runs)
+    if len(weights) != len(members) or sorted(names) != sorted(weights):
+        raise InputError(
+            f"Weights must be of the runs that are combined. {path} has those of "
+            f"{', '.join(weights) or 'none'}; --run names {', '.join(names)}."
+        )
+    return [weights[name] for name in names]
+
+
+def _scaled(weights: list[float], where: str) -> list[float]:
+    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+        raise InputError(
+            "Weights must be finite and not negative, and one must be above 0. "
+            f"Found in {where}: {' '.join(f'{w:g}' for w in weights)}."
+        )
+    return [weight / sum(weights) for weight in weights]
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -1,0 +1,176 @@
+"""Results of single recordings, kept until all are there, so that a stopped prediction goes on.
+
+scores.csv.parts/
+  about.json       identifies models, weights and options (`fingerprint_runs`)
+  HASH.npz         one recording: its key, scores and, where wanted, window scores
+
+A part counts only for the recording that it was made of: id, path, size and time of the last
+change. What is done with scores afterwards (a prior, a calibration, events) is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import rfcx_tf
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.run import RunFolder
+
+
+@dataclass(frozen=True)
+class RecordingResult:
+    """What was found in one recording.
+
+    Attributes:
+        recording_id: its name.
+        path: the file that it is in.
+        duration_s: its length.
+        scores: float [classes].
+        window_scores: float32 [windows, classes]; None where they were not wanted. Length and
+            distance of the windows are the models'.
+    """
+
+    recording_id: str
+    path: Path
+    duration_s: float
+    scores: np.ndarray
+    window_scores: np.ndarray | None = None
+
+
+class PartsFolder:
+    """The folder of what is done.
+
+    Attributes:
+        folder: its path.
+        started_over: whether there were parts of other models or options, now removed.
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str):
+        """Opens the folder, or makes it.
+
+        Args:
+            folder: nothing but parts may be in it.
+            fingerprint: of all that decides results.
+
+        Raises:
+            InputError: if something else is there, or nothing can be written.
+        """
+        self.folder = Path(folder)
+        about = self.folder / "about.json"
+        found = _read_fingerprint(about)
+        if found is None and self.folder.exists() and _holds_something(self.folder):
+            raise InputError(
+                f"Results of single recordings are kept in {self.folder} meanwhile. Something else "
+                "is there; remove it or name another --out."
+            )
+        self.started_over = found is not None and found != fingerprint
+        if self.started_over:
+            shutil.rmtree(self.folder)
+        if found != fingerprint:
+            atomic_write_text(about, json.dumps({"fingerprint": fingerprint}))
+
+    def read(self, recording_id: str, key: str | None = None) -> RecordingResult | None:
+        """The result of a recording, None if there is none.
+
+        Args:
+            recording_id: its name.
+            key: that it must have (`recording_key`); None: whichever it has.
+        """
+        try:
+            with np.load(self._path(recording_id)) as part:
+                if key is not None and str(part["key"]) != key:
+                    return None
+                return RecordingResult(
+                    recording_id,
+                    Path(str(part["path"])),
+                    float(part["duration_s"]),
+                    part["scores"],
+                    part.get("window_scores"),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def write(self, result: RecordingResult, key: str) -> None:
+        """Keeps the result of a recording, in one step."""
+        arrays = {
+            "key": np.array(key),
+            "path": np.array(str(result.path)),
+            "duration_s": np.array(result.duration_s),
+            "scores": result.scores,
+        }
+        if result.window_scores is not None:
+            arrays["window_scores"] = result.window_scores
+        with atomic_file(self._path(result.recording_id)) as temporary:
+            np.savez(temporary, **arrays)
+
+    def remove(self) -> None:
+        """Removes the folder, when all is done."""
+        shutil.rmtree(self.folder)
+
+    def _path(self, recording_id: str) -> Path:
+        # A name may be as long as a file's name can be, and hold anything.
+        return self.folder / f"{hashlib.sha256(recording_id.encode()).hexdigest()[:32]}.npz"
+
+
+def fingerprint_runs(
+    runs: Sequence[RunFolder | ListenerRun],
+    weights: Sequence[float],
+    rule: str,
+    windows: bool,
+) -> str:
+    """Differs between predictions whose results differ.
+
+    Args:
+        runs: opened with the overrides that they predict with.
+        weights, rule: how they are combined.
+        windows: whether window scores are kept.
+    """
+    total = hashlib.sha256()
+    total.update(json.dumps([rfcx_tf.__version__, list(weights), rule, windows]).encode())
+    for run in runs:
+        folds = run.finished_folds
+        total.update(run.config.model_dump_json().encode())
+        total.update(json.dumps([[c.species_id for c in run.info.classes], folds]).encode())
+        own = isinstance(run, RunFolder)
+        if not own:
+            total.update(run.info.model_hash.encode())
+        for fold in folds:
+            path = run.detector_weights(fold) if own else run.head(fold)
+            if path.exists():
+                with path.open("rb") as stream:
+                    total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:16]
+
+
+def recording_key(recording_id: str, source: AudioSource | Path) -> str | None:
+    """Identifies a recording as it is now; None where it cannot be looked at."""
+    if isinstance(source, Path):
+        source = AudioSource(source)
+    try:
+        status = source.path.stat()
+    except OSError:
+        return None
+    place = [str(source.path.resolve()), source.offset, source.length]
+    return json.dumps([recording_id, *place, status.st_size, status.st_mtime_ns])
+
+
+def _read_fingerprint(about: Path) -> str | None:
+    try:
+        return str(json.loads(about.read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _holds_something(folder: Path) -> bool:
+    return not folder.is_dir() or any(not p.name.startswith(".") for p in folder.iterdir())

@@ -1,0 +1,1 @@
+"""A served model, over REST or gRPC."""

@@ -1,0 +1,1 @@
+"""Boxes and frames to TFRecord crops; crops to batches."""

@@ -1,0 +1,293 @@
+"""Annotated recordings -> a folder of TFRecord shards, its index and its manifest.
+
+Every recording is decoded and transformed around its rows, from so long before each that no crop
+begins with the start-up of the PCEN smoother; then their crops are cut out. What is decoded is
+checked, and so is that the file was not cut short. Damage where nothing is decoded does not show
+(see `read_audio_parts`). A shard holds all crops of a few recordings of one fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+import rfcx_tf
+from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio_parts
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend.recording import RecordingTransform
+from rfcx_tf.labels.annotations import BOX, Annotations, box_hz, mean_box_s
+from rfcx_tf.labels.folds import assign_folds
+from rfcx_tf.shards.plans import (
+    ShardPlan,
+    finish_plans,
+    open_plan,
+    plan_shards,
+    shard_sizes,
+    write_plans,
+)
+from rfcx_tf.shards.records import KINDS, SCHEMA_VERSION, Crop, Manifest
+
+# Annotation tools round; a box may end this much behind the last sample.
+_END_TOLERANCE_S = 0.1
+
+
+def make_shards(
+    annotations: Annotations,
+    config: Config,
+    data_dir: str | Path,
+    out_dir: str | Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Writes the shards of all recordings that are there, and manifest.json when all is done.
+
+    Args:
+        annotations: rows, classes and recordings.
+        config: front end, crops, `training.folds` and `training.fold_seed` decide what is written.
+        data_dir: where the recordings are; paths in the manifest are relative to it.
+        out_dir: folder for the shards. One with finished shards of the same data and recipe is
+            completed, or left as it is when complete.
+        workers: recordings that are worked on at once; None: one a core.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The manifest. Its `skipped` names recordings that could not be read and boxes that lie
+        outside their recording; everything else has been written.
+
+    Raises:
+        InputError: if out_dir holds shards of something else or damaged ones, cannot be
+            written, or no crop at all could be made.
+    """
+    out_dir, data_dir = Path(out_dir), Path(data_dir)
+    recordings = annotations.recordings
+    rows = annotations.used_rows
+    fold_of = assign_folds(rows, list(recordings), config.training.folds, config.training.fold_seed)
+    wanted = recordings if config.crops.unlabelled_per_recording else set(rows["recording_id"])
+    plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
+    plan_id = _plan_id(annotations, plans, config)
+    finished = open_plan(out_dir, plan_id)
+    if finished is not None:
+        return finished
+    rows_of = _rows_by_recording(annotations)
+    transform = RecordingTransform(config)
+
+    def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
+        return _cut_recording(
+            recording_id,
+            recordings[recording_id],
+            rows_of[recording_id],
+            fold_of[recording_id],
+            transform,
+            config,
+        )
+
+    index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    manifest = Manifest(
+        classes=annotations.classes,
+        mean_box_s=mean_box_s(annotations.rows, annotations.classes),
+        frontend=config.frontend.model_dump(mode="json"),
+        frontend_fingerprint=config.frontend.fingerprint,
+        crop_frames=config.crop_frames,
+        margin_frames=config.margin_frames,
+        folds=config.training.folds,
+        fold_seed=config.training.fold_seed,
+        shards_id=plan_id,
+        shards=shard_sizes(plans, out_dir),
+        counts={k: int((index["kind"] == k).sum()) for k in KINDS if k != "pseudo"},
+        rows=asdict(annotations.counts),
+        data_dir=str(data_dir.resolve()),
+        recordings={
+            name: {
+                "path": os.path.relpath(source.path, data_dir),
+                "offset": source.offset,
+                "length": source.length,
+                "fold": fold_of[name],
+            }
+            for name, source in recordings.items()
+        },
+        skipped=skipped,
+        box_hz=box_hz(annotations.rows, annotations.classes),
+        code_version=rfcx_tf.__version__,
+    )
+    finish_plans(plans, manifest, out_dir)
+    return manifest
+
+
+def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -> str:
+    """Identifies what is to be written, so that two recipes never share a folder."""
+    parts = [
+        str(SCHEMA_VERSION),
+        config.frontend.fingerprint,
+        config.crops.model_dump_json(),
+        str([(plan.name, plan.recording_ids) for plan in plans]),
+        annotations.rows.drop(columns="source").to_csv(index=False),
+        str(annotations.classes),
+        str(config.training.fold_seed),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _rows_by_recording(annotations: Annotations) -> dict[str, np.ndarray]:
+    """The rows of every recording, maybe none: a structured array [rows].
+
+    Its fields are the columns of `Annotations.rows`, and `class_index`. Few rows at a time cost
+    much less in arrays than in tables.
+    """
+    rows = annotations.used_rows
+    class_index = {c.species_id: i for i, c in enumerate(annotations.classes)}
+    rows = rows.assign(class_index=rows["species_id"].map(class_index))
+    records = np.asarray(rows.to_records(index=False))
+    places = rows.groupby("recording_id").indices
+    none = np.empty(0, np.intp)
+    return {name: records[places.get(name, none)] for name in annotations.recordings}
+
+
+@dataclass(frozen=True)
+class _PlannedCrop:
+    """A crop that is to be cut: as `Crop`; `frames` is its first one and the one after its last."""
+
+    kind: str
+    species_id: int
+    songtype_id: int
+    box: tuple[float, float, float, float]
+    frames: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _RecordingPlan:
+    """What is to be cut from a recording.
+
+    Attributes:
+        rows: those that lie in the recording, see `_rows_by_recording`.
+        crops: one for each of them, then the unlabelled ones.
+        skipped: the other rows, in words.
+    """
+
+    rows: np.ndarray
+    crops: list[_PlannedCrop]
+    skipped: list[str]
+
+    @property
+    def pieces(self) -> list[tuple[int, int]]:
+        """The frames of every crop."""
+        return [crop.frames for crop in self.crops]
+
+
+def _plan_recording(
+    recording_id: str, rows: np.ndarray, samples: int, config: Config
+) -> _RecordingPlan:
+    """Decides what to cut from a recording of so many samples with these rows."""
+    duration_s = samples / config.frontend.sample_rate_hz
+    outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
+    skipped = [
+        f"{row['source']}: a box must lie in its recording, which is {duration_s:.2f} s long. "
+        f"Received: t_min={row['t_min']:g}, t_max={row['t_max']:g}. Correct or remove the row."
+        for row in rows[outside]
+    ]
+    rows = rows[~outside]
+    stored_frames = config.crop_frames + 2 * config.margin_frames
+    frames = max(1 + samples // config.frontend.hop_length, 1 + stored_frames)
+
+    def around(centre_s: float) -> tuple[int, int]:
+        begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
+        begin = min(max(begin, 0), frames - stored_frames)
+        return begin, begin + stored_frames
+
+    crops = []
+    for row in rows:
+        box = tuple(float(row[name]) for name in BOX)
+        crops.append(
+            _PlannedCrop(
+                kind="tp" if row["present"] else "fp",
+                species_id=int(row["species_id"]),
+                songtype_id=int(row["songtype_id"]),
+                box=box,
+                frames=around((box[0] + box[1]) / 2),
+            )
+        )
+    half_s = config.crops.crop_s / 2
+    for centre_s in _unlabelled_centres_s(recording_id, rows, duration_s, config):
+        box = (centre_s - half_s, centre_s + half_s, 0.0, 0.0)
+        crops.append(_PlannedCrop("unlabelled", -1, -1, box, around(centre_s)))
+    return _RecordingPlan(rows, crops, skipped)
+
+
+def _cut_recording(
+    recording_id: str,
+    source: AudioSource,
+    rows: np.ndarray,
+    fold: int,
+    transform: RecordingTransform,
+    config: Config,
+) -> tuple[list[Crop], list[str]]:
+    """All crops of one recording, and what had to be left out, in words."""
+
+    def plan_of(samples: int) -> _RecordingPlan:
+        return _plan_recording(recording_id, rows, samples, config)
+
+    def wanted_samples(samples: int) -> list[tuple[int, int]]:
+        return transform.samples_around(plan_of(samples).pieces, samples)
+
+    try:
+        waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples)
+    except AudioError as error:
+        return [], [str(error)]
+    plan = plan_of(len(waveform))
+    # Short recordings get silence behind them, as they do at prediction.
+    stored_frames = config.crop_frames + 2 * config.margin_frames
+    missing = stored_frames * config.frontend.hop_length - len(waveform)
+    if missing > 0:
+        waveform = np.pad(waveform, (0, missing))
+    spectrogram = transform.around(waveform, plan.pieces)
+    highest = max(spectrogram.max(), -spectrogram.min())
+    if not highest <= np.finfo(np.float16).max:
+        raise InputError(
+            f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
+            "Lower frontend.pcen.power or raise frontend.pcen.gain."
+        )
+
+    def stored(crop: _PlannedCrop) -> Crop:
+        first, end = crop.frames
+        frame_s = config.frontend.frame_s
+        touching = plan.rows[
+            (plan.rows["t_max"] > first * frame_s) & (plan.rows["t_min"] < end * frame_s)
+        ]
+        return Crop(
+            spectrogram=spectrogram[first:end].astype(np.float16),
+            recording_id=recording_id,
+            fold=fold,
+            kind=crop.kind,
+            species_id=crop.species_id,
+            songtype_id=crop.songtype_id,
+            box=crop.box,
+            start_frame=first,
+            box_times_s=np.stack([touching["t_min"], touching["t_max"]], axis=1).astype(np.float32),
+            box_classes=touching["class_index"].astype(np.int64),
+            box_present=touching["present"].astype(np.int64),
+        )
+
+    return [stored(crop) for crop in plan.crops], plan.skipped
+
+
+def _unlabelled_centres_s(
+    recording_id: str, rows: np.ndarray, duration_s: float, config: Config
+) -> np.ndarray:
+    """Centres of crops that touch no row, drawn from a grid of half crops; maybe fewer."""
+    wanted, crop_s = config.crops.unlabelled_per_recording, config.crops.crop_s
+    if wanted == 0 or duration_s < crop_s:
+        return np.empty(0)
+    name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
+    generator = np.random.default_rng([config.training.fold_seed, name_seed])
+    step_s = crop_s / 2
+    centres_s = np.arange(crop_s / 2, duration_s - crop_s / 2 + 1e-9, step_s)
+    touches = (rows["t_min"][None] < centres_s[:, None] + crop_s / 2) & (
+        rows["t_max"][None] > centres_s[:, None] - crop_s / 2
+    )
+    free = centres_s[~touches.any(axis=1)]
+    return np.sort(generator.permutation(free)[:wanted])

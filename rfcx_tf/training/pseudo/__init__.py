@@ -1,0 +1,1 @@
+"""Labels by models, and rounds of them."""

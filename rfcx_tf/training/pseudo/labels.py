@@ -1,0 +1,210 @@
+"""Teachers label the windows of all recordings -> folders of pseudo-labelled shards.
+
+Teachers give every window of every recording a probability for every class, and a folder of
+shards takes the windows that teach something (`rfcx_tf.shards.pseudo_crops`). Who labels what is a
+choice:
+
+- One folder for all folds: a recording with a fold is labelled by the teachers' detectors of that
+  fold, which never saw its annotations; others by all detectors. But these detectors were trained
+  on the rows of the other folds. What a student is tested on has taught those who labelled its
+  training recordings, so its out-of-fold scores are flattered.
+- A folder for every fold: what a fold's student learns from is labelled by that fold's detectors
+  alone, and nothing comes from the rows that it is tested on. It takes as many times the space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+import rfcx_tf
+from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio
+from rfcx_tf.core.config import Config
+from rfcx_tf.frontend.recording import RecordingTransform
+from rfcx_tf.shards.plans import (
+    finish_plans,
+    open_plan,
+    plan_shards,
+    shard_sizes,
+    write_plans,
+)
+from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
+from rfcx_tf.shards.pseudo_folder import begin_per_fold, fold_folder, write_probability
+from rfcx_tf.shards.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
+from rfcx_tf.training.pseudo.teachers import Teachers
+
+# Of the files beside the shards.
+_WINDOWS_VERSION = 2
+
+
+def label_windows(
+    teachers: Teachers,
+    reader: ShardReader,
+    config: Config,
+    out_dir: Path,
+    *,
+    extra: dict[str, AudioSource],
+    data_dir: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Manifest:
+    """Writes a folder of pseudo-labelled shards; a folder that is begun is completed.
+
+    Args:
+        teachers: label. Those of one fold alone leave out that fold's recordings, which its
+            student does not learn from.
+        reader: the annotated shards: recordings, folds, rows and classes.
+        config: of the student: its front end makes the spectrograms.
+        out_dir: folder of the shards.
+        extra: recordings without annotations, in no fold, by recording id. Annotated ones among
+            them are not taken for others.
+        data_dir: where the annotated recordings are, if not where the shards were made from.
+        workers: recordings that are worked on at once; None: one a core.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The manifest; its `skipped` names recordings that could not be read.
+
+    Raises:
+        InputError: as `open_plan` and `write_plans`.
+    """
+    manifest = reader.manifest
+    extra = {name: source for name, source in extra.items() if name not in manifest.recordings}
+    sources = {**extra}
+    fold_of = dict.fromkeys(extra, NO_FOLD)
+    for fold in (k for k in range(manifest.folds) if k != teachers.only_fold):
+        own = manifest.audio_sources(fold, data_dir)
+        sources |= own
+        fold_of |= dict.fromkeys(own, fold)
+    plans = plan_shards(sources, fold_of, config.crops.recordings_per_shard)
+    plan_id = _plan_id(teachers, manifest, config, sorted(extra))
+    finished = open_plan(out_dir, plan_id)
+    if finished is not None:
+        return finished
+    teachers.load(fold_of.values(), manifest.shards_id)
+    transform = RecordingTransform(config)
+    boxes = reader.index[reader.index["kind"].isin(["tp", "fp"])]
+    boxes_of = {str(name): rows for name, rows in boxes.groupby("recording_id")}
+    species_ids = [c.species_id for c in manifest.classes]
+    stored_frames = config.crop_frames + 2 * config.margin_frames
+
+    def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
+        source, fold = sources[recording_id], fold_of[recording_id]
+        try:
+            waveform = read_audio(source, config.frontend.sample_rate_hz)
+            missing = stored_frames * config.frontend.hop_length - len(waveform)
+            spectrogram = transform(np.pad(waveform, (0, max(0, missing)))).astype(np.float16)
+            starts = window_starts(len(spectrogram), config)
+            centres_s = (starts + config.crop_frames / 2) * config.frontend.frame_s
+            probability = teachers.probability(recording_id, source, fold, centres_s)
+        except AudioError as error:
+            return [], [str(error)]
+        write_probability(out_dir, recording_id, centres_s, probability)
+        kept = choose_windows(probability, recording_id, config)
+        rows = boxes_of.get(recording_id, boxes.iloc[:0])
+        crops = cut_windows(
+            spectrogram,
+            probability[kept],
+            starts[kept],
+            rows,
+            recording_id,
+            fold,
+            species_ids,
+            config,
+        )
+        return crops, []
+
+    index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    labelled = replace(
+        manifest,
+        shards_id=plan_id,
+        shards=shard_sizes(plans, out_dir),
+        counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
+        recordings={
+            name: {
+                # Relative paths only help where all lie in one folder.
+                "path": str(Path(source.path).resolve()),
+                "offset": source.offset,
+                "length": source.length,
+                "fold": fold_of[name],
+            }
+            for name, source in sources.items()
+        },
+        skipped=skipped,
+        code_version=rfcx_tf.__version__,
+    )
+    finish_plans(plans, labelled, out_dir)
+    return labelled
+
+
+def label_per_fold(
+    teachers: Teachers,
+    reader: ShardReader,
+    config: Config,
+    out_dir: Path,
+    folds: list[int],
+    *,
+    extra: dict[str, AudioSource],
+    data_dir: Path | None = None,
+    progress: bool = True,
+    report: Callable[[str], None] = print,
+) -> list[str]:
+    """Writes a folder of pseudo-labelled shards for every fold, by its own detectors alone.
+
+    Args:
+        teachers: of all folds.
+        folds: which get labels. More can follow, in the same folder.
+        report: takes a line at a time.
+        reader, config, out_dir, extra, data_dir, progress: as of `label_windows`.
+
+    Returns:
+        What is known of recordings that could not be read, a line each.
+
+    Raises:
+        InputError: as `label_windows`, or if other labels are in the folder.
+    """
+    begin_per_fold(out_dir, _per_fold_id(teachers, reader.manifest, config, sorted(extra)))
+    skipped: dict[str, None] = {}
+    for fold in folds:
+        report(f"Labels for fold {fold}, by its own detectors.")
+        own = label_windows(
+            teachers.of_fold(fold),
+            reader,
+            config,
+            fold_folder(out_dir, fold),
+            extra=extra,
+            data_dir=data_dir,
+            progress=progress,
+        )
+        skipped |= dict.fromkeys(own.skipped)
+    return list(skipped)
+
+
+def _plan_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
+    """Identifies the labels, so that those of other teachers or bounds never share a folder."""
+    return _hash_labelling(teachers.fingerprint, manifest, config, extra)
+
+
+def _per_fold_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
+    """The same for all folds, however many of them are finished."""
+    return _hash_labelling(f"per fold {teachers.recipe_fingerprint}", manifest, config, extra)
+
+
+def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra: list[str]) -> str:
+    labelling = config.pseudo.model_dump(exclude={"fraction", "weight", "balance_classes", "mixup"})
+    parts = [
+        str(SCHEMA_VERSION),
+        str(_WINDOWS_VERSION),
+        manifest.shards_id,
+        config.frontend.fingerprint,
+        config.crops.model_dump_json(),
+        str(labelling),
+        str(config.seed),
+        str(extra),
+        labelled_by,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,169 @@
+"""Starts of recordings out of names and tables: the right one or none."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rfcx_tf.audio.start_time import read_start_times, recording_start, start_from_name
+from rfcx_tf.core.errors import InputError
+
+HALF_PAST_FIVE = datetime(2023, 4, 1, 5, 30)
+EAST_2 = timezone(timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("20230401_053000.WAV", HALF_PAST_FIVE),
+        ("20230401_053000T.WAV", HALF_PAST_FIVE),
+        ("/data/plot 7/20230401_053000.wav", HALF_PAST_FIVE),
+        ("C:\\data\\20230401_053000.wav", HALF_PAST_FIVE),
+        ("20230401_053000", HALF_PAST_FIVE),
+        # `date -u -d @1529757456`: the name is 1529757456 = 0x5B2E3F10 seconds.
+        ("5B2E3F10.WAV", datetime(2018, 6, 23, 12, 37, 36, tzinfo=UTC)),
+        ("SITE1_20230401_053000.wav", HALF_PAST_FIVE),
+        ("SMA00351_20230401_053000.flac", HALF_PAST_FIVE),
+        ("ARIZONA-1_0+1_20230401$053000.wav", HALF_PAST_FIVE),
+        ("24680135_20230401_053000.wav", HALF_PAST_FIVE),
+        ("site.a_20230401_053000.wav", HALF_PAST_FIVE),
+        ("20230401_053000_123456.wav", HALF_PAST_FIVE),
+        ("20230401_053000+0200.wav", HALF_PAST_FIVE.replace(tzinfo=EAST_2)),
+        ("20230401T053000+02:00_REC.flac", HALF_PAST_FIVE.replace(tzinfo=EAST_2)),
+        (
+            "SITE1_20230401_053000-0330.wav",
+            HALF_PAST_FIVE.replace(tzinfo=timezone(-timedelta(hours=3, minutes=30))),
+        ),
+        ("PER_021_S10_20230401_053000Z_18.flac", HALF_PAST_FIVE.replace(tzinfo=UTC)),
+    ],
+)
+def test_names_that_recorders_give(name, start):
+    found = start_from_name(name)
+    assert found == start
+    assert found.utcoffset() == start.utcoffset()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "20230229_053000.wav",  # no leap year
+        "20231301_053000.wav",
+        "20230401_246000.wav",
+        "00230401_053000.wav",
+        "20230401.wav",
+        "120230401_053000.wav",
+        "20230401_0530001.wav",
+        "x20230401_053000.wav",
+        "20230401_053000-9999.wav",  # no zone, so perhaps no time either
+        "20230401_053000_20230401_063000.wav",  # which of the two?
+        "003bec244.flac",  # 9 digits, as in the competition
+        "5b2e3f10.flac",  # small letters: drawn at random
+        "5B2E3F1.WAV",
+        "5B2E3F100.WAV",
+        "SITE_5B2E3F10.WAV",
+        "10160435.wav",  # 1978
+        "FFFFFFFF.WAV",  # 2106
+        "tiny00.flac",
+        "",
+    ],
+)
+def test_other_names_have_no_time(name):
+    assert start_from_name(name) is None
+
+
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2099, 12, 31)), st.integers(-56, 56))
+def test_any_time_comes_back(start, quarters):
+    zone = timezone(timedelta(minutes=15 * quarters))
+    start = start.replace(microsecond=0)
+    assert start_from_name(f"A1_{start:%Y%m%d_%H%M%S}.wav") == start
+    with_zone = start.replace(tzinfo=zone)
+    assert start_from_name(f"A1_{with_zone:%Y%m%d_%H%M%S%z}.wav") == with_zone
+
+
+@given(st.from_regex(r"[0-9]{8}_[0-9]{6}", fullmatch=True))
+def test_digits_are_a_time_only_if_the_calendar_has_it(digits):
+    try:
+        expected = datetime.strptime(digits, "%Y%m%d_%H%M%S")
+    except ValueError:
+        expected = None
+    if expected and not 1990 <= expected.year < 2100:
+        expected = None
+    assert start_from_name(f"{digits}.wav") == expected
+
+
+@given(st.from_regex(r"[0-9A-Fa-f]{1,12}", fullmatch=True))
+def test_hexadecimal_is_eight_digits_of_a_plausible_year(digits):
+    start = start_from_name(f"{digits}.WAV")
+    if start is not None:
+        assert len(digits) == 8 and digits == digits.upper()
+        assert start.timestamp() == int(digits, 16)
+        assert 2015 <= start.year <= 2037
+
+
+def test_a_table_goes_before_the_name(tmp_path):
+    path = tmp_path / "starts.csv"
+    path.write_text(
+        "file,site,start_time\n"
+        "D:\\card1\\a.WAV,x,2023-04-01T05:30:00+02:00\n"
+        "card2/20230401_053000.wav,x,2022-01-02 03:04:05\n"
+        "card2/20230401_053000.wav,x,2022-01-02 03:04:05\n"
+    )
+    known = read_start_times(path)
+    name, file = "20230401_053000", "x/20230401_053000.flac"
+    assert recording_start("a", "x/a.wav", known) == HALF_PAST_FIVE.replace(tzinfo=EAST_2)
+    assert recording_start(name, file, known) == datetime(2022, 1, 2, 3, 4, 5)
+    assert recording_start(name, file, {}) == HALF_PAST_FIVE
+    assert recording_start("b", "x/b.flac", known) is None
+    path.write_text("recording_id,start_time\nsite.1,2023-04-01T05:30:00Z\n")
+    assert read_start_times(path) == {"site.1": HALF_PAST_FIVE.replace(tzinfo=UTC)}
+
+
+def test_recordings_of_one_name_begin_when_their_paths_say(tmp_path):
+    path = tmp_path / "starts.csv"
+    path.write_text(
+        "file,start_time\n"
+        "site1/a.WAV,2023-04-01T01:00\n"
+        "D:\\field\\site2\\a.WAV,2023-04-01T02:00\n"
+        "/field/site2/20230401_053000.WAV,2023-04-01T03:00\n"
+    )
+    known = read_start_times(path)
+
+    def hour(recording_id, file):
+        start = recording_start(recording_id, file, known)
+        return start and start.hour
+
+    assert hour("site1/a", "/x/site1/a.WAV") == 1
+    assert hour("site2/a", "/x/site2/a.WAV") == 2
+    # By its name alone it may be either, but the file says which.
+    assert hour("a", "site2/a.WAV") == 2
+    assert hour("a", "elsewhere/a.WAV") is None
+    assert hour("site1/20230401_053000", "site1/20230401_053000.WAV") == 5
+    assert hour("20230401_053000", "elsewhere/20230401_053000.WAV") == 3
+    path.write_text("recording_id,start_time\na,2023-04-01T01:00\nsite2/a,2023-04-01T02:00\n")
+    known = read_start_times(path)
+    assert [hour(name, f"{name}.WAV") for name in ("a", "site1/a", "site2/a")] == [1, None, 2]
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ("recording_id\na\n", ":1: the header must name start_time"),
+        ("recording_id,start_time\na,\n", ":2: start_time must be"),
+        ("recording_id,start_time\na,2023-04-01\n", ":2: start_time must be"),
+        ("recording_id,start_time\na,yesterday 5\n", ":2: start_time must be"),
+        ("recording_id,start_time\n,2023-04-01T05:30\n", ":2: a row must have"),
+        ("start_time\n2023-04-01T05:30\n", ":2: a row must have"),
+        (
+            "recording_id,start_time\na,2023-04-01T05:30\na,2023-04-01T05:30Z\n",
+            ":3: a recording must begin once",
+        ),
+    ],
+)
+def test_mistakes_in_a_table_are_named(tmp_path, table, complaint):
+    path = tmp_path / "starts.csv"
+    path.write_text(table)
+    with pytest.raises(InputError) as caught:
+        read_start_times(path)
+    assert f"{path}{complaint}" in str(caught.value)
+    assert "\n" not in str(caught.value)

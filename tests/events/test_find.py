@@ -1,0 +1,239 @@
+"""Events out of window scores: worked cases, and what must hold for any scores."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.events.find import (
+    EVENT_COLUMNS,
+    EventRecording,
+    EventRules,
+    empty_events,
+    find_events,
+)
+from rfcx_tf.labels.annotations import SpeciesClass
+
+FROG = SpeciesClass(7, "Frog")
+OWL = SpeciesClass(3, "Owl")
+
+
+def find(scores, probabilities=None, *, duration_s=60.0, start=None, **changes):
+    """Events of one class, windows of 1 s every 0.5 s, boxes of 0.2 s, unless changed.
+
+    The centre of window k is at 0.5 + k / 2.
+    """
+    scores = np.asarray(scores, np.float32)
+    if scores.ndim == 1:
+        scores = scores[:, None]
+        probabilities = None if probabilities is None else np.asarray(probabilities)[:, None]
+    options = {
+        "window_s": 1.0,
+        "hop_s": 0.5,
+        "classes": [FROG],
+        "mean_box_s": {7: 0.2},
+        "box_hz": {7: (500.0, 2500.0)},
+        "rules": EventRules(np.array([0.5]), low_ratio=0.8, merge_gap_s=0.0),
+    }
+    recording = EventRecording("a", "audio/a.wav", duration_s, start)
+    return find_events(recording, scores, probabilities, **options | changes)
+
+
+def spans(events):
+    return [(round(a, 6), round(b, 6)) for a, b in events[["start_s", "end_s"]].to_numpy()]
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0, 0, 0, 0], []),
+        # At the threshold, not below it; from centre to centre.
+        ([0, 0.5, 0.6, 0.9, 0.49], [(1.0, 2.5)]),
+        # 0.41 keeps it alive (above 0.4), 0.39 does not; either side of the peak.
+        ([0.41, 0.6, 0.41, 0.39], [(0.5, 1.5)]),
+        # 0.41 alone starts nothing.
+        ([0, 0.41, 0.45, 0], []),
+        # Two calls 1.5 s apart; boxes of 0.2 s do not touch.
+        ([0, 0, 0.9, 0.1, 0.1, 0.9, 0], [(1.4, 1.6), (2.9, 3.1)]),
+        # A dip to 0.42 does not cut the call.
+        ([0, 0, 0.9, 0.42, 0.42, 0.9, 0], [(1.5, 3.0)]),
+    ],
+)
+def test_threshold_and_hysteresis(scores, expected):
+    assert spans(find(scores)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # One window, centre 1.5, widened to the mean box.
+        ({"mean_box_s": {7: 1.2}}, [(0.9, 2.1)]),
+        # Cut at the beginning and at the end.
+        ({"mean_box_s": {7: 4.0}}, [(0.0, 3.5)]),
+        ({"mean_box_s": {7: 4.0}, "duration_s": 3.0}, [(0.0, 3.0)]),
+        # Without a box, the length of a window.
+        ({"mean_box_s": {}}, [(1.0, 2.0)]),
+    ],
+)
+def test_an_event_is_at_least_as_long_as_the_mean_box(changes, expected):
+    assert spans(find([0, 0, 0.9, 0, 0], **changes)) == expected
+
+
+def test_gaps_up_to_the_limit_are_closed():
+    scores = [0, 0, 0.9, 0.1, 0.1, 0.9, 0]  # 1.4 to 1.6 and 2.9 to 3.1: a gap of 1.3 s
+
+    def with_gap(gap_s):
+        return spans(find(scores, rules=EventRules(np.array([0.5]), merge_gap_s=gap_s)))
+
+    assert with_gap(1.29) == [(1.4, 1.6), (2.9, 3.1)]
+    assert with_gap(1.31) == [(1.4, 3.1)]
+    # Boxes of 2 s overlap: one event, however small the gap may be.
+    assert spans(find(scores, mean_box_s={7: 2.0})) == [(0.5, 4.0)]
+
+
+def test_short_events_are_dropped_by_the_time_of_their_windows():
+    scores = [0.9, 0, 0, 0, 0.9, 0.9, 0, 0, 0, 0.9, 0.9, 0.9]
+
+    def at_least(min_s):
+        rules = EventRules(np.array([0.5]), merge_gap_s=0.0, min_s=min_s)
+        # Widening to a box of 1 s does not make a short event long.
+        return len(find(scores, rules=rules, mean_box_s={7: 1.0}))
+
+    assert [at_least(s) for s in (0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75)] == [3, 3, 2, 2, 1, 1, 0]
+
+
+def test_a_window_beyond_the_end_counts_as_its_part_inside():
+    # A recording of 0.4 s in a window of 1 s.
+    assert spans(find([0.9], duration_s=0.4, mean_box_s={7: 0.1})) == [(0.15, 0.25)]
+
+
+def test_the_table_says_everything():
+    start = datetime(2023, 4, 1, 23, 59, 58, tzinfo=UTC)
+    scores = [[0.1, 0.2], [0.6, 0.2], [0.9, 0.2], [0.1, 0.95]]
+    probabilities = [[0.0, 0.0], [0.8, 0.0], [0.7, 0.0], [0.0, 0.9]]
+    events = find(
+        scores,
+        np.array(probabilities),
+        start=start,
+        classes=[OWL, FROG],
+        rules=EventRules(np.array([0.5, 0.85])),
+        mean_box_s={3: 0.5, 7: 0.5},
+    )
+    assert list(events.columns) == list(EVENT_COLUMNS)
+    owl, frog = events.to_dict("records")
+    assert owl["species"] == "Owl" and owl["species_id"] == 3
+    assert (owl["start_s"], owl["end_s"]) == (1.0, 1.5)
+    # The highest probability, and the raw score of that window.
+    assert owl["probability"] == 0.8 and owl["score"] == pytest.approx(0.6)
+    assert np.isnan(owl["low_hz"]) and np.isnan(owl["high_hz"])
+    assert (frog["low_hz"], frog["high_hz"]) == (500, 2500)
+    assert (frog["start_s"], frog["end_s"]) == (1.75, 2.25)
+    assert frog["start_time"] == "2023-04-01T23:59:59.750+00:00"
+    assert frog["end_time"] == "2023-04-02T00:00:00.250+00:00"
+    assert (frog["recording_id"], frog["file"]) == ("a", "audio/a.wav")
+
+
+def test_uncalibrated_events_have_no_probability_and_no_clock_without_a_start():
+    (event,) = find([0, 0.9, 0]).to_dict("records")
+    assert np.isnan(event["probability"])
+    assert (event["start_time"], event["end_time"]) == ("", "")
+    naive = find([0, 0.9, 0], start=datetime(2023, 4, 1)).loc[0, "start_time"]
+    assert naive == "2023-04-01T00:00:00.900"
+
+
+def test_events_that_begin_together_keep_the_order_of_the_classes():
+    rules = EventRules(np.array([0.5, 0.5]))
+    events = find([[0.9, 0.9]], classes=[OWL, FROG], rules=rules, mean_box_s={3: 0.2, 7: 0.2})
+    assert events["species"].tolist() == ["Owl", "Frog"]
+
+
+@pytest.mark.parametrize("threshold", [np.nan, np.inf])
+def test_a_class_without_a_threshold_has_no_events(threshold):
+    assert find([1.0, 1.0], rules=EventRules(np.array([threshold]))).empty
+
+
+@pytest.mark.filterwarnings("error")
+def test_tables_without_events_join_others():
+    none = find([0, 0])
+    pd.testing.assert_frame_equal(none, empty_events())
+    some = find([0, 0.9])
+    both = pd.concat([empty_events(), none, some], ignore_index=True)
+    pd.testing.assert_frame_equal(both, some)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"low_ratio": 0},
+        {"low_ratio": 1.1},
+        {"low_ratio": np.nan},
+        {"min_s": -1},
+        {"merge_gap_s": -0.1},
+        {"merge_gap_s": np.inf},
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(rules):
+    (name,) = rules
+    with pytest.raises(InputError, match=name):
+        EventRules(np.array([0.5]), **rules)
+
+
+def test_as_many_thresholds_as_classes():
+    with pytest.raises(ValueError, match="zip"):
+        find([0.9], rules=EventRules(np.array([0.5, 0.5])))
+
+
+@st.composite
+def cases(draw):
+    windows = draw(st.integers(1, 40))
+    scores = draw(st.lists(st.integers(0, 16), min_size=windows, max_size=windows))
+    hop_s = draw(st.sampled_from([0.1, 0.17, 0.5, 2.0]))
+    window_s = draw(st.sampled_from([0.17, 1.0, 3.1]))
+    changes = {
+        "hop_s": hop_s,
+        "window_s": window_s,
+        "mean_box_s": {7: draw(st.sampled_from([0.01, 0.4, 5.0]))},
+        "duration_s": draw(st.sampled_from([0.5, 1.0, 1.5])) * windows * hop_s,
+    }
+    rules = {
+        "low_ratio": draw(st.sampled_from([0.5, 0.8, 1.0])),
+        "merge_gap_s": draw(st.sampled_from([0.0, 0.3, 1.0])),
+        "min_s": draw(st.sampled_from([0.0, 0.6])),
+    }
+    # Sixteenths: exact in float32 too.
+    return np.array(scores) / 16, draw(st.integers(1, 16)) / 16, changes, rules
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases())
+def test_what_holds_for_any_scores(case):
+    scores, threshold, changes, rules = case
+    events = find(scores, rules=EventRules(np.array([threshold]), **rules), **changes)
+    duration_s, box_s = changes["duration_s"], changes["mean_box_s"][7]
+    assert (events["start_s"] >= 0).all() and (events["end_s"] <= duration_s).all()
+    lengths_s = events["end_s"] - events["start_s"]
+    assert (lengths_s > 0).all()
+    # Shorter than a box only where the recording ends.
+    inside = (events["start_s"] > 0) & (events["end_s"] < duration_s)
+    assert (lengths_s[inside] >= box_s - 1e-9).all()
+    # In order, disjoint, and further apart than what is merged: merging again changes nothing.
+    gaps_s = events["start_s"].to_numpy()[1:] - events["end_s"].to_numpy()[:-1]
+    assert (gaps_s > rules["merge_gap_s"]).all()
+    assert (events["score"] >= threshold).all()
+    # Every window at the threshold lies in an event, unless short ones were dropped.
+    begins_s = np.arange(len(scores)) * changes["hop_s"]
+    centres_s = (
+        np.minimum(begins_s, duration_s) + np.minimum(begins_s + changes["window_s"], duration_s)
+    ) / 2
+    for centre_s in centres_s[scores >= threshold]:
+        inside = (events["start_s"] <= centre_s + 1e-9) & (events["end_s"] >= centre_s - 1e-9)
+        assert inside.any() or rules["min_s"] > 0
+    # A higher threshold finds no new places.
+    if rules["min_s"] == 0 and threshold < 1:
+        fewer = find(scores, rules=EventRules(np.array([threshold + 1 / 16]), **rules), **changes)
+        for row in fewer.itertuples():
+            assert ((events["start_s"] < row.end_s) & (events["end_s"] > row.start_s)).any()

@@ -1,0 +1,381 @@
+"""Raven and Audacity tables into a data folder: every row once, every mistake by its place."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from crowsetta import BBox
+from crowsetta.formats.bbox import AudBBox, Raven
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotation_import import import_annotations
+from rfcx_tf.labels.annotation_tables import (
+    TableColumns,
+    find_tables,
+    read_table,
+    recording_of_table,
+)
+from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
+RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
+
+
+def raven(*rows, extra="\tSpecies"):
+    """A selection table of rows (begin, end, low, high, extra cells)."""
+    lines = [RAVEN + extra]
+    for number, row in enumerate(rows, 1):
+        lines.append("\t".join([str(number), "Spectrogram 1", "1", *map(str, row)]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with two recordings of 2 s at 8 kHz and nothing else."""
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    for name in ("rec1", "rec2"):
+        path = tmp_path / "data" / "train" / f"{name}.wav"
+        soundfile.write(path, np.zeros(16000), 8000)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """table(text, name) writes an annotation table and returns its path."""
+
+    def write(text, name="rec1.Table.1.selections.txt"):
+        path = tmp_path / "tables" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def refusal(call, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def rows_of(folder, name="train_tp.csv"):
+    return (folder / name).read_text().splitlines()[1:]
+
+
+def test_a_hand_made_table_is_all_tp(folder, table):
+    path = table(raven((0.5, 1.25, 300, 900, "Owl"), (1, 1.5, 100.5, 200, "Coquí")))
+    imported = import_annotations([path], folder)
+    assert (imported.added_tp, imported.added_fp, imported.repeated) == (2, 0, 0)
+    assert (folder / "train_tp.csv").read_text() == (
+        HEADER + "rec1,1,1,0.5,300,1.25,900\nrec1,0,1,1,100.5,1.5,200\n"
+    )
+    assert (folder / "train_fp.csv").read_text() == HEADER
+    assert (folder / "species.csv").read_text() == "species_id,name\n0,Coquí\n1,Owl\n"
+    found = read_kaggle_folder(folder)
+    assert found.classes == [SpeciesClass(0, "Coquí"), SpeciesClass(1, "Owl")]
+
+
+def test_a_file_sequence_is_read_by_its_file_offsets(folder, table):
+    extra = "\tBegin Path\tFile Offset (s)\tCall\tJudged"
+    path = table(
+        raven(
+            (0.5, 1.25, 1, 2, "C:\\x\\rec1.wav", 0.5, "Owl", "TP"),
+            (60.1, 60.4, 1, 2, "/x/rec2.wav", 0.1, "Owl", "no"),
+            (60.5, 60.6, 1, 2, "/x/rec2.wav", 0.5, "", " "),
+            extra=extra,
+        ),
+        "all.txt",
+    )
+    imported = import_annotations([path], folder, TableColumns("Call", "Judged"))
+    assert (imported.added_tp, imported.added_fp, imported.unjudged) == (1, 1, 1)
+    assert rows_of(folder) == ["rec1,0,1,0.5,1,1.25,2"]
+    assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0.1,1,0.4,2"]
+
+
+def test_a_verdict_can_stand_without_a_class(folder, table):
+    path = table(raven((0, 1, 1, 2, "TP"), (1, 2, 1, 2, "fp"), extra="\tVerdict"))
+    import_annotations([path], folder, TableColumns(only_species="Owl"))
+    assert (len(rows_of(folder)), len(rows_of(folder, "train_fp.csv"))) == (1, 1)
+    assert (folder / "species.csv").read_text() == "species_id,name\n0,Owl\n"
+
+
+def test_a_selection_that_raven_wrote_for_two_views_counts_once(table):
+    path = table(
+        f"{RAVEN}\tAnnotation\n"
+        "1\tWaveform 1\t1\t0.5\t1\t\t\tOwl\n"
+        "1\tSpectrogram 1\t1\t0.5\t1\t300\t900\tOwl\n"
+        "2\tWaveform 1\t1\t1.5\t2\t\t\tOwl\n"
+    )
+    marks = read_table(path, TableColumns())
+    assert [(m.t_min, m.f_min, m.f_max) for m in marks] == [("0.5", "300", "900"), ("1.5", "", "")]
+
+
+def test_audacity_labels(folder, table):
+    path = table(
+        "0.500000\t1.000000\tOwl\n\\\t300.0\t900.0\n"
+        "1.0\t1.5\tOwl|FP\n\\\t-1.0\t900.0\n"
+        "1.5\t1.75\tFrog|TP\n",
+        "rec1.txt",
+    )
+    import_annotations([path], folder)
+    # Unbounded boxes reach to 0 and to half of 8 kHz.
+    assert rows_of(folder) == ["rec1,1,1,0.5,300.0,1,900.0", "rec1,0,1,1.5,0,1.75,4000"]
+    assert rows_of(folder, "train_fp.csv") == ["rec1,1,1,1,0,1.5,900.0"]
+
+
+def test_tables_that_crowsetta_writes(tmp_path, folder):
+    """Its writers know nothing of ours."""
+    columns = {"begin_time_s": [0.25], "end_time_s": [1.5], "low_freq_hz": [300.0]}
+    frame = pd.DataFrame(columns | {"high_freq_hz": [900.0], "annotation": ["Owl"]})
+    Raven(frame, tmp_path, "Species").to_file(tmp_path / "rec1.txt")
+    labels = frame.rename(columns={"annotation": "label"})
+    labels = labels[["begin_time_s", "end_time_s", "label", "low_freq_hz", "high_freq_hz"]]
+    AudBBox(labels, tmp_path).to_file(tmp_path / "rec2.txt")
+    import_annotations([tmp_path / "rec1.txt", tmp_path / "rec2.txt"], folder)
+    rows = read_kaggle_folder(folder).rows
+    assert rows["recording_id"].tolist() == ["rec1", "rec2"]
+    for row in rows.itertuples():
+        box = BBox(row.t_min, row.t_max, row.f_min, row.f_max, "Owl")
+        assert box == BBox(0.25, 1.5, 300.0, 900.0, "Owl")
+
+
+def test_importing_again_changes_nothing_and_more_rows_lose_none(folder, table):
+    # Own column order, an extra column, no line end; a species known by name, one by number only.
+    (folder / "train_tp.csv").write_text(
+        "t_min,t_max,f_min,f_max,species_id,recording_id,who\n0.50,1.250,300,900.0,4,rec1,me"
+    )
+    (folder / "train_fp.csv").write_text(HEADER + "rec2,7,1,0,1,2,3\n")
+    (folder / "species.csv").write_text("species_id,family,scientific_name\n4,x,Asio otus\n")
+    path = table(
+        raven(
+            (0.5, 1.25, 300, 900, "asio  OTUS"),
+            (1, 1.5, 1, 2, "s7"),
+            (1, 1.5, 1, 2, "s7"),
+            (1, 1.5, 1, 2, "Bufo bufo"),
+            (1, 1.25, 1, 2, "Alytes"),
+        )
+    )
+    imported = import_annotations([path], folder)
+    assert (imported.added_tp, imported.repeated) == (3, 2)
+    assert imported.new_classes == [SpeciesClass(8, "Alytes"), SpeciesClass(9, "Bufo bufo")]
+    assert (folder / "train_tp.csv").read_text() == (
+        "t_min,t_max,f_min,f_max,species_id,recording_id,who\n0.50,1.250,300,900.0,4,rec1,me\n"
+        "1,1.5,1,2,7,rec1,\n1,1.5,1,2,9,rec1,\n1,1.25,1,2,8,rec1,\n"
+    )
+    assert (folder / "train_fp.csv").read_text() == HEADER + "rec2,7,1,0,1,2,3\n"
+    assert (folder / "species.csv").read_text() == (
+        "species_id,family,scientific_name\n4,x,Asio otus\n8,,Alytes\n9,,Bufo bufo\n"
+    )
+    before = {p.name: p.read_bytes() for p in folder.glob("*.csv")}
+    again = import_annotations([path], folder)
+    assert (again.added_tp, again.added_fp, again.repeated, again.new_classes) == (0, 0, 5, [])
+    assert {p.name: p.read_bytes() for p in folder.glob("*.csv")} == before
+
+
+def test_column_names_of_a_run_without_names_keep_their_number(folder, table):
+    path = table(raven((0, 1, 1, 2, "s12"), (0, 1, 1, 2, "s3"), (0, 1, 1, 2, "Owl")))
+    new = import_annotations([path], folder).new_classes
+    assert sorted((c.species_id, c.name) for c in new) == [(3, "s3"), (12, "s12"), (13, "Owl")]
+
+
+def test_an_empty_table_must_be_explained(folder, table):
+    paths = [
+        table(raven((0, 1, 1, 2, "Owl"), (0, 1, 1, 2, "Frog"))),
+        table(raven(), "rec2.Table.1.selections.txt"),
+    ]
+    text = refusal(import_annotations, paths, folder)
+    assert f"{paths[1]} is empty" in text and "--empty-means" in text
+    assert list(folder.glob("*.csv")) == []
+    imported = import_annotations(paths, folder, empty_means="unknown")
+    assert (imported.added_tp, imported.added_fp, imported.empty_tables) == (2, 0, 1)
+    imported = import_annotations(paths, folder, empty_means="absent")
+    assert (imported.added_tp, imported.added_fp) == (0, 2)
+    # Both species, over the 2 s and the 4 kHz of the recording.
+    assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0,0,2,4000", "rec2,1,1,0,0,2,4000"]
+    assert import_annotations(paths, folder, empty_means="absent").added_fp == 0
+
+
+def test_absent_must_be_true_and_of_a_recording_that_is_there(folder, table):
+    full, empty = table(raven((0, 1, 1, 2, "Owl"))), table("\n", "rec1.txt")
+    text = refusal(import_annotations, [full, empty], folder, empty_means="absent")
+    assert f"{empty}: an empty table says that nothing is in rec1. {full}:2 has a TP row" in text
+    gone = table("", "gone.txt")
+    text = refusal(import_annotations, [gone], folder, empty_means="absent")
+    assert text.startswith(f"{gone}: ") and "gone" in text.split("Not found in")[1]
+
+
+def test_recordings_that_are_not_there_are_counted(folder, table):
+    paths = [table(raven((0, 1, 1, 2, "Owl")), f"{name}.txt") for name in ("rec1", "x", "y")]
+    assert import_annotations(paths, folder).missing == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (raven((0, 1, 1, 2, "Owl"), (0, "b", 1, 2, "Owl")), ":3: End Time (s) must be a number"),
+        (raven((1, 1, 1, 2, "Owl")), ":2: t_max must be greater than t_min"),
+        (raven((0, 1, 2, 2, "Owl")), ":2: f_max must be greater than f_min"),
+        (raven((-1, 1, 1, 2, "Owl")), ":2: t_min must not be negative"),
+        (raven((0, 1, "x", 2, "Owl")), ":2: f_min must be a finite number"),
+        (raven((0, "nan", 1, 2, "Owl")), ":2: t_max must be a finite number"),
+        (raven((0, 1, 1, 2, "")), ":2: 'Species' must name a species"),
+        (raven((0, 1, 1, 2, "Owl"), extra="\tWho"), ":1: the header must name the species' column"),
+        (raven((0, 1, 1, 2, "Owl", "x"), extra="\tSpecies\tVerdict"), ":2: a verdict must be TP"),
+        (raven((0, 1, 1, 2, "Owl", "x")), ":2: a line must have no more cells"),
+        (
+            raven(
+                (0, 1, 1, 2, "Owl", "a.wav"),
+                (0, 1, 1, 2, "Owl", "b.wav"),
+                extra="\tSpecies\tBegin File",
+            ),
+            ":2: a table of several recordings must have the column 'File Offset (s)'",
+        ),
+        (
+            raven((0, 1, 1, 2, "Owl", "a.wav", "b.wav"), extra="\tSpecies\tBegin File\tEnd File"),
+            ":2: a box must lie in one recording. It begins in a and ends in b",
+        ),
+        ("0\t1\tOwl\n\\\t5\n", ":2: a line of frequencies must be"),
+        ("0\t1\tOwl\n\\\t5\t6\n\\\t5\t6\n", ":3: a line of frequencies must be"),
+        ("0\t1\tOwl\n\\\t5\tx\n", ":2: A frequency must be a number"),
+        ("0\t1\tOwl\n2\n", ":2: a label must have begin, end and text"),
+        ("0\t1\tOwl\n\n2\tx\tOwl\n", ":3: End must be a number"),
+        ("0\t1\t|FP\n", ":1: a label must name a species"),
+        ("0\t1\tOwl|perhaps\n", ":1: a verdict must be TP"),
+        ("hello\n", ":1: an annotation table is Raven's"),
+        ("Selection,Begin Time (s)\n1,2\n", ":1: an annotation table is Raven's"),
+    ],
+)
+def test_a_mistake_is_named_by_file_and_line_and_nothing_is_written(folder, table, text, complaint):
+    path = table(text)
+    assert f"{path}{complaint}" in refusal(import_annotations, [path], folder)
+    assert list(folder.glob("*.csv")) == []
+
+
+def test_a_box_is_not_both_tp_and_fp(folder, table):
+    (folder / "train_fp.csv").write_text(HEADER + "rec1,0,1,0,1,1,2\n")
+    path = table(raven((0, 1, 1, 2, "s0")))
+    text = refusal(import_annotations, [path], folder)
+    assert "both TP and FP" in text and f"{path}:2" in text
+    assert not (folder / "train_tp.csv").exists()
+
+
+def test_a_box_without_a_band_needs_its_recording(folder, table):
+    path = table("0\t1\tOwl\n", "x.txt")
+    text = refusal(import_annotations, [path], folder)
+    assert text.startswith(f"{path}:1: the box has no upper frequency") and text.endswith(": x.")
+
+
+def test_a_named_verdict_column_must_be_there(folder, table):
+    path = table(raven((0, 1, 1, 2, "Owl")))
+    text = refusal(import_annotations, [path], folder, TableColumns(verdict="Judged"))
+    assert f"{path}:1: the header must name Judged" in text
+
+
+def test_two_species_of_one_name_are_refused(folder, table):
+    (folder / "species.csv").write_text("species_id,name\n1,Owl\n2,owl\n")
+    text = refusal(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
+    assert "owl is 1 and 2" in text
+
+
+def test_a_folder_by_a_wrong_name_is_not_made(folder, table):
+    path = table(raven((0, 1, 1, 2, "Owl")))
+    assert "must be a folder" in refusal(import_annotations, [path], folder / "dta")
+    assert not (folder / "dta").exists()
+
+
+def test_rows_in_tfrecord_files_are_not_hidden(folder, table):
+    (folder / "tfrecords" / "train").mkdir(parents=True)
+    (folder / "tfrecords" / "train" / "0.tfrec").write_bytes(b"")
+    text = refusal(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
+    assert "TFRecord" in text
+
+
+def test_tables_are_found_in_folders_once(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.txt", "deep/a.txt", "._b.txt", "c.wav"):
+        (tmp_path / name).write_text("")
+    assert find_tables([tmp_path, tmp_path / "b.txt"]) == [
+        tmp_path / "b.txt",
+        tmp_path / "deep" / "a.txt",
+    ]
+    assert "Not found" in refusal(find_tables, [tmp_path / "x"])
+    (tmp_path / "none").mkdir()
+    assert "None found" in refusal(find_tables, [tmp_path / "none"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rec.1.Table.1.selections.txt",
+        "rec.1.selections.txt",
+        "rec.1.txt",
+        "rec.1.wav.txt",
+        "rec.1.BirdNET.selection.table.txt",
+    ],
+)
+def test_a_table_is_for_the_recording_in_its_name(name):
+    assert recording_of_table(f"/x/{name}") == "rec.1"
+
+
+def test_recordings_that_are_called_by_their_paths(folder, table):
+    """By the tables' places; a table of several, and of two of one name, is refused."""
+    by_path = TableColumns(folders=[folder.parent / "tables"])
+    for site in ("site1", "site2"):
+        (folder / "train" / site).mkdir()
+        soundfile.write(folder / "train" / site / "x.WAV", np.zeros(16000), 8000)
+        (folder.parent / "tables" / site).mkdir(parents=True)
+    extra = "\tSpecies\tBegin File"
+    drawn = table(
+        raven((0, 1, 1, 2, "Owl", "x.WAV"), extra=extra), "site1/x.Table.1.selections.txt"
+    )
+    labels = table("0.5\t1.0\tOwl\n", "site2/x.txt")
+    assert recording_of_table(drawn, by_path.folders) == "site1/x"
+    assert import_annotations([drawn, labels], folder, by_path).missing == []
+    # The upper bound of an unbounded box is that of its own recording.
+    expected = ["site1/x,0,1,0,1,1,2", "site2/x,0,1,0.5,0,1,4000"]
+    assert rows_of(folder) == expected
+    assert list(read_kaggle_folder(folder).recordings) == ["rec1", "rec2", "site1/x", "site2/x"]
+    empty = table("", "site2/rec1.txt")
+    assert "site2/rec1" in refusal(import_annotations, [empty], folder, by_path, "absent")
+    assert "write site1/x" in refusal(import_annotations, [labels], folder)
+    text = refusal(
+        read_table, table(raven((0, 1, 1, 2, "Owl", "y.WAV"), extra=extra), "site1/x.txt"), by_path
+    )
+    assert "site1/x.txt:2" in text and "here site1/x as" in text and "row of y" in text
+    extra = "\tSpecies\tBegin Path\tFile Offset (s)"
+    rows = [(0, 1, 1, 2, "Owl", f"D:\\{site}\\x.WAV", 0) for site in ("site1", "site2")]
+    text = refusal(read_table, table(raven(*rows, extra=extra), "all.txt"), TableColumns())
+    assert "all.txt:3" in text and "D:\\site1\\x.WAV and D:\\site2\\x.WAV" in text
+    rows = [(*row, name) for row, name in zip(rows, ("site1/x", ""), strict=True)]
+    path = table(raven(*rows, extra=f"{extra}\trecording_id"), "all.txt")
+    text = refusal(read_table, path, TableColumns())
+    assert "all.txt:3" in text and "must have a recording_id" in text
+    assert rows_of(folder) == expected
+
+
+def test_the_script_says_what_it_did(folder, table):
+    def run(*arguments):
+        script = ROOT / "scripts" / "import_annotations.py"
+        command = [sys.executable, script, "--data", folder, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    path = table(raven((0, 1, 1, 2, "Owl", "x", "TP"), extra="\tAnnotation\tWho\tIs it"))
+    empty = table("", "rec2.txt")
+    result = run("--tables", path, empty, "--verdict-column", "Is it")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: A table without rows") and "rec2" in result.stderr
+    result = run(
+        *("--tables", path.parent, "--class-column", "Annotation"),
+        *("--verdict-column", "Is it", "--empty-means", "absent"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "New species s0: Owl" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Added 1 rows to ")
+    assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0,0,2,4000"]

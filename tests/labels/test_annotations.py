@@ -1,0 +1,358 @@
+"""A data folder in the competition's layout: what is read, and what is refused and how."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from rfcx_tf.audio.decode import AudioSource, read_audio
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass, box_hz, mean_box_s, read_kaggle_folder
+from rfcx_tf.labels.kaggle_tfrec import index_tfrec
+
+HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max"
+TP = "007,14,1,44.5,2531.25,45.1,5531.25"
+FP = "007,3,1,1,100,2,200"
+
+
+def make_folder(folder, tp=(TP,), fp=(FP,), recordings=("007",), header=HEADER):
+    (folder / "train").mkdir(parents=True)
+    for name in recordings:
+        soundfile.write(folder / "train" / f"{name}.wav", np.zeros(48), 48000)
+    (folder / "train_tp.csv").write_text("\n".join([header, *tp]) + "\n")
+    if fp is not None:
+        (folder / "train_fp.csv").write_text("\n".join([header, *fp]) + "\n")
+    return folder
+
+
+def refusal(folder):
+    with pytest.raises(InputError) as caught:
+        read_kaggle_folder(folder)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_rows_follow_the_contract(tmp_path):
+    rows = read_kaggle_folder(make_folder(tmp_path)).rows
+    assert rows.to_dict("records") == [
+        {
+            "recording_id": "007",
+            "species_id": 14,
+            "songtype_id": 1,
+            "t_min": 44.5,
+            "t_max": 45.1,
+            "f_min": 2531.25,
+            "f_max": 5531.25,
+            "present": True,
+            "source": f"{tmp_path}/train_tp.csv:2",
+        },
+        {
+            "recording_id": "007",
+            "species_id": 3,
+            "songtype_id": 1,
+            "t_min": 1.0,
+            "t_max": 2.0,
+            "f_min": 100.0,
+            "f_max": 200.0,
+            "present": False,
+            "source": f"{tmp_path}/train_fp.csv:2",
+        },
+    ]
+    kinds = {column: rows[column].dtype.kind for column in ("species_id", "t_min", "present")}
+    assert kinds == {"species_id": "i", "t_min": "f", "present": "b"}
+
+
+def test_partly_downloaded_folder(tmp_path):
+    absent = ["zz", "dd", "bb", "cc", "aa"]
+    folder = make_folder(
+        tmp_path,
+        tp=[TP, *(f"{name},5,1,1,100,2,200" for name in absent)],
+        fp=[FP, "zz,5,1,3,100,4,200"],
+        recordings=["007", "unnamed"],
+    )
+    found = read_kaggle_folder(folder)
+    assert found.missing == sorted(absent)
+    assert found.recordings.keys() == {"007", "unnamed"}
+    assert found.recordings["007"] == AudioSource(folder / "train" / "007.wav")
+    assert found.used_rows["recording_id"].tolist() == ["007", "007"]
+    counts = found.counts
+    assert (counts.used_tp, counts.skipped_tp, counts.used_fp, counts.skipped_fp) == (1, 5, 1, 1)
+    assert "1 of 6 TP rows and 1 of 2 FP rows" in str(counts)
+    assert [c.species_id for c in found.classes] == [3, 5, 14]
+
+
+def test_fp_table_is_optional(tmp_path):
+    found = read_kaggle_folder(make_folder(tmp_path, fp=None))
+    assert found.rows["present"].tolist() == [True]
+    assert found.counts.used_fp == 0
+
+
+def test_spreadsheet_habits_do_not_matter(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "train_tp.csv").write_bytes(
+        b"\xef\xbb\xbf recording_id , species_id,t_min,f_min,t_max,f_max,songtype_id,note,\r\n"
+        b"\r\n"
+        b' "007", 14.0 ,44.5,2531.25,45.1,5531.25, , a remark,\r\n'
+        b",,,,,,,,\r\n"
+    )
+    (row,) = read_kaggle_folder(folder).rows.query("present").to_dict("records")
+    assert row["recording_id"] == "007"
+    assert (row["species_id"], row["songtype_id"], row["t_max"]) == (14, 1, 45.1)
+    assert row["source"].endswith("train_tp.csv:3")
+
+
+def test_songtype_column_may_be_absent(tmp_path):
+    header = HEADER.replace("songtype_id,", "")
+    folder = make_folder(tmp_path, tp=["007,14,1,100,2,200"], fp=[], header=header)
+    assert read_kaggle_folder(folder).rows["songtype_id"].tolist() == [1]
+
+
+def test_classes_come_from_all_tables(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "sample_submission.csv").write_text("recording_id,s0,s14,s20,sum\nx,0,0,0,0\n")
+    (folder / "species.csv").write_text("species_id,scientific_name\n14,Eleutherodactylus\n21,\n")
+    assert read_kaggle_folder(folder).classes == [
+        SpeciesClass(0, "s0"),
+        SpeciesClass(3, "s3"),
+        SpeciesClass(14, "Eleutherodactylus"),
+        SpeciesClass(20, "s20"),
+        SpeciesClass(21, "s21"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["species_id,name\n14,Coqui\n", "label,species_id\nCoqui,14\n", "x,name,species_id\n,Coqui,14"],
+)
+def test_column_of_species_names(tmp_path, table):
+    folder = make_folder(tmp_path)
+    (folder / "species.csv").write_text(table)
+    assert SpeciesClass(14, "Coqui") in read_kaggle_folder(folder).classes
+
+
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [
+        ("id,name\n1,a\n", "must name species_id"),
+        ("species_id,name\n1,a\n1,b\n", "species.csv:3: species_id 1 must not occur twice"),
+        ("species_id,name\nfrog,a\n", "species.csv:2: species_id must be a finite number"),
+    ],
+)
+def test_species_table_is_checked(tmp_path, table, part):
+    folder = make_folder(tmp_path)
+    (folder / "species.csv").write_text(table)
+    assert part in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "part"),
+    [
+        (",1,1,1,100,2,200", "recording_id must not be empty"),
+        ("007,frog,1,1,100,2,200", "species_id must be a finite number. Received: 'frog'"),
+        ("007,-1,1,1,100,2,200", "species_id must be a whole number, 0 or more. Received: '-1'"),
+        ("007,1.5,1,1,100,2,200", "species_id must be a whole number"),
+        ("007,1e300,1,1,100,2,200", "species_id must be a whole number"),
+        ("007,1,x,1,100,2,200", "songtype_id must be a finite number. Received: 'x'"),
+        ("007,1,1,one,100,2,200", "t_min must be a finite number. Received: 'one'"),
+        ("007,1,1,nan,100,2,200", "t_min must be a finite number. Received: 'nan'"),
+        ("007,1,1,1,100,inf,200", "t_max must be a finite number. Received: 'inf'"),
+        ("007,1,1,1,100", "t_max must be a finite number. Received: ''"),
+        ("007,1,1,-1,100,2,200", "t_min must not be negative. Received: -1"),
+        ("007,1,1,1,-5,2,200", "f_min must not be negative. Received: -5"),
+        ("007,1,1,3,100,2,200", "t_max must be greater than t_min. Received: t_min=3, t_max=2"),
+        ("007,1,1,2,100,2,200", "t_max must be greater than t_min"),
+        ("007,1,1,1,200,2,200", "f_max must be greater than f_min"),
+        ("007,1,1,1,100,2,200,9", "no more cells than the header (7). Received: 8"),
+    ],
+)
+@pytest.mark.parametrize("table", ["tp", "fp"])
+def test_bad_row_is_named_with_its_line(tmp_path, table, row, part):
+    tables = {"tp": [TP], "fp": [FP]}
+    tables[table].append(row)
+    text = refusal(make_folder(tmp_path, **tables))
+    assert text.startswith(f"{tmp_path}/train_{table}.csv:3: ")
+    assert part in text and "more)" not in text
+
+
+def test_first_problem_and_number_of_further_ones(tmp_path):
+    bad = [TP, "007,1,1,3,100,2,200", "007,x,1,1,100,2,200", TP]
+    text = refusal(make_folder(tmp_path, tp=bad))
+    assert "train_tp.csv:3: t_max must" in text and text.endswith("(and 2 more)")
+
+
+@pytest.mark.parametrize(
+    "copy", [FP, FP.replace(",100,", ",100.0,"), FP.replace(",1,1,", ",1,1.,")]
+)
+def test_row_that_occurs_twice(tmp_path, copy):
+    text = refusal(make_folder(tmp_path, fp=[FP, "", copy]))
+    assert text.startswith(f"{tmp_path}/train_fp.csv:4: a row must not occur twice.")
+    assert text.endswith(f"It repeats {tmp_path}/train_fp.csv:2.")
+
+
+def test_box_that_is_both_tp_and_fp(tmp_path):
+    text = refusal(make_folder(tmp_path, fp=[FP, TP]))
+    assert "both TP and FP" in text
+    assert f"TP at {tmp_path}/train_tp.csv:2, as FP at {tmp_path}/train_fp.csv:3" in text
+
+
+def test_same_box_of_another_species_or_songtype_is_fine(tmp_path):
+    others = [TP.replace(",14,1,", ",14,4,"), TP.replace(",14,1,", ",15,1,")]
+    assert len(read_kaggle_folder(make_folder(tmp_path, tp=[TP, *others], fp=[])).rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (b"", ["is empty"]),
+        (b"\r\n\r\n", ["is empty"]),
+        (HEADER.encode() + b"\n", ["positive (TP) rows"]),
+        (
+            b"recording_id,species_id,t_min,t_max\n",
+            ["train_tp.csv:1", "must name f_min, f_max.", "Received: recording_id, species_id"],
+        ),
+        (HEADER.encode("utf-16"), ["must be a CSV file in UTF-8"]),
+    ],
+)
+def test_unusable_table(tmp_path, content, parts):
+    folder = make_folder(tmp_path)
+    (folder / "train_tp.csv").write_bytes(content)
+    text = refusal(folder)
+    for part in ("train_tp.csv", *parts):
+        assert part in text
+
+
+def test_folder_without_what_is_needed(tmp_path):
+    assert "Not found" in refusal(tmp_path / "nowhere")
+    assert "neither sound files in train/ nor .tfrec" in refusal(tmp_path)
+    folder = make_folder(tmp_path / "a")
+    (folder / "train_tp.csv").unlink()
+    assert "needs train_tp.csv" in refusal(folder)
+    text = refusal(make_folder(tmp_path / "b", recordings=["other"]))
+    assert "None of the 1 recordings" in text and "names 007" in text
+    folder = make_folder(tmp_path / "c")
+    soundfile.write(folder / "train" / "007.flac", np.zeros(48), 48000)
+    assert "007.wav" in (text := refusal(folder)) and "007.flac" in text
+
+
+def test_mean_box_is_over_tp_rows_of_the_species(tmp_path):
+    tp = ["007,14,1,1,100,2,200", "007,14,4,5,100,8,200", "gone,9,1,1,100,1.5,200"]
+    found = read_kaggle_folder(make_folder(tmp_path, tp=tp, fp=["007,3,1,1,1,9,2"]))
+    assert mean_box_s(found.rows, found.classes) == {9: 0.5, 14: 2.0}
+
+
+def test_box_band_is_the_median_over_tp_rows_of_the_species(tmp_path):
+    tp = ["007,14,1,0,100,1,900", "007,14,1,1,200,2,700", "007,14,1,2,0,3,24000"]
+    tp += ["gone,9,1,1,100.5,1.5,200", "gone,9,4,1,101,1.5,300"]
+    found = read_kaggle_folder(make_folder(tmp_path, tp=tp, fp=["007,3,1,1,1,9,2"]))
+    assert box_hz(found.rows, found.classes) == {9: (100.75, 250.0), 14: (100.0, 900.0)}
+
+
+def write_tfrec(path, records):
+    """Writes (recording_id, WAV bytes, label_info) in the competition's schema."""
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for recording_id, wav, label_info in records:
+            texts = {"recording_id": recording_id, "label_info": label_info}
+            values = {name: text.encode() for name, text in texts.items()} | {"audio_wav": wav}
+            features = {
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+                for name, value in values.items()
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+
+
+def wav_bytes(folder, samples):
+    soundfile.write(folder / "tmp.wav", samples, 48000, subtype="PCM_16")
+    return (folder / "tmp.wav").read_bytes()
+
+
+@pytest.fixture
+def tfrec_folder(tmp_path):
+    ramp = np.arange(-500, 500) / 1000
+    records = [
+        ("007", wav_bytes(tmp_path, ramp), '"14,1,44.544,2531.25,45.1307,5531.25,1;3,4,1,2,3,4,0"'),
+        ("abc", wav_bytes(tmp_path, -ramp[:300]), '"5,1,0.5,100,1.5,200,0"'),
+    ]
+    write_tfrec(tmp_path / "tfrecords" / "train" / "00-1.tfrec", records[:1])
+    write_tfrec(tmp_path / "tfrecords" / "train" / "01-1.tfrec", records[1:])
+    return tmp_path
+
+
+def test_competition_tfrecords_hold_audio_and_rows(tfrec_folder):
+    found = read_kaggle_folder(tfrec_folder)
+    columns = ["recording_id", "species_id", "songtype_id", "t_min", "t_max", "f_min", "f_max"]
+    assert found.rows[[*columns, "present"]].to_numpy().tolist() == [
+        ["007", 14, 1, 44.544, 45.1307, 2531.25, 5531.25, True],
+        ["007", 3, 4, 1.0, 3.0, 2.0, 4.0, False],
+        ["abc", 5, 1, 0.5, 1.5, 100.0, 200.0, False],
+    ]
+    assert "00-1.tfrec" in found.rows["source"][1] and "007" in found.rows["source"][1]
+    ramp = np.arange(-500, 500) / 1000
+    np.testing.assert_allclose(read_audio(found.recordings["007"], 48000), ramp, atol=2**-15)
+    np.testing.assert_allclose(read_audio(found.recordings["abc"], 48000), -ramp[:300], atol=2**-15)
+
+
+def test_csv_tables_and_train_folder_win_over_tfrecords(tfrec_folder):
+    (tfrec_folder / "train_tp.csv").write_text(f"{HEADER}\nabc,9,1,1,100,2,200\n")
+    found = read_kaggle_folder(tfrec_folder)
+    assert found.rows["species_id"].tolist() == [9]
+    assert found.recordings.keys() == {"007", "abc"}
+    (tfrec_folder / "train").mkdir()
+    soundfile.write(tfrec_folder / "train" / "abc.flac", np.zeros(48), 48000)
+    found = read_kaggle_folder(tfrec_folder)
+    assert found.recordings == {"abc": AudioSource(tfrec_folder / "train" / "abc.flac")}
+
+
+def test_damaged_tfrecords_are_named(tfrec_folder):
+    path = tfrec_folder / "tfrecords" / "train" / "00-1.tfrec"
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole)
+    assert "Found 007 in" in refusal(tfrec_folder)
+    path.write_bytes(whole[:-100])
+    assert "00-1.tfrec is cut short" in refusal(tfrec_folder)
+    write_tfrec(path, [("007", b"no wav", '"14,1,44.5;"')])
+    assert "00-1.tfrec:007:1: a row of label_info must be species_id" in refusal(tfrec_folder)
+    (record,) = index_tfrec(path)
+    with pytest.raises(InputError, match=r"00-1\.tfrec at byte \d+ is not readable"):
+        read_audio(record.audio, 48000)
+
+
+def test_worker_processes_do_not_load_tensorflow():
+    code = "import sys, rfcx_tf.labels.annotations; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def real_data() -> Path:
+    folder = os.environ.get("RFCX_REAL_DATA")
+    if not folder:
+        pytest.skip("RFCX_REAL_DATA does not name the folder with rfcx-sample/ and fieldmix/")
+    return Path(folder)
+
+
+def test_real_competition_tables():
+    found = read_kaggle_folder(real_data() / "rfcx-sample")
+    counts = found.counts
+    assert (counts.used_tp + counts.skipped_tp, counts.used_fp + counts.skipped_fp) == (1216, 7781)
+    assert len(found.recordings) == 18 and len(found.recordings) + len(found.missing) == 4727
+    assert [c.species_id for c in found.classes] == list(range(24))
+    # Means of species 0, 8 and 18 as published with the task.
+    means = mean_box_s(found.rows, found.classes)
+    assert [round(means[s], 2) for s in (0, 8, 18)] == [0.89, 4.12, 0.69]
+    tables = [pd.read_csv(real_data() / "rfcx-sample" / f"train_{t}.csv") for t in ("tp", "fp")]
+    assert found.rows["t_max"].tolist() == pd.concat(tables)["t_max"].tolist()
+
+
+def test_real_fieldmix():
+    found = read_kaggle_folder(real_data() / "fieldmix")
+    counts = found.counts
+    assert (counts.used_tp, counts.used_fp, found.missing) == (651, 2850, [])
+    assert len(found.classes) == 19 and found.classes[0] == SpeciesClass(0, "baby_cry")

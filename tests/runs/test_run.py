@@ -1,0 +1,161 @@
+"""What a run folder accepts and what it refuses."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.shards.records import Manifest
+
+CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle")]
+
+
+def manifest(classes=CLASSES, shards_id="0a1b") -> Manifest:
+    return Manifest(
+        classes=classes,
+        mean_box_s={2: 0.5},
+        frontend={},
+        frontend_fingerprint="abc",
+        crop_frames=64,
+        margin_frames=32,
+        folds=2,
+        fold_seed=0,
+        shards_id=shards_id,
+        rows={},
+        shards={},
+        counts={"tp": 3, "fp": 4, "unlabelled": 0},
+        data_dir="data",
+        recordings={"a": {}, "b": {}},
+        box_hz={2: (600.0, 800.5)},
+    )
+
+
+def config(**training) -> Config:
+    return Config.model_validate({"training": {"folds": 3, **training}})
+
+
+def message_of(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_a_run_can_be_understood_from_its_folder(tmp_path):
+    RunFolder.create(tmp_path / "run", config(epochs=7), manifest(), tmp_path / "shards")
+    run = RunFolder.open(tmp_path / "run")
+    assert run.config == config(epochs=7)
+    assert run.info.classes == CLASSES
+    assert run.info.mean_box_s == {2: 0.5}
+    assert run.info.box_hz == {2: (600.0, 800.5)}
+    assert (run.info.frontend_fingerprint, run.info.recordings) == ("abc", 2)
+    assert run.info.counts["fp"] == 4
+    assert run.info.tfrecords == str(tmp_path / "shards")
+    assert run.info.command == " ".join(sys.argv)
+    import tensorflow as tf
+
+    assert run.info.versions["tensorflow"] == tf.__version__
+    assert "python" in run.info.versions
+
+
+def test_the_same_recipe_goes_on_in_the_same_folder(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    before = (tmp_path / "run.json").read_text()
+    assert RunFolder.create(tmp_path, config(), manifest(), tmp_path).config == config()
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_another_recipe_is_refused_with_key_and_both_values(tmp_path):
+    RunFolder.create(tmp_path, config(epochs=7), manifest(), tmp_path)
+    other = config(epochs=9, batch_size=32)
+    text = message_of(RunFolder.create, tmp_path, other, manifest(), tmp_path)
+    assert "training.epochs was 7, is 9 (and 1 more)" in text
+
+
+def test_other_shards_are_refused_with_both_ids(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    others = manifest(shards_id="2c3d")
+    text = message_of(RunFolder.create, tmp_path, config(), others, tmp_path)
+    assert "0a1b" in text and "2c3d" in text
+
+
+def pseudo_labels(folder, shards_id="9f8e"):
+    """Of pseudo-labels, what a run notes."""
+    return SimpleNamespace(folder=folder, id=shards_id)
+
+
+def test_a_run_notes_its_pseudo_labels_and_start_and_goes_on_with_the_same(tmp_path):
+    start = RunFolder.create(tmp_path / "start", config(), manifest(), tmp_path)
+    options = {"pseudo": pseudo_labels(tmp_path / "labels"), "start": start}
+    run_dir = tmp_path / "run"
+    RunFolder.create(run_dir, config(), manifest(), tmp_path, **options)
+    run = RunFolder.create(run_dir, config(), manifest(), tmp_path, **options)
+    assert run.info == RunFolder.open(run_dir).info
+    assert (run.info.pseudo, run.info.pseudo_id) == (str(tmp_path / "labels"), "9f8e")
+    assert run.info.start == str(tmp_path / "start")
+    # Labels may move; what identifies them is what they are.
+    moved = options | {"pseudo": pseudo_labels(tmp_path / "moved")}
+    RunFolder.create(run_dir, config(), manifest(), tmp_path, **moved)
+
+    def refusal(**changes):
+        with pytest.raises(InputError) as caught:
+            RunFolder.create(run_dir, config(), manifest(), tmp_path, **options | changes)
+        return str(caught.value)
+
+    text = refusal(pseudo=pseudo_labels(tmp_path / "others", "7c6b"))
+    assert f"began with {tmp_path / 'labels'} (9f8e), --pseudo names" in text
+    assert f"{tmp_path / 'others'} (7c6b)" in text
+    assert "--pseudo names none" in refusal(pseudo=None)
+    assert f"weights of {start.path}, --start names no run" in refusal(start=None)
+    assert f"--start names {run.path}" in refusal(start=run)
+
+
+def test_a_run_from_before_there_were_pseudo_labels_opens_and_goes_on(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    path = tmp_path / "run.json"
+    values = json.loads(path.read_text())
+    for name in ("pseudo", "pseudo_id", "start"):
+        assert values.pop(name) == ""
+    path.write_text(json.dumps(values))
+    info = RunFolder.create(tmp_path, config(), manifest(), tmp_path).info
+    assert (info.pseudo, info.pseudo_id, info.start) == ("", "", "")
+
+
+def test_a_run_from_before_the_bands_of_boxes_were_kept_opens(tmp_path):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    path = tmp_path / "run.json"
+    values = json.loads(path.read_text())
+    del values["box_hz"]
+    path.write_text(json.dumps(values))
+    assert RunFolder.open(tmp_path).info.box_hz == {}
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    text = message_of(RunFolder.create, tmp_path, config(), manifest(), tmp_path)
+    assert "holds something else" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"classes": []}'])
+def test_what_is_not_a_run_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    assert f"{tmp_path} is not one" in message_of(RunFolder.open, tmp_path)
+
+
+def test_finished_folds_are_those_with_figures(tmp_path):
+    run = RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    assert run.finished_folds == []
+    for fold in (2, 0):
+        run.fold(fold).mkdir()
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    run.fold(1).mkdir()
+    assert run.finished_folds == [0, 2]
+    assert run.detector_weights(2) == tmp_path / "fold2" / "detector.weights.h5"

@@ -1,0 +1,295 @@
+"""scripts/query_server.py: against our server with a model of ours, equal to prediction; and
+against a scripted one, where it is stopped, resumed and fails in part."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from fake_serving import window_scores
+
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.predict import open_runs, predict_recordings
+from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.shards.records import read_manifest
+
+ROOT = Path(__file__).resolve().parents[3]
+COLUMNS = ["s2", "s5", "s9"]
+BOTH = pytest.mark.parametrize("protocol", ["rest", "grpc"])
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_shards, tmp_path_factory):
+    """A run of two folds of random weights, with a calibration."""
+    manifest = read_manifest(tiny_shards)
+    path = tmp_path_factory.mktemp("client") / "run"
+    run = RunFolder.create(path, tiny_config, manifest, tiny_shards)
+    random = np.random.default_rng(0)
+    for fold in (0, 1):
+        keras.utils.set_random_seed(fold)
+        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+        for weight in detector.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        run.fold(fold).mkdir()
+        detector.save_weights(run.detector_weights(fold))
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def sounds(tiny_data, tmp_path_factory):
+    """Four recordings at the model's rate, two of 11025 Hz, and one shorter than a window."""
+    folder = tmp_path_factory.mktemp("sounds")
+    for number in (0, 3, 5, 7):
+        shutil.copy(tiny_data / "train" / f"tiny0{number}.flac", folder)
+    random = np.random.default_rng(0)
+    for name, samples in (("other", 50000), ("stereo", 40000)):
+        shape = (samples, 2) if name == "stereo" else samples
+        soundfile.write(folder / f"{name}.wav", random.normal(0, 0.1, shape), 11025)
+    soundfile.write(folder / "short.wav", random.normal(0, 0.1, 3000), 8000, "FLOAT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predicted(run, sounds):
+    """Scores of scripts/predict.py's function, by recording."""
+    recordings = {path.stem: path for path in sorted(sounds.iterdir())}
+    found = predict_recordings(open_runs([run.path]), recordings, progress=False)
+    return found.scores.set_index("recording_id")
+
+
+@pytest.fixture(scope="module")
+def calibration(run):
+    """The run's, which scripts find in its folder: thresholds that some windows reach."""
+    knots = np.tile(np.float32([-20, -1, 1, 20]), (3, 1))
+    rows = [{"name": "x", "method": "isotonic", "present": 1, "absent": 1, "note": ""}] * 3
+    thresholds = np.float32([0.2, 0.3, 0.1])
+    calibration = Calibration(COLUMNS, knots, knots / 2 - 0.5, thresholds, rows, "a test")
+    write_calibration(calibration, run.path / "calibration.yaml")
+    return calibration
+
+
+@pytest.fixture(scope="module")
+def served(run, calibration, tmp_path_factory):
+    """Addresses of scripts/serve.py with the run's export."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    model = load_recording_model(run)
+    export_saved_model(model, folder, info=run.info, calibration=calibration, warmup_s=[])
+    command = [sys.executable, ROOT / "scripts" / "serve.py", "--model", folder]
+    server = subprocess.Popen(
+        [*command, "--rest-port", "0", "--grpc-port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    said = ""
+    while "gRPC" not in said:
+        line = server.stdout.readline()
+        assert line, "the server ended"
+        said += line
+    rest, grpc = re.search(r"(http://[\d.:]+)/v1\S+ +gRPC ([\d.:]+)", said).groups()
+    yield {"rest": rest, "grpc": f"grpc://{grpc}"}
+    server.terminate()
+    server.wait(30)
+
+
+def script(name, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        **options,
+    )
+
+
+@BOTH
+def test_scores_are_those_of_prediction(served, protocol, predicted, sounds, tmp_path):
+    out = tmp_path / "scores.csv"
+    result = script(
+        "query_server.py",
+        *("--server", served[protocol], "--model", "tiny", "--audio", sounds, "--out", out),
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"Wrote {out}: 7 recordings, 3 species." in result.stdout
+    table = pd.read_csv(out).set_index("recording_id")
+    assert table.index.to_list() == predicted.index.to_list()
+    difference = np.abs(table[COLUMNS] - predicted[COLUMNS]).to_numpy().max()
+    print(f"{protocol} against predict: largest difference {difference:.1e}")
+    assert difference < 1e-5
+    assert predicted[COLUMNS].std().min() > 1e-3
+    assert not Path(f"{out}.parts").exists()
+
+
+def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_script):
+    """Events of probabilities, in two formats, and the scores of all windows."""
+    sample = tmp_path / "sample.csv"
+    sample.write_text("recording_id,s9,s2\ntiny07,0,0\nother,0,0\nshort,0,0\n")
+    tables = {}
+    for name, source in (
+        ("predict", ["--run", run.path]),
+        ("query_server", ["--server", served["rest"], "--model", "tiny"]),
+    ):
+        out = tmp_path / name
+        result = run_script(
+            name,
+            *(*source, "--audio", sounds, "--out", out / "scores.csv", "--like", sample),
+            *("--events", out / "events", "--format", "csv", "raven"),
+            *("--window-scores", out / "windows.parquet"),
+        )
+        assert result.returncode == 0, result.stderr
+        events = sorted((out / "events").glob("*.csv"))
+        assert len(events) == 7 and len(list((out / "events").glob("*.txt"))) == 7
+        tables[name] = [
+            pd.read_csv(out / "scores.csv"),
+            pd.concat([pd.read_csv(path) for path in events], ignore_index=True),
+            pd.read_parquet(out / "windows.parquet"),
+        ]
+    for expected, own in zip(*tables.values(), strict=True):
+        pd.testing.assert_frame_equal(own, expected, rtol=1e-5, atol=1e-5)
+    scores, events, windows = tables["query_server"]
+    assert scores.columns.to_list() == ["recording_id", "s9", "s2"]
+    assert len(events) > 7 and events["probability"].notna().all()
+    assert len(windows) > 100
+
+
+def test_pieces_give_the_windows_of_the_whole(served, run, tmp_path):
+    """In 5 s PCEN forgets by exp(-5 / 0.4), 4e-6, and the network does not see so far."""
+    model = load_recording_model(run)
+    assert model.context_cells * model.hop_s < 5
+    random = np.random.default_rng(1)
+    soundfile.write(tmp_path / "long.wav", random.normal(0, 0.1, 30 * 8000), 8000)
+    tables = []
+    for options in (["--chunk-s", "whole"], ["--chunk-s", "14", "--overlap-s", "5"]):
+        out = tmp_path / options[1]
+        result = script(
+            "query_server.py",
+            *("--server", served["rest"], "--model", "tiny", "--audio", tmp_path / "long.wav"),
+            *("--out", out / "scores.csv", "--window-scores", out / "windows.parquet", *options),
+        )
+        assert result.returncode == 0, result.stderr
+        tables.append((pd.read_csv(out / "scores.csv"), pd.read_parquet(out / "windows.parquet")))
+    (whole, whole_windows), (joined, joined_windows) = tables
+    pd.testing.assert_frame_equal(joined_windows, whole_windows, rtol=0, atol=1e-4)
+    # Two folds: the mean of the maxima over pieces, at most that over all.
+    difference = (joined[COLUMNS] - whole[COLUMNS]).to_numpy()
+    assert difference.max() < 1e-3 and difference.min() > -0.05
+
+
+def query(serving, audio, out, *options):
+    return script(
+        "query_server.py",
+        *("--server", serving.rest, "--model", "fake", "--audio", audio, "--out", out),
+        *("--retries", "0", *options),
+    )
+
+
+@pytest.fixture
+def field(tmp_path):
+    """Six recordings of 1 s at the scripted server's rate."""
+    folder = tmp_path / "field"
+    folder.mkdir()
+    for number in range(6):
+        steps = np.random.default_rng(number).integers(-9000, 9000, 1000).astype(np.int16)
+        soundfile.write(folder / f"r{number}.wav", steps, 1000)
+    return folder
+
+
+def test_script_reports_failures_and_later_asks_for_those_alone(serving, field, tmp_path):
+    out = tmp_path / "scores.csv"
+    (field / "bad.wav").write_bytes(b"RIFF and then nothing")
+    serving.script = [None, 400]
+    result = query(serving, field, out, "--concurrency", "1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "Could not be scored, 2 in all:" in result.stderr
+    assert re.search(r"^  .*bad\.wav", result.stderr, re.MULTILINE)
+    assert re.search(r"^  .*scripted 400", result.stderr, re.MULTILINE)
+    assert len(pd.read_csv(out)) == 5
+    assert len(serving.requests) == 6
+    (field / "bad.wav").unlink()
+    result = query(serving, field, out)
+    assert result.returncode == 0, result.stderr
+    assert len(serving.requests) == 7
+    table = pd.read_csv(out).set_index("recording_id")
+    for path in field.iterdir():
+        expected = window_scores(soundfile.read(path, dtype="float32")[0]).max(axis=0)
+        np.testing.assert_allclose(table.loc[path.stem], expected, rtol=1e-6)
+    assert table.index.to_list() == sorted(path.stem for path in field.iterdir())
+
+
+def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(serving, field, tmp_path):
+    out = tmp_path / "scores.csv"
+    serving.script = [None, None] + ["hang"] * 20
+    command = [sys.executable, ROOT / "scripts" / "query_server.py", "--server", serving.rest]
+    running = subprocess.Popen(
+        [*command, "--model", "fake", "--audio", field, "--out", out, "--concurrency", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while len(serving.requests) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    begin_s = time.monotonic()
+    os.kill(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert time.monotonic() - begin_s < 10
+    assert running.returncode == 130 and "Traceback" not in said
+    assert said.rstrip().endswith("Interrupted.")
+    assert not out.exists()
+    serving.script, asked = [], len(serving.requests)
+    result = query(serving, field, out)
+    assert result.returncode == 0, result.stderr
+    assert len(serving.requests) == asked + 4
+    assert len(pd.read_csv(out)) == 6
+
+
+def test_script_scores_with_a_model_that_says_nothing_of_itself(serving, field, tmp_path):
+    del serving.signatures["about"], serving.signatures["wav"]
+    classes, out = tmp_path / "classes.csv", tmp_path / "scores.csv"
+    classes.write_text("species_id,name\n8,owl\n3,frog\n")
+    known = ("--sample-rate", "1000", "--classes", classes)
+    result = query(serving, field, out, *known)
+    assert result.returncode == 0, result.stderr
+    assert pd.read_csv(out).columns.to_list() == ["recording_id", "s8", "s3"]
+    result = query(serving, field, out, *known, "--events", tmp_path / "events.csv")
+    assert result.returncode == 2 and "(no signature `about`)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--server", "127.0.0.1:8501"], "--server is http://HOST:PORT"),
+        (["--chunk-s", "3"], "--chunk-s 3"),
+        (["--classes", "classes.csv"], "go together"),
+        (["--threshold", "0.5"], "--threshold is for events"),
+        (["--model", "other"], "replied 404"),
+    ],
+)
+def test_script_refuses_bad_input_in_one_line_with_status_2(
+    options, words, serving, field, tmp_path
+):
+    result = query(serving, field, tmp_path / "scores.csv", *options)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and words in line
+    assert serving.requests == []
+
+
+def test_a_rest_client_does_without_tensorflow():
+    code = (
+        "import sys; import rfcx_tf.scoring.served.query, rfcx_tf.scoring.served.rest_transport; "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=100).returncode == 0

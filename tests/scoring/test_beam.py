@@ -1,0 +1,151 @@
+"""Prediction as a Beam pipeline against predict.py: the same table, and a worker killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("apache_beam", reason="pip install -r requirements-bulk.txt")
+
+from rfcx_tf.scoring.beam import BulkJob, predict_in_bulk
+from rfcx_tf.scoring.journal import PartsFolder, recording_key
+from rfcx_tf.scoring.predict import open_runs, predict_recordings
+
+ROOT = Path(__file__).resolve().parents[2]
+TWO_PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+
+
+@pytest.fixture
+def audio(tiny_data, tmp_path) -> Path:
+    """Six recordings of 6 s, and one file that is none."""
+    folder = tmp_path / "audio"
+    folder.mkdir()
+    for number in range(6):
+        shutil.copy(tiny_data / "train" / f"tiny{number:02d}.flac", folder)
+    (folder / "bad.flac").write_bytes(b"no sound")
+    return folder
+
+
+def job_of(run, folder) -> BulkJob:
+    parts = PartsFolder(folder / "parts", "a")
+    return BulkJob([run.path], [], [1.0], "mean", parts.folder, "a", keep_windows=False)
+
+
+def workers_of(pid) -> list[int]:
+    """Beam's worker processes below a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            arguments = (path / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == pid:
+            is_worker = b"apache_beam.runners.worker.sdk_worker_main" in arguments
+            found += [int(path.name)] if is_worker else workers_of(int(path.name))
+    return found
+
+
+def test_two_processes_write_the_tables_of_predict(untrained_run, audio, tmp_path):
+    """Of two sites with a recording of one name."""
+    (audio / "site2").mkdir()
+    shutil.copy(audio / "tiny01.flac", audio / "site2" / "tiny00.flac")
+
+    def predict(script, name, *options):
+        out = tmp_path / name
+        result = subprocess.run(
+            [
+                *(
+                    sys.executable,
+                    ROOT / "scripts" / script,
+                    "--run",
+                    untrained_run.path,
+                    "--audio",
+                    audio,
+                ),
+                *("--out", out / "scores.csv", "--events", out / "events.csv", *options),
+                *("--threshold", "0.3", "--window-scores", out / "windows.parquet"),
+                *("--recording-ids", "path"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd=tmp_path,
+        )
+        assert result.returncode == 1, result.stderr
+        assert "bad.flac is not readable" in result.stderr
+        return out
+
+    one = predict("predict.py", "one")
+    two = predict("predict_bulk.py", "two", "--workers", "2")
+    rows = (one / "scores.csv").read_text().splitlines()
+    assert len(rows) == 8 and rows[1].startswith("site2/tiny00,")
+    assert len((one / "events.csv").read_text().splitlines()) > 1
+    for name in ("scores.csv", "events.csv", "windows.parquet"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_what_is_done_is_not_done_again(untrained_run, audio, tmp_path):
+    job = job_of(untrained_run, tmp_path)
+    recordings = {path.stem: path for path in sorted(audio.iterdir())}
+    parts = PartsFolder(job.parts, "a")
+    models = open_runs([untrained_run.path])
+    some = {"tiny01": recordings["tiny01"]}
+    predict_recordings(models, some, parts=parts, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in job.parts.glob("*.npz")}
+    found = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
+    plain = predict_recordings(models, recordings, progress=False)
+    assert found.scores.equals(plain.scores)
+    assert found.failed == plain.failed
+    assert len(before) == 1
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
+    assert parts.read("tiny05", recording_key("tiny05", recordings["tiny05"])) is not None
+    # Nothing is left but the bad file, so this does not even wait for a worker's models.
+    again = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
+    assert again.scores.equals(plain.scores)
+
+
+def test_a_killed_worker_costs_nothing(untrained_run, audio, tmp_path, monkeypatch):
+    """A pipe without a writer holds a worker up until it is killed; then sound takes its place."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    job = job_of(untrained_run, tmp_path)
+    recordings = {path.stem: path for path in sorted(audio.glob("tiny*"))}
+    blocked = recordings["tiny05"]
+    sound = blocked.rename(tmp_path / "sound.flac")
+    os.mkfifo(blocked)
+    killed, said = [], []
+
+    def kill():
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            if len(list(job.parts.glob("*.npz"))) >= 3:
+                killed.extend(workers_of(os.getpid())[:1])
+                os.replace(sound, blocked)
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.2)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    found = predict_in_bulk(
+        job,
+        recordings,
+        untrained_run.info.classes,
+        options=TWO_PROCESSES,
+        progress=False,
+        report=said.append,
+    )
+    killer.join()
+    assert len(killed) == 1
+    assert len(said) == 1
+    assert said[0].startswith("The pipeline failed")
+    assert found.failed == []
+    plain = predict_recordings(open_runs([untrained_run.path]), recordings, progress=False)
+    assert found.scores.equals(plain.scores)

@@ -1,0 +1,606 @@
+"""Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring import predict
+from rfcx_tf.scoring import stream as streaming
+from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.ensemble import rank_scores, write_weights
+from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs, recording_key
+from rfcx_tf.scoring.predict import (
+    RecordingScorer,
+    open_runs,
+    predict_recordings,
+    scored_by,
+    window_grid,
+)
+from rfcx_tf.scoring.score_table import write_scores
+from rfcx_tf.shards.records import read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["s2", "s5", "s9"]
+
+
+def random_run(path, config, manifest, folds=(0, 1), seed=0) -> RunFolder:
+    """A run whose detectors have random weights, as if trained."""
+    run = RunFolder.create(path, config, manifest, path)
+    random = np.random.default_rng(seed)
+    for fold in folds:
+        keras.utils.set_random_seed(seed + fold)
+        detector = build_detector(config, run.info.classes, run.info.mean_box_s)
+        for weight in detector.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        run.fold(fold).mkdir(parents=True)
+        detector.save_weights(run.detector_weights(fold))
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    return run
+
+
+def with_running_mean(config: Config, seconds: float) -> Config:
+    return config.model_copy(
+        update={"prediction": config.prediction.model_copy(update={"running_mean_s": seconds})}
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tiny_shards, tmp_path_factory):
+    path = tmp_path_factory.mktemp("predict") / "run"
+    return random_run(path, tiny_config, read_manifest(tiny_shards))
+
+
+def recordings_of(folder):
+    return {path.stem: path for path in sorted((folder / "train").iterdir())}
+
+
+def window_scores(run, fold, waveform) -> np.ndarray:
+    """[windows, classes] in float64, from the parts: front end, detector, a sigmoid."""
+    detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(fold))
+    spectrogram = FrontEnd(run.config.frontend)(waveform[None].astype(np.float32))
+    return 1 / (1 + np.exp(-np.asarray(detector(spectrogram), float)[0]))
+
+
+def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
+    predictions = predict_recordings(open_runs([run.path]), recordings_of(tiny_data))
+    assert predictions.failed == []
+    scores = predictions.scores
+    assert scores.columns.to_list() == ["recording_id", *COLUMNS]
+    assert scores["recording_id"].to_list() == [f"tiny{number:02d}" for number in range(10)]
+    for name in ("tiny00", "tiny07"):
+        waveform, _ = soundfile.read(tiny_data / "train" / f"{name}.flac", dtype="float32")
+        highest = [window_scores(run, fold, waveform).max(axis=0) for fold in (0, 1)]
+        own = scores.set_index("recording_id").loc[name, COLUMNS]
+        np.testing.assert_allclose(own, np.mean(highest, axis=0), atol=1e-5)
+    assert np.abs(highest[0] - highest[1]).max() > 0.01
+    assert scores[COLUMNS].std().min() > 1e-3
+
+
+def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
+    other = random_run(tmp_path / "other", tiny_config, read_manifest(tiny_shards), [1], seed=5)
+    some = {"tiny03": tiny_data / "train" / "tiny03.flac"}
+    each = [predict_recordings(open_runs([r.path]), some).scores for r in (run, other)]
+    both = predict_recordings(open_runs([run.path, other.path]), some).scores
+    expected = (each[0][COLUMNS] + each[1][COLUMNS]) / 2
+    np.testing.assert_allclose(both[COLUMNS], expected, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def finer_run(tiny_config, tiny_shards, tmp_path_factory):
+    """Another front end and windows of another length; sound of the same rate."""
+    front = tiny_config.frontend.model_copy(
+        update={"n_mels": 40, "hop_length": 64, "compression": "log"}
+    )
+    config = tiny_config.model_copy(update={"frontend": front})
+    path = tmp_path_factory.mktemp("predict") / "finer"
+    return random_run(path, config, read_manifest(tiny_shards), [0], seed=7)
+
+
+def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny_data):
+    """Each hears the same samples with its own front end."""
+    some = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (2, 3)}
+    models = open_runs([run.path, finer_run.path])
+    one, other = (predict_recordings([m], some).scores[COLUMNS].to_numpy() for m in models)
+    weighted = predict_recordings(models, some, weights=[0.75, 0.25]).scores
+    np.testing.assert_allclose(weighted[COLUMNS], 0.75 * one + 0.25 * other, atol=1e-6)
+    ranked = predict_recordings(models, some, weights=[0.75, 0.25], rule="rank").scores
+    expected = 0.75 * rank_scores(one).numpy() + 0.25 * rank_scores(other).numpy()
+    np.testing.assert_allclose(ranked[COLUMNS], expected, atol=1e-6)
+    assert np.abs(one - other).max() > 0.01
+
+
+def test_the_highest_mean_of_windows_needs_members_that_hear_at_the_same_time(
+    run, finer_run, tiny_data, monkeypatch
+):
+    """Windows by hand: one of 1.024 s every 0.256 s, the other every 0.128 s."""
+    path = tiny_data / "train" / "tiny02.flac"
+    models = open_runs([run.path, finer_run.path])
+    wave = soundfile.read(path, dtype="float32")[0][None]
+    coarse, fine = (m.score_waveform(wave)["window_scores"].numpy()[0] for m in models)
+    starts = np.arange(len(fine)) * 0.128
+    at_fine = np.stack([np.interp(starts, np.arange(len(coarse)) * 0.256, c) for c in coarse.T], 1)
+    windows = 0.75 * at_fine + 0.25 * fine
+    options = {"weights": [0.75, 0.25], "rule": "window"}
+    found = predict_recordings(models, {"tiny02": path}, **options).scores
+    np.testing.assert_allclose(found[COLUMNS].to_numpy()[0], windows.max(axis=0), atol=1e-5)
+    assert (
+        np.abs(
+            windows.max(axis=0) - predict_recordings(models, {"x": path}).scores[COLUMNS].to_numpy()
+        ).max()
+        > 1e-3
+    )
+    # So they have events together, which the mean has not.
+    assert window_grid(models, ["run", "finer"], "window") == pytest.approx((1.024, 0.128))
+    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
+    streamed = predict_recordings(models, {"tiny02": path}, **options).scores
+    np.testing.assert_allclose(streamed[COLUMNS], found[COLUMNS], atol=1e-5)
+
+
+def test_windows_that_are_smoothed_later_are_not_combined_before(
+    tiny_config, tiny_shards, tmp_path
+):
+    config = with_running_mean(tiny_config, 3 * tiny_config.cell_s)
+    smooth = random_run(tmp_path / "smooth", config, read_manifest(tiny_shards), [0])
+    models = open_runs([smooth.path])
+    text = refused(scored_by, models, [smooth], with_windows=False, rule="window")
+    assert "smooth has prediction.running_mean_s 0.768" in text
+
+
+@pytest.mark.parametrize("cells", [2, 3, 4])
+def test_running_mean_comes_before_the_maximum(cells, tiny_config, tiny_shards, tmp_path):
+    """Over `cells` windows, over fewer at the ends; an even number reaches further ahead."""
+    config = with_running_mean(tiny_config, cells * tiny_config.cell_s)
+    run = random_run(tmp_path / "run", config, read_manifest(tiny_shards), [0])
+    waveform = np.random.default_rng(0).normal(0, 0.1, 32000).astype(np.float32)
+    windows = window_scores(run, 0, waveform)
+    before, after = (cells - 1) // 2, cells // 2
+    means = [windows[max(0, i - before) : i + after + 1].mean(axis=0) for i in range(len(windows))]
+    outputs = load_recording_model(run).score_waveform(waveform[None])
+    np.testing.assert_allclose(outputs["scores"][0], np.max(means, axis=0), atol=1e-5)
+    # The windows themselves are given as they are.
+    np.testing.assert_allclose(outputs["window_scores"][0], windows, atol=1e-5)
+    starts_s = np.arange(len(windows)) * 16 * 128 / 8000
+    np.testing.assert_allclose(outputs["window_start_s"], starts_s, atol=1e-6)
+    assert np.abs(np.max(means, axis=0) - windows.max(axis=0)).max() > 1e-3
+
+
+@pytest.mark.parametrize("samples", [500, 32000])
+def test_time_shifts_average_passes_over_shifted_frames(
+    samples, tiny_config, tiny_shards, tmp_path
+):
+    prediction = tiny_config.prediction.model_copy(update={"time_shifts": 4})
+    config = tiny_config.model_copy(update={"prediction": prediction})
+    run = random_run(tmp_path / "run", config, read_manifest(tiny_shards), [0])
+    waveform = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
+    model = load_recording_model(run)
+    spectrogram = model.spectrogram(waveform[None]).numpy()
+    detector = build_detector(config, run.info.classes, run.info.mean_box_s)
+    detector.load_weights(run.detector_weights(0))
+    # A quarter of the stride of 16 frames from pass to pass.
+    passes = [np.asarray(detector(spectrogram[:, shift:]), float) for shift in (0, 4, 8, 12)]
+    expected = np.mean([(1 / (1 + np.exp(-p))).max(axis=1) for p in passes], axis=0)
+    np.testing.assert_allclose(model.score_waveform(waveform[None])["scores"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 500, 6272, 6273])
+def test_a_recording_shorter_than_a_window_has_silence_behind_it(samples, run):
+    """A window of 4 cells is there from 49 frames on: 48 hops, 6144 samples."""
+    waveform = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
+    padded = np.pad(waveform, (0, max(0, 48 * 128 - samples)))
+    outputs = load_recording_model(run, [1]).score_waveform(waveform[None])
+    expected = window_scores(run, 1, padded)
+    assert len(expected) == 1
+    np.testing.assert_allclose(outputs["window_scores"][0], expected, atol=1e-5)
+    np.testing.assert_allclose(outputs["scores"][0], expected[0], atol=1e-5)
+
+
+def test_weights_trained_in_mixed_precision_are_used_in_float32(run):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = load_recording_model(run)
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    waveform = np.random.default_rng(0).normal(0, 0.1, (1, 16000)).astype(np.float32)
+    expected = load_recording_model(run).score_waveform(waveform)["scores"]
+    np.testing.assert_array_equal(model.score_waveform(waveform)["scores"], expected)
+
+
+@pytest.fixture
+def short_blocks(monkeypatch):
+    """Recordings of more than 3 s are streamed in blocks of 1.5 s."""
+    monkeypatch.setattr(predict, "ONE_PASS_S", 3.0)
+    monkeypatch.setattr(streaming, "BLOCK_S", 1.5)
+
+
+def joined(tiny_data, path, numbers, rate_hz=8000):
+    """A recording that is several of the tiny ones, one after the other."""
+    names = [tiny_data / "train" / f"tiny{number:02d}.flac" for number in numbers]
+    soundfile.write(path, np.concatenate([soundfile.read(name)[0] for name in names]), rate_hz)
+    return path
+
+
+def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
+    run, tiny_data, tmp_path, short_blocks
+):
+    """One of the sample rate of the model, one that is resampled."""
+    recordings = {
+        "own": joined(tiny_data, tmp_path / "own.flac", range(4)),
+        "other": joined(tiny_data, tmp_path / "other.wav", range(4), 11025),
+    }
+    models = open_runs([run.path])
+    parts = PartsFolder(tmp_path / "parts", "a")
+    kept = predict_recordings(models, recordings, parts=parts, keep_windows=True)
+    table = kept.scores.set_index("recording_id")
+    assert kept.failed == []
+    for name, seconds in (("own", 24.0), ("other", 24.0 * 8000 / 11025)):
+        waveform = predict.read_audio(recordings[name], 8000)
+        expected = models[0].score_waveform(waveform[None])
+        result = parts.read(name, recording_key(name, recordings[name]))
+        assert result.duration_s == pytest.approx(seconds, abs=1e-3)
+        np.testing.assert_allclose(result.window_scores, expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(table.loc[name, COLUMNS], expected["scores"][0], atol=1e-6)
+
+
+def test_a_long_recording_that_ends_early_fails_alone(run, tiny_data, tmp_path, short_blocks):
+    whole = joined(tiny_data, tmp_path / "whole.flac", [0, 1])
+    cut = tmp_path / "cut.flac"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    found = predict_recordings(open_runs([run.path]), {"cut": cut, "whole": whole})
+    assert found.scores["recording_id"].to_list() == ["whole"]
+    (text,) = found.failed
+    assert "cut.flac" in text and "cut short" in text
+
+
+def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
+    run, tiny_data, tmp_path, monkeypatch
+):
+    """Stopped after three recordings, a bad one among them; then to the end."""
+    recordings = recordings_of(tiny_data)
+    bad = tmp_path / "bad.flac"
+    bad.write_bytes(b"")
+    recordings = {"bad": bad, **dict(list(recordings.items())[:5])}
+    models = open_runs([run.path])
+    write_scores(predict_recordings(models, recordings).scores, tmp_path / "at_once.csv")
+
+    done = []
+    score = RecordingScorer.scores
+
+    def count(self, waveforms):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(1)
+        return score(self, waveforms)
+
+    monkeypatch.setattr(RecordingScorer, "scores", count)
+    with pytest.raises(KeyboardInterrupt):
+        predict_recordings(models, recordings, parts=PartsFolder(tmp_path / "parts", "a"))
+    done[:] = [1]
+    parts = PartsFolder(tmp_path / "parts", "a")
+    assert not parts.started_over
+    found = predict_recordings(models, recordings, parts=parts)
+    assert len(done) == 3, "two recordings were left"
+    assert len(found.failed) == 1 and "bad.flac" in found.failed[0]
+    write_scores(found.scores, tmp_path / "in_parts.csv")
+    assert (tmp_path / "in_parts.csv").read_bytes() == (tmp_path / "at_once.csv").read_bytes()
+    parts.remove()
+    assert not (tmp_path / "parts").exists()
+
+
+def test_parts_are_of_one_recording_and_one_prediction(run, tiny_data, tmp_path):
+    path = tmp_path / "a.flac"
+    shutil.copy(tiny_data / "train" / "tiny00.flac", path)
+    result = predict.RecordingResult("a", path, 6.0, np.float32([0.1, 0.2]), np.ones((4, 2)))
+    parts = PartsFolder(tmp_path / "parts", "one")
+    key = recording_key("a", path)
+    parts.write(result, key)
+    found = PartsFolder(tmp_path / "parts", "one").read("a", key)
+    assert (found.recording_id, found.path, found.duration_s) == ("a", path, 6.0)
+    np.testing.assert_array_equal(found.scores, result.scores)
+    np.testing.assert_array_equal(found.window_scores, result.window_scores)
+    assert recording_key("b", path) != key
+    shutil.copy(tiny_data / "train" / "tiny01.flac", path)
+    changed = recording_key("a", path)
+    assert parts.read("a", changed) is None
+    (file,) = (tmp_path / "parts").glob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    assert parts.read("a", key) is None
+    other = PartsFolder(tmp_path / "parts", "two")
+    assert other.started_over and not list((tmp_path / "parts").glob("*.npz"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert "Something else" in refused(PartsFolder, tmp_path / "mine", "one")
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+    assert recording_key("a", tmp_path / "gone.flac") is None
+
+
+def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
+    def fingerprint(path=run.path, overrides=(), weights=(1.0,), rule="mean", windows=False):
+        return fingerprint_runs([RunFolder.open(path, overrides)], weights, rule, windows)
+
+    trained_again = tmp_path / "again"
+    shutil.copytree(run.path, trained_again)
+    assert fingerprint(trained_again) == fingerprint()
+    with run.detector_weights(0).open("rb") as stream:
+        weights = bytearray(stream.read())
+    weights[-1] ^= 1
+    RunFolder.open(trained_again).detector_weights(0).write_bytes(weights)
+    one_fold = tmp_path / "one"
+    shutil.copytree(run.path, one_fold)
+    (one_fold / "fold1" / "done.json").unlink()
+    all_of_them = [
+        fingerprint(),
+        fingerprint(trained_again),
+        fingerprint(one_fold),
+        fingerprint(overrides=["prediction.running_mean_s=1"]),
+        fingerprint(weights=(0.5,)),
+        fingerprint(rule="rank"),
+        fingerprint(windows=True),
+    ]
+    assert len(set(all_of_them)) == len(all_of_them)
+
+
+def refused(call, *arguments, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards, tmp_path):
+    manifest = read_manifest(tiny_shards)
+    renamed = replace(manifest, classes=[*manifest.classes[:2], SpeciesClass(10, "other")])
+    other = random_run(tmp_path / "other", tiny_config, renamed, [0])
+    text = refused(open_runs, [run.path, other.path])
+    assert "the same classes" in text
+    assert f"only in {run.path}: 1 (s9 high); only in {other.path}: 1 (s10 other)" in text
+    faster = tiny_config.model_copy(
+        update={"frontend": tiny_config.frontend.model_copy(update={"sample_rate_hz": 16000})}
+    )
+    other = random_run(tmp_path / "faster", faster, manifest, [0])
+    text = refused(open_runs, [run.path, other.path])
+    assert f"frontend.sample_rate_hz. {run.path} has 8000, {other.path} has 16000." in text
+
+
+def test_window_scores_need_one_grid(run, finer_run):
+    models = open_runs([run.path, finer_run.path])
+    assert window_grid(models[:1], ["run"]) == pytest.approx((4 * 0.256, 0.256))
+    assert window_grid([models[0]] * 2, ["a", "b"]) == window_grid(models[:1], ["a"])
+    text = refused(window_grid, models, ["run", "finer"])
+    assert "run: 1.024 s, one every 0.256 s; finer: 1.024 s, one every 0.128 s" in text
+
+
+def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_path):
+    run = random_run(tmp_path / "run", tiny_config, read_manifest(tiny_shards), [])
+    assert "at least one finished fold" in refused(open_runs, [run.path])
+    run.fold(0).mkdir()
+    (run.fold(0) / "done.json").write_text("{}")
+    assert "cannot be loaded" in refused(open_runs, [run.path])
+    run.detector_weights(0).write_bytes(b"not HDF5")
+    assert "cannot be loaded" in refused(open_runs, [run.path])
+    assert "is not one" in refused(open_runs, [tmp_path])
+
+
+def predict_script(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "predict.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_script):
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text("recording_id,s9,s2,s5\ntiny04,0,0,0\ntiny01,0,0,0\n")
+    files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (1, 2, 4)]
+    out = tmp_path / "scores.csv"
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", *files, "--out", out, "--like", sample)
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"Wrote {out}: 2 recordings, 3 species." in result.stdout
+    table = pd.read_csv(out)
+    assert table.columns.to_list() == ["recording_id", "s9", "s2", "s5"]
+    assert table["recording_id"].to_list() == ["tiny04", "tiny01"]
+    expected = predict_recordings(open_runs([run.path]), {p.stem: p for p in files}).scores
+    expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
+    np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
+
+
+def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path, run_script):
+    prior, out = tmp_path / "prior.yaml", tmp_path / "scores.csv"
+    offsets = {9: 1.5, 2: -2.0, 5: 0.0}
+    species = [{"species_id": number, "offset": value} for number, value in offsets.items()]
+    prior.write_text(yaml.safe_dump({"species": species}))
+    recording = tiny_data / "train" / "tiny03.flac"
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
+    )
+    assert result.returncode == 0, result.stderr
+    plain = predict_recordings(open_runs([run.path]), {"tiny03": recording}).scores
+    odds = plain[COLUMNS] / (1 - plain[COLUMNS])
+    odds *= np.exp([offsets[2], offsets[5], offsets[9]])
+    np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], odds / (1 + odds), atol=1e-6)
+
+
+def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp_path, run_script):
+    write_weights(tmp_path / "weights.yaml", ["finer", "run"], [0.25, 0.75])
+    recording = tiny_data / "train" / "tiny03.flac"
+    out = tmp_path / "scores.csv"
+    result = run_script(
+        *("predict", "--run", run.path, finer_run.path, "--weights", tmp_path / "weights.yaml"),
+        *("--combine", "rank", "--audio", recording, "--out", out),
+    )
+    assert result.returncode == 0, result.stderr
+    expected = predict_recordings(
+        open_runs([run.path, finer_run.path]),
+        {"tiny03": recording},
+        weights=[0.75, 0.25],
+        rule="rank",
+    ).scores
+    np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
+
+
+def test_script_scores_good_files_beside_a_bad_one_and_exits_1(
+    run, tiny_data, tmp_path, run_script
+):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    shutil.copy(tiny_data / "train" / "tiny00.flac", audio / "a.flac")
+    (audio / "b.flac").write_bytes(b"fLaC and then nothing")
+    shutil.copy(tiny_data / "train" / "tiny01.flac", audio / "c.flac")
+    out = tmp_path / "scores.csv"
+    result = run_script("predict", "--run", run.path, "--audio", audio, "--out", out)
+    assert result.returncode == 1
+    assert pd.read_csv(out)["recording_id"].to_list() == ["a", "c"]
+    assert "Could not be scored, 1 in all:" in result.stderr
+    (line,) = [text for text in result.stderr.splitlines() if "b.flac" in text]
+    assert "Traceback" not in result.stderr
+    assert line.startswith("  ")
+
+
+@pytest.fixture
+def script_here(monkeypatch):
+    """A function that runs the script's `main` on arguments, without another process."""
+    main = runpy.run_path(str(ROOT / "scripts" / "predict.py"))["main"]
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+        return main()
+
+    return call
+
+
+def test_script_writes_events_window_scores_and_what_it_could_not_read(
+    run, tiny_data, tmp_path, script_here, capsys
+):
+    audio, out = tmp_path / "audio", tmp_path / "scores.csv"
+    (audio / "site").mkdir(parents=True)
+    for name, number in (("A_20240501_060000.FLAC", 0), ("site/b.flac", 1), ("site/c.txt", 2)):
+        shutil.copy(tiny_data / "train" / f"tiny{number:02d}.flac", audio / name)
+    (audio / "site" / "empty.wav").touch()
+    calibration = Calibration(
+        COLUMNS,
+        np.float32([[-20, 20]] * 3),
+        np.float32([[-10, 10]] * 3),
+        np.float32([0.5, 0.45, 0.55]),
+        [{"method": "platt"}] * 3,
+        "a test",
+    )
+    write_calibration(calibration, tmp_path / "calibration.yaml")
+    events, windows = tmp_path / "events.csv", tmp_path / "windows.parquet"
+    arguments = ["--run", run.path, "--audio", audio, "--out", out, "--events", events]
+    arguments += ["--window-scores", windows, "--calibration", tmp_path / "calibration.yaml"]
+    assert script_here(*arguments) == 1
+    printed = capsys.readouterr()
+    assert "Could not be scored, 2 in all:" in printed.err
+    assert "site/empty.wav is empty" in printed.err
+    assert "site/c.txt holds sound, but is not named like a sound file" in printed.err
+    assert "probabilities by" in printed.out and "its thresholds (a test)" in printed.out
+
+    scores = pd.read_csv(out)
+    assert scores["recording_id"].to_list() == ["A_20240501_060000", "b"]
+    table = pd.read_parquet(windows)
+    assert table.columns.to_list() == ["recording_id", "start_s", "end_s", *COLUMNS]
+    highest = table.groupby("recording_id")[COLUMNS].max()
+    models = open_runs([run.path])
+    for number, name in enumerate(scores["recording_id"]):
+        waveform, _ = soundfile.read(tiny_data / "train" / f"tiny0{number}.flac", dtype="float32")
+        own = table[table["recording_id"] == name]
+        expected = models[0].score_waveform(waveform[None])
+        np.testing.assert_allclose(own[COLUMNS], expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(own["start_s"], expected["window_start_s"], atol=1e-6)
+        np.testing.assert_allclose(own["end_s"] - own["start_s"], 1.024)
+    heard = pd.read_csv(events, dtype={"start_time": str}, keep_default_na=False)
+    thresholds = dict(zip([2, 5, 9], calibration.thresholds, strict=True))
+    for recording, rows in heard.groupby("recording_id"):
+        reached = {
+            s for s in thresholds if (probability(highest.loc[recording, f"s{s}"]) >= thresholds[s])
+        }
+        assert set(rows["species_id"]) == reached
+    np.testing.assert_allclose(heard["probability"], probability(heard["score"]), atol=1e-4)
+    assert heard["start_time"].iloc[0].startswith("2024-05-01T06:00:0")
+
+    # What could not be read is put right, and only that is done; then nothing is kept.
+    parts = Path(f"{out}.parts")
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("*.npz")}
+    assert len(kept) == 2
+    shutil.copy(tiny_data / "train" / "tiny02.flac", audio / "site" / "empty.wav")
+    (audio / "site" / "c.txt").unlink()
+    assert script_here(*arguments) == 0
+    assert "2/3 recordings" in capsys.readouterr().err
+    assert pd.read_csv(out)["recording_id"].to_list() == ["A_20240501_060000", "b", "empty"]
+    assert not parts.exists()
+
+
+def probability(score):
+    """The map of the calibration above: half the logit."""
+    odds = np.sqrt(score / (1 - score))
+    return odds / (1 + odds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--threshold", "0.5"], "--threshold is for events"),
+        (["--format", "raven"], "--format is for events"),
+        (["--events", "e.csv", "--threshold", "1.5"], "at most 1. Received: 1.5"),
+        (["--events", "e.csv", "--format", "csv", "kaleidoscope"], "need a folder"),
+        (["--events", "scores.csv"], "different places"),
+        (["--events", "e.txt", "--format", "audacity"], "a file of them is for one"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(
+    arguments, reason, run, tiny_data, tmp_path, monkeypatch, script_here
+):
+    monkeypatch.chdir(tmp_path)
+    common = ["--run", run.path, "--audio", tiny_data / "train", "--out", "scores.csv"]
+    assert reason in refused(script_here, *common, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp_path, run_script):
+    sample = tmp_path / "sample_submission.csv"
+    sample.write_text("recording_id,s2,s5,s9\ntiny00,0,0,0\nnot_there,0,0,0\n")
+    result = run_script(
+        *("predict", "--run", run.path, "--audio", tiny_data / "train", "--like", sample),
+        *("--out", tmp_path / "scores.csv"),
+    )
+    assert result.returncode == 2
+    assert "not_there" in result.stderr
+    assert "predict:" not in result.stderr
+    assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("wrong", ["run", "audio"])
+def test_script_refuses_bad_input_in_one_line_with_status_2(wrong, run, tiny_data, tmp_path):
+    paths = {"run": run.path, "audio": tiny_data / "train", wrong: tmp_path / "none"}
+    result = predict_script(
+        *("--run", paths["run"], "--audio", paths["audio"], "--out", tmp_path / "scores.csv")
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert str(tmp_path / "none") in line
+    assert not (tmp_path / "scores.csv").exists()

@@ -1,0 +1,182 @@
+"""Score tables: what is written is read back; bad tables are refused with file and line."""
+
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
+from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.scoring.score_table import (
+    blank_scores,
+    name_first,
+    order_like_submission,
+    read_class_names,
+    read_scores,
+    read_truth,
+    write_scores,
+)
+
+
+@pytest.fixture
+def csv_file(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+# Reading and writing
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_come_back_bit_for_bit(tmp_path, dtype):
+    values = np.random.default_rng(0).random((5, 2)).astype(dtype)
+    scores = pd.DataFrame(values, columns=["s0", "s10"])
+    scores.insert(0, "recording_id", ["0012", "1e5", "nan", "b", "ä b"])
+    write_scores(scores, tmp_path / "new folder" / "scores.csv")
+    read = read_scores(tmp_path / "new folder" / "scores.csv")
+    assert read.columns.tolist() == ["recording_id", "s0", "s10"]
+    assert read["recording_id"].tolist() == ["0012", "1e5", "nan", "b", "ä b"]
+    np.testing.assert_array_equal(read[["s0", "s10"]].to_numpy().astype(dtype), values)
+
+
+def test_other_columns_blank_lines_and_a_byte_order_mark_are_passed_over(csv_file):
+    read = read_scores(csv_file("\ufeffrecording_id,site,s1,s0,score\na,x,1,0.5,?\n\n"))
+    expected = pd.DataFrame({"recording_id": ["a"], "s1": [1.0], "s0": [0.5]})
+    pd.testing.assert_frame_equal(read, expected)
+
+
+def test_truth_is_boolean(csv_file):
+    read = read_truth(csv_file("recording_id,s0,s1\na,1,0\nb,0.0,1.0\n"))
+    assert read["s0"].tolist() == [True, False]
+    assert read["s1"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("recording,s0\na,1\n", ["recording_id", "recording,s0"]),
+        ("recording_id,species\na,1\n", ["s<species_id>", "recording_id,species"]),
+        ("recording_id,s0,s0\na,1,1\n", ["one column s0", "Found 2"]),
+        ("recording_id,s0\na,0\nb,0\n\na,1\n", ["table.csv:5", "a is also in line 2"]),
+        ("recording_id,s0,s1\na,0,1\nb,0,nan\n", ["table.csv:3", "'nan'", "s1"]),
+        ("recording_id,s0\na,inf\n", ["table.csv:2", "'inf'", "s0"]),
+        ("recording_id,s0\na,high\n", ["table.csv:2", "'high'", "s0"]),
+        ("recording_id,s0\na,\n", ["table.csv:2", "''", "s0"]),
+        ("recording_id,s0\na,1,2\n", ["table.csv:2", "2 fields", "Found 3"]),
+        ("recording_id,s0\n", ["at least one recording"]),
+        ("", ["recording_id"]),
+    ],
+)
+def test_bad_scores_are_refused_in_one_line(csv_file, text, words):
+    with pytest.raises(InputError) as caught:
+        read_scores(csv_file(text))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "table.csv" in message
+    for word in words:
+        assert word in message
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.csv cannot be read: No such file"):
+        read_scores(tmp_path / "missing.csv")
+    with pytest.raises(InputError, match="Is a directory"):
+        read_scores(tmp_path)
+    (tmp_path / "sound.flac").write_bytes(b"fLaC\x00\xff\xfe\n")
+    with pytest.raises(InputError, match=r"sound\.flac is not CSV"):
+        read_scores(tmp_path / "sound.flac")
+
+
+def test_truth_takes_nothing_between_present_and_absent(csv_file):
+    with pytest.raises(InputError, match=r"table\.csv:2: .*'0\.5' in column s1"):
+        read_truth(csv_file("recording_id,s0,s1\na,1,0.5\n"))
+
+
+def test_class_names(csv_file):
+    path = csv_file('name,species_id\nCoquí,0\n"Owl, small",12\n')
+    assert read_class_names(path) == {"s0": "Coquí", "s12": "Owl, small"}
+    with pytest.raises(InputError, match="one column name"):
+        read_class_names(csv_file("species_id,title\n0,x\n"))
+
+
+# Submissions
+
+
+def test_a_submission_has_the_sample_s_rows_and_columns(csv_file):
+    sample = csv_file("recording_id,s2,s0\nb,0,0\na,0,0\n")
+    scores = pd.DataFrame(
+        {"recording_id": ["a", "x", "b"], "s0": [1, 2, 3], "s1": [4, 5, 6], "s2": [7, 8, 9]}
+    )
+    expected = pd.DataFrame({"recording_id": ["b", "a"], "s2": [9, 7], "s0": [3, 1]})
+    pd.testing.assert_frame_equal(order_like_submission(scores, sample), expected)
+
+
+def test_an_incomplete_submission_is_refused(csv_file):
+    sample = csv_file("recording_id,s0,s1\nd,0,0\nc,0,0\nb,0,0\na,0,0\n")
+    with pytest.raises(InputError, match=r"every class .* lack 1 \(s1\)"):
+        order_like_submission(pd.DataFrame({"recording_id": ["a"], "s0": [1.0]}), sample)
+    with pytest.raises(InputError, match=r"every recording .* lack 3 \(d, c, b\)"):
+        order_like_submission(
+            pd.DataFrame({"recording_id": ["a"], "s0": [1.0], "s1": [1.0]}), sample
+        )
+
+
+def test_long_lists_of_names_are_cut():
+    assert name_first([]) == "none"
+    assert name_first(["a", "b", "c"]) == "3 (a, b, c)"
+    assert name_first("abcd") == "4 (a, b, c, ...)"
+
+
+# Files written whole
+
+
+def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    path = tmp_path / "scores.csv"
+    atomic_write_text(path, "earlier\n")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half a li")
+        raise KeyboardInterrupt
+    assert path.read_text() == "earlier\n"
+    assert os.listdir(tmp_path) == ["scores.csv"]
+
+
+def test_the_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "net.weights.h5"
+    with atomic_file(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.endswith(".weights.h5")
+        temporary.write_bytes(b"weights")
+        assert not path.exists()
+    assert path.read_bytes() == b"weights"
+    assert os.listdir(tmp_path) == ["net.weights.h5"]
+
+
+def test_places_that_cannot_be_written_are_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "scores.csv", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(InputError) as caught:
+            atomic_write_text(path, "text")
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_blank_scores_have_the_layout_of_scores():
+    blank = blank_scores(["007", "b"], [SpeciesClass(3, "x"), SpeciesClass(9, "y")])
+    assert list(blank.columns) == ["recording_id", "s3", "s9"]
+    assert blank["recording_id"].tolist() == ["007", "b"]
+    assert (blank[["s3", "s9"]] == 0).all(axis=None)
+
+
+def test_checking_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "new" / "scores.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "scores.csv")

@@ -1,0 +1,505 @@
+"""Making shards: what is cut where, what is left out, and what an interruption costs."""
+
+import csv
+import functools
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from rfcx_tf.audio.decode import read_audio
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.frontend import recording as recording_transform
+from rfcx_tf.frontend.frontend import FrontEnd
+from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.labels.folds import assign_folds
+from rfcx_tf.shards import make as shards
+from rfcx_tf.shards import plans as shard_plans
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import ShardReader, parse_crop
+
+ROOT = Path(__file__).resolve().parents[2]
+HOP_S = 128 / 8000
+STORED_FRAMES = 64 + 2 * 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_trace():
+    """The front end is traced once for all tests of this module; it stays the real one."""
+    with pytest.MonkeyPatch.context() as patch:
+        original = shards.RecordingTransform
+        by_front_end = functools.lru_cache(lambda front_end, config: original(config))
+        patch.setattr(
+            shards, "RecordingTransform", lambda c: by_front_end(c.frontend.fingerprint, c)
+        )
+        yield
+
+
+def changed(config, **sections):
+    """The recipe with some values of some sections replaced."""
+    values = config.model_dump()
+    for section, updates in sections.items():
+        values[section] |= updates
+    return Config.model_validate(values)
+
+
+def make_data(folder, rows, durations_s=(6.0,)):
+    """Noise recordings r0, r1, ... and rows (recording, species, t_min, t_max, present)."""
+    (folder / "train").mkdir(parents=True)
+    random = np.random.default_rng(5)
+    for number, duration_s in enumerate(durations_s):
+        noise = random.normal(0, 0.1, round(duration_s * 8000))
+        soundfile.write(folder / "train" / f"r{number}.flac", noise, 8000)
+    header = ["recording_id", "species_id", "t_min", "t_max", "f_min", "f_max"]
+    for present, name in ((True, "train_tp.csv"), (False, "train_fp.csv")):
+        own = [[*row[:4], 100, 200] for row in rows if row[4] == present]
+        with (folder / name).open("w", newline="") as file:
+            csv.writer(file).writerows([header, *own])
+    return folder
+
+
+def make(data, config, out, **options):
+    return make_shards(read_kaggle_folder(data), config, data, out, progress=False, **options)
+
+
+def crops_of(folder):
+    reader = ShardReader(folder)
+    crops = [parse_crop(reader[row]) for row in range(len(reader.index))]
+    return [{name: value.numpy() for name, value in crop.items()} for crop in crops]
+
+
+def whole_spectrogram(path, config):
+    waveform, _ = soundfile.read(path, dtype="float32")
+    return FrontEnd(config.frontend)(waveform[None])[0].numpy()
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_every_row_becomes_one_crop_of_the_whole_recordings_spectrogram(
+    tiny_data, tiny_config, tiny_shards
+):
+    crops = crops_of(tiny_shards)
+    whole = {
+        path.stem: whole_spectrogram(path, tiny_config) for path in (tiny_data / "train").iterdir()
+    }
+    found = []
+    for crop in crops:
+        name = crop["recording_id"].decode()
+        begin = crop["start_frame"]
+        expected = whole[name][begin : begin + STORED_FRAMES]
+        assert crop["spectrogram"].shape == (STORED_FRAMES, 32)
+        # float16 keeps 11 bits.
+        np.testing.assert_allclose(crop["spectrogram"], expected, rtol=2**-11, atol=1e-4)
+        # Centred on its box, but for the recording's borders.
+        centre = (crop["box"][0] + crop["box"][1]) / 2 / HOP_S
+        last = len(whole[name]) - STORED_FRAMES
+        assert abs(begin - np.clip(centre - STORED_FRAMES / 2, 0, last)) <= 0.5
+        found.append(
+            (name, crop["species_id"], crop["kind"].decode(), *np.round(crop["box"], 3).tolist())
+        )
+    expected = []
+    for kind in ("tp", "fp"):
+        with (tiny_data / f"train_{kind}.csv").open() as file:
+            for row in csv.DictReader(file):
+                box = [round(float(row[c]), 3) for c in ("t_min", "t_max", "f_min", "f_max")]
+                expected.append((row["recording_id"], int(row["species_id"]), kind, *box))
+    key = [entry[:3] for entry in found]
+    assert sorted(key) == sorted(entry[:3] for entry in expected)
+    np.testing.assert_allclose(
+        [entry[3:] for entry in sorted(found)],
+        [entry[3:] for entry in sorted(expected)],
+        atol=0.0015,
+    )
+
+
+def test_shards_are_ordinary_tfrecord_files_in_the_order_of_the_index(tiny_shards):
+    reader = ShardReader(tiny_shards)
+    for name, own in reader.index.groupby("shard"):
+        records = tf.data.TFRecordDataset(str(tiny_shards / name))
+        assert [record.numpy() for record in records] == [reader[row] for row in own.index]
+    for row, entry in enumerate(reader.index.itertuples()):
+        crop = parse_crop(reader[row])
+        assert crop["recording_id"].numpy().decode() == entry.recording_id
+        assert crop["kind"].numpy().decode() == entry.kind
+        assert crop["species_id"].numpy() == entry.species_id
+        assert crop["fold"].numpy() == entry.fold
+        np.testing.assert_allclose(crop["box"][:2], [entry.t_min, entry.t_max], rtol=1e-6)
+
+
+def test_a_shard_holds_recordings_of_one_fold_and_a_recording_lies_in_one_shard(
+    tiny_data, tiny_config, tiny_shards
+):
+    reader = ShardReader(tiny_shards)
+    assert (reader.index.groupby("shard")["fold"].nunique() == 1).all()
+    assert (reader.index.groupby("recording_id")["shard"].nunique() == 1).all()
+    assert reader.index.groupby("shard")["recording_id"].nunique().max() == 2
+    annotations = read_kaggle_folder(tiny_data)
+    fold_of = assign_folds(
+        annotations.rows, list(annotations.recordings), 2, tiny_config.training.fold_seed
+    )
+    assert dict(zip(reader.index["recording_id"], reader.index["fold"], strict=True)) == fold_of
+    listed = {name: entry["fold"] for name, entry in reader.manifest.recordings.items()}
+    assert listed == fold_of
+
+
+def test_the_manifest_says_how_the_shards_were_made(tiny_data, tiny_config, tiny_shards):
+    manifest = ShardReader(tiny_shards).manifest
+    assert [(c.species_id, c.name) for c in manifest.classes] == [
+        (2, "low"),
+        (5, "middle"),
+        (9, "high"),
+    ]
+    # By the fixture's bursts: first calls last 0.3 s, second ones 0.4 s. Species 2 is never
+    # second and 9 never first; of 5's calls, 4 are first and 3 second.
+    assert manifest.mean_box_s == pytest.approx({2: 0.3, 5: (4 * 0.3 + 3 * 0.4) / 7, 9: 0.4})
+    assert manifest.box_hz == {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
+    assert manifest.counts == {"tp": 20, "fp": 20, "unlabelled": 0}
+    assert manifest.skipped == []
+    assert manifest.frontend_fingerprint == tiny_config.frontend.fingerprint
+    assert (manifest.crop_frames, manifest.margin_frames, manifest.folds) == (64, 32, 2)
+    for entry in manifest.recordings.values():
+        assert (Path(manifest.data_dir) / entry["path"]).is_file()
+    assert Path(manifest.data_dir) == tiny_data.resolve()
+    assert {path.name for path in tiny_shards.iterdir()} == {
+        *manifest.shards,
+        *("manifest.json", "index.csv", "plan.txt"),
+    }
+
+
+def test_a_crop_carries_every_row_of_its_recording_that_touches_it(tmp_path, tiny_config):
+    # Pieces of 2.048 s. That of the first row, centred on 3.0 s, is 1.976 to 4.024 s.
+    rows = [
+        ("r0", 4, 2.9, 3.1, True),
+        ("r0", 6, 1.0, 1.9, True),  # ends before it
+        ("r0", 6, 1.5, 2.0, False),  # reaches into it
+        ("r0", 1, 0.5, 5.5, False),  # covers it
+        ("r0", 4, 4.0, 4.1, True),
+        ("r0", 6, 4.1, 4.2, False),  # begins behind it
+        ("r1", 1, 2.9, 3.1, True),
+    ]
+    data = make_data(tmp_path / "data", rows, (6.0, 6.0))
+    make(data, tiny_config, tmp_path / "out")
+    [crop] = [
+        crop
+        for crop in crops_of(tmp_path / "out")
+        if crop["recording_id"] == b"r0" and abs(crop["box"][0] - 2.9) < 1e-6
+    ]
+    assert crop["start_frame"] == round(3.0 / HOP_S - 64)
+    touching = zip(
+        np.round(crop["box_times_s"], 3).tolist(),
+        crop["box_classes"].tolist(),  # species 1, 4, 6 are classes 0, 1, 2
+        crop["box_present"].tolist(),
+        strict=True,
+    )
+    found = sorted(([round(t, 3) for t in times], c, p) for times, c, p in touching)
+    assert found == [
+        ([0.5, 5.5], 0, 0),
+        ([1.5, 2.0], 2, 0),
+        ([2.9, 3.1], 1, 1),
+        ([4.0, 4.1], 1, 1),
+    ]
+
+
+def test_borders_and_recordings_shorter_than_a_crop(tmp_path, tiny_config):
+    rows = [
+        ("r0", 0, 0.0, 0.1, True),
+        ("r0", 0, 5.9, 6.0, True),
+        ("r0", 0, 5.95, 6.05, False),  # rounded by the annotation tool
+        ("r1", 0, 0.2, 0.6, True),
+    ]
+    data = make_data(tmp_path / "data", rows, (6.0, 0.7))
+    manifest = make(data, tiny_config, tmp_path / "out")
+    assert manifest.skipped == []
+    crops = crops_of(tmp_path / "out")
+    starts = [
+        (crop["recording_id"], round(float(crop["box"][0]), 2), int(crop["start_frame"]))
+        for crop in crops
+    ]
+    # 6 s are 376 frames.
+    assert sorted(starts) == [
+        (b"r0", 0.0, 0),
+        (b"r0", 5.9, 376 - STORED_FRAMES),
+        (b"r0", 5.95, 376 - STORED_FRAMES),
+        (b"r1", 0.2, 0),
+    ]
+    [short] = [crop for crop in crops if crop["recording_id"] == b"r1"]
+    assert short["spectrogram"].shape == (STORED_FRAMES, 32)
+    own = whole_spectrogram(data / "train" / "r1.flac", tiny_config)
+    # The last frames of the recording alone look behind its end, where silence now is.
+    np.testing.assert_allclose(short["spectrogram"][:40], own[:40], rtol=2**-11, atol=1e-4)
+    assert np.abs(short["spectrogram"][60:]).max() < 0.01 * own[:40].mean()
+
+
+@pytest.fixture
+def damaged_data(tmp_path):
+    """r0 is good, but one of its rows lies outside; r1 is cut short; r2 and r3 are good."""
+    rows = [
+        ("r0", 0, 1.0, 1.5, True),
+        ("r0", 0, 5.0, 6.2, True),
+        ("r1", 0, 1.0, 1.5, True),
+        ("r2", 1, 1.0, 1.5, True),
+        ("r3", 1, 1.0, 1.5, False),
+    ]
+    data = make_data(tmp_path / "data", rows, (6.0,) * 4)
+    path = data / "train" / "r1.flac"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return data
+
+
+def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(damaged_data, tmp_path, tiny_config):
+    manifest = make(damaged_data, tiny_config, tmp_path / "out")
+    assert len(manifest.skipped) == 2
+    outside = next(text for text in manifest.skipped if "r1.flac" not in text)
+    assert "train_tp.csv:3" in outside
+    assert "t_max=6.2" in outside
+    assert "6.00 s long" in outside
+    assert manifest.counts == {"tp": 2, "fp": 1, "unlabelled": 0}
+    assert set(ShardReader(tmp_path / "out").index["recording_id"]) == {"r0", "r2", "r3"}
+    assert all("\n" not in text for text in manifest.skipped)
+
+
+def run_script(monkeypatch, *arguments):
+    path = ROOT / "scripts" / "make_tfrecords.py"
+    # It is for a process of its own, before TensorFlow begins.
+    monkeypatch.setattr(recording_transform, "use_one_thread_an_operation", lambda: None)
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(path), run_name="__main__")
+    return exit.value.code
+
+
+@pytest.fixture
+def recipe(tmp_path, tiny_config):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(tiny_config.model_dump(mode="json")))
+    return path
+
+
+def test_the_script_ends_with_1_when_something_was_left_out(
+    damaged_data, tmp_path, recipe, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    arguments = ("--config", recipe, "--data", damaged_data, "--out", out)
+    assert run_script(monkeypatch, *arguments) == 1
+    printed = capsys.readouterr()
+    assert "r1.flac" in printed.err
+    assert "train_tp.csv:3" in printed.err
+    assert str(out) in printed.out
+    assert run_script(monkeypatch, *arguments) == 1, "the second run forgets what was left out"
+
+
+def test_the_script_ends_with_0_when_all_was_done_and_2_on_bad_input(
+    tiny_data, tmp_path, recipe, monkeypatch, capsys
+):
+    arguments = ("--config", recipe, "--data", tiny_data, "--out", tmp_path / "out")
+    assert run_script(monkeypatch, *arguments) == 0
+    assert "20 tp, 20 fp" in capsys.readouterr().out
+    assert run_script(monkeypatch, *arguments, "--set", "frontend.n_mels=64") == 2
+    [message] = capsys.readouterr().err.strip().splitlines()
+    assert str(tmp_path / "out") in message
+
+
+@pytest.mark.parametrize("stop_at", ["write", "receipt", "finish"])
+def test_an_interrupted_run_goes_on_and_gives_the_same_files(
+    tiny_data, tiny_config, tiny_shards, tmp_path, stop_at
+):
+    out = tmp_path / "out"
+    names = {"write": "write_shard", "receipt": "atomic_write_text", "finish": "write_manifest"}
+    # plan.txt is the first text written, the receipts follow.
+    first_good = {"write": 1, "receipt": 2, "finish": 0}[stop_at]
+    original, calls = getattr(shard_plans, names[stop_at]), []
+
+    def stopped(*arguments):
+        if len(calls) == first_good:
+            raise KeyboardInterrupt
+        calls.append(arguments)
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_plans, names[stop_at], stopped)
+        with pytest.raises(KeyboardInterrupt):
+            make(tiny_data, tiny_config, out)
+    with pytest.raises(InputError, match="let it finish"):
+        ShardReader(out)
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
+    decoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        read = shards.read_audio_parts
+        patch.setattr(
+            shards, "read_audio_parts", lambda *given: decoded.append(given[0]) or read(*given)
+        )
+        make(tiny_data, tiny_config, out, workers=1)
+    # Shards of 2, 2, 1, 2, 2, 1 recordings; the first, or all, were finished.
+    assert len(decoded) == {"write": 8, "receipt": 8, "finish": 0}[stop_at]
+    finished = sorted(kept)[: {"write": 1, "receipt": 1, "finish": 6}[stop_at]]
+    assert finished
+    assert all((out / name).stat().st_mtime_ns == kept[name] for name in finished)
+    assert files_of(out) == files_of(tiny_shards)
+
+
+def test_the_number_of_workers_changes_nothing(tiny_data, tiny_config, tiny_shards, tmp_path):
+    make(tiny_data, tiny_config, tmp_path / "out", workers=1)
+    assert files_of(tmp_path / "out") == files_of(tiny_shards)
+
+
+def test_a_second_run_of_a_complete_folder_does_nothing(tiny_data, tiny_config, tiny_shards):
+    before = {path.name: path.stat().st_mtime_ns for path in tiny_shards.iterdir()}
+    manifest = make(tiny_data, tiny_config, tiny_shards)
+    assert {path.name: path.stat().st_mtime_ns for path in tiny_shards.iterdir()} == before
+    assert manifest == ShardReader(tiny_shards).manifest
+
+
+def refusal(*arguments):
+    with pytest.raises(InputError) as caught:
+        make(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"frontend": {"f_min_hz": 50.0}},
+        {"crops": {"margin_s": 0.4}},
+        {"training": {"folds": 3}},
+        {"training": {"fold_seed": 1}},
+    ],
+    ids=str,
+)
+def test_another_recipe_does_not_go_into_the_same_folder(
+    tiny_data, tiny_config, tiny_shards, sections
+):
+    before = files_of(tiny_shards)
+    message = refusal(tiny_data, changed(tiny_config, **sections), tiny_shards)
+    assert str(tiny_shards) in message
+    assert files_of(tiny_shards) == before
+
+
+@pytest.mark.parametrize("name", ["train_tp.csv", "species.csv"])
+def test_other_data_do_not_go_into_the_same_folder(
+    tiny_data, tiny_config, tiny_shards, tmp_path, name
+):
+    for path in tiny_data.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).unlink()
+    # One row less, or one species more.
+    lines = text.splitlines()
+    lines = lines[:-1] if name == "train_tp.csv" else [*lines, "11,none"]
+    (tmp_path / name).write_text("\n".join(lines))
+    assert str(tiny_shards) in refusal(tmp_path, tiny_config, tiny_shards)
+
+
+def test_what_does_not_shape_the_shards_does_not_matter(tiny_data, tiny_config, tiny_shards):
+    other = changed(tiny_config, training={"epochs": 9}, augment={"fp_flip": 0.0})
+    other = other.model_copy(update={"seed": 7})
+    assert make(tiny_data, other, tiny_shards) == ShardReader(tiny_shards).manifest
+
+
+def test_a_complete_folder_with_a_damaged_shard_is_not_taken_for_complete(
+    tiny_data, tiny_config, tmp_path
+):
+    manifest = make(tiny_data, tiny_config, tmp_path / "out")
+    shard = tmp_path / "out" / list(manifest.shards)[1]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert str(shard) in refusal(tiny_data, tiny_config, tmp_path / "out")
+
+
+def test_a_place_that_cannot_take_shards_is_refused(tiny_data, tiny_config, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    # Nobody can make a folder in /proc, not even root.
+    for place in ("file", "full", "file/below", "/proc/rfcx_tf_shards"):
+        message = refusal(tiny_data, tiny_config, tmp_path / place)
+        assert str(tmp_path / place) in message
+    assert (tmp_path / "file").read_text() == "mine"
+    assert files_of(tmp_path / "full") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("unlabelled", [0, 1])
+def test_decoding_only_what_crops_need_changes_no_shard(
+    tmp_path, tiny_config, monkeypatch, unlabelled
+):
+    rows = [
+        ("r0", 0, 30.0, 30.5, True),
+        ("r0", 1, 39.8, 40.05, False),
+        ("r1", 1, 20.0, 20.5, True),
+        ("r1", 0, 38.0, 41.0, True),  # outside
+        ("r2", 0, 0.2, 0.6, False),
+        ("r3", 0, 3.0, 3.4, True),
+    ]
+    data = make_data(tmp_path / "data", rows, (40.0, 40.0, 0.7, 40.0, 40.0))
+    cut = data / "train" / "r3.flac"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    config = changed(tiny_config, crops={"unlabelled_per_recording": unlabelled})
+    decoded = {}
+    read = shards.read_audio_parts
+
+    def recorded(source, *wanted):
+        waveform = read(source, *wanted)
+        decoded[source.path.stem] = np.mean(waveform != 0)
+        return waveform
+
+    monkeypatch.setattr(shards, "read_audio_parts", recorded)
+    by_parts = make(data, config, tmp_path / "parts")
+    monkeypatch.setattr(
+        shards, "read_audio_parts", lambda source, rate_hz, parts_of: read_audio(source, rate_hz)
+    )
+    assert make(data, config, tmp_path / "whole") == by_parts
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    # Crops of 2 s after a warm-up of 5.5 s, of 40 s.
+    without_rows = {"r4"} if unlabelled else set()
+    assert {name for name, share in decoded.items() if share < 0.7} == {"r0", "r1"} | without_rows
+    assert decoded["r2"] == 1
+    assert len(by_parts.skipped) == 2
+    assert sum("r3.flac is damaged or cut short" in text for text in by_parts.skipped) == 1
+
+
+def test_unlabelled_crops_touch_no_row(tmp_path, tiny_config):
+    rows = [("r0", 0, 2.2, 2.6, True), ("r0", 1, 4.0, 4.5, False), ("r1", 0, 0.1, 5.8, True)]
+    # r1 is covered by its row, r2 has no row, r3 is shorter than a crop.
+    data = make_data(tmp_path / "data", rows, (6.0, 6.0, 6.0, 0.5))
+    config = changed(tiny_config, crops={"unlabelled_per_recording": 3})
+    manifest = make(data, config, tmp_path / "out")
+    index = ShardReader(tmp_path / "out").index
+    unlabelled = index[index["kind"] == "unlabelled"]
+    assert manifest.counts == {"tp": 2, "fp": 1, "unlabelled": len(unlabelled)}
+    assert unlabelled["recording_id"].value_counts().to_dict() == {"r0": 3, "r2": 3}
+    assert (unlabelled["species_id"] == -1).all()
+    for crop in unlabelled.itertuples():
+        assert crop.t_max - crop.t_min == pytest.approx(1.024)
+        assert crop.t_min >= 0
+        assert crop.t_max <= 6
+        for name, _, begin_s, end_s, _ in rows:
+            apart = crop.t_max <= begin_s or crop.t_min >= end_s
+            assert crop.recording_id != name or apart
+    for number in unlabelled.index:
+        crop = parse_crop(ShardReader(tmp_path / "out")[number])
+        assert crop["box"].numpy()[2:].tolist() == [0, 0]
+
+
+def test_no_crop_at_all_is_an_error(tmp_path, tiny_config):
+    rows = [("r0", 0, 7.0, 8.0, True), ("r1", 0, 7.0, 8.0, True)]
+    data = make_data(tmp_path / "data", rows, (6.0, 6.0))
+    message = refusal(data, tiny_config, tmp_path / "out")
+    assert "No crop" in message
+    assert "train_tp.csv:2" in message or "train_tp.csv:3" in message
+
+
+def test_recordings_without_their_file_are_left_out_and_ids_stay_text(tmp_path, tiny_config):
+    rows = [("r0", 0, 1.0, 1.5, True), ("r1", 0, 1.0, 1.5, True), ("lost", 0, 1.0, 1.5, True)]
+    data = make_data(tmp_path / "data", rows, (6.0, 6.0))
+    manifest = make(data, tiny_config, tmp_path / "out")
+    assert manifest.counts["tp"] == 2
+    assert manifest.recordings.keys() == {"r0", "r1"}
+    assert manifest.skipped == []

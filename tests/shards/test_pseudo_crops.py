@@ -1,0 +1,91 @@
+"""Which windows become pseudo-labelled crops, and what their labels are."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rfcx_tf.core.config import Config
+from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
+
+# 10 frames a second; crops of 3.2 s with 1 s either side; a cell is 1.6 s.
+CONFIG = Config.model_validate(
+    {
+        "frontend": {"sample_rate_hz": 1000, "n_fft": 200, "win_length": 200, "hop_length": 100},
+        "crops": {"crop_s": 3.2, "margin_s": 1.0},
+        "pseudo": {"slide_s": 1.6, "windows_per_recording": 8, "background": 0.25},
+    }
+)
+NO_ROWS = pd.DataFrame({"t_min": [], "t_max": [], "species_id": [], "kind": []})
+
+
+def test_windows_follow_each_other_by_whole_cells_and_end_inside():
+    assert window_starts(100, CONFIG).tolist() == [0, 16, 32, 48, 64]
+    assert window_starts(32, CONFIG).tolist() == [0]
+    assert window_starts(20, CONFIG).tolist() == [0]
+
+
+@given(
+    holds=st.lists(st.booleans(), min_size=1, max_size=60),
+    name=st.text(min_size=1, max_size=8),
+)
+def test_windows_with_something_present_come_first_and_never_too_many(holds, name):
+    probability = np.where(np.array(holds)[:, None], [0.9, 0.1], [0.2, 0.01])
+    kept = choose_windows(probability, name, CONFIG)
+    assert len(set(kept.tolist())) == len(kept) <= 8
+    assert (np.diff(kept) > 0).all()
+    present = sum(holds[k] for k in kept)
+    background = len(kept) - present
+    assert background == min(2, holds.count(False))
+    assert present == min(8 - background, holds.count(True))
+    np.testing.assert_array_equal(kept, choose_windows(probability, name, CONFIG))
+
+
+def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it():
+    spectrogram = np.arange(100 * 128, dtype=np.float16).reshape(100, 128)
+    rows = pd.DataFrame(
+        {
+            "t_min": [2.0, 8.0, 3.0],
+            "t_max": [2.5, 9.0, 3.5],
+            "species_id": [7, 7, 3],
+            "kind": ["tp", "tp", "fp"],
+        }
+    )
+    probability = np.array([[0.5, 0.05], [0.3, 0.06]])
+    first, second = cut_windows(
+        spectrogram, probability, np.array([0, 32]), rows, "rec", 4, [3, 7], CONFIG
+    )
+    assert (first.kind, first.recording_id, first.fold) == ("pseudo", "rec", 4)
+    # At the bounds a label counts as known.
+    assert first.species_id == 3
+    assert first.soft_known.tolist() == [1, 1]
+    np.testing.assert_allclose(first.soft_target, [0.5, 0.05])
+    assert second.species_id == -1
+    assert second.soft_known.tolist() == [0, 0]
+    # The first crop has no room for its left margin: the stored piece begins with the sound.
+    assert (first.start_frame, second.start_frame) == (0, 22)
+    assert first.spectrogram.shape == second.spectrogram.shape == (52, 128)
+    np.testing.assert_array_equal(second.spectrogram, spectrogram[22:74])
+    assert first.box == pytest.approx((0.0, 3.2, 0.0, 0.0))
+    assert second.box == pytest.approx((3.2, 6.4, 0.0, 0.0))
+    # Class indices, not species; the box at 8 s touches neither piece.
+    assert first.box_classes.tolist() == [1, 0]
+    assert first.box_present.tolist() == [1, 0]
+    np.testing.assert_allclose(first.box_times_s, [[2.0, 2.5], [3.0, 3.5]])
+
+
+def test_a_recording_without_rows_has_crops_without_boxes():
+    [crop] = cut_windows(
+        np.zeros((60, 128), np.float16),
+        np.array([[0.9]]),
+        np.array([28]),
+        NO_ROWS,
+        "r",
+        -1,
+        [0],
+        CONFIG,
+    )
+    assert crop.box_times_s.shape == (0, 2)
+    assert crop.fold == -1
+    assert crop.start_frame == 60 - 52

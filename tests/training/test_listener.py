@@ -1,0 +1,620 @@
+"""A listener's run from shards to scores: what it learns from, what it keeps, where it goes."""
+
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import label_ranking_average_precision_score
+from sklearn.preprocessing import StandardScaler
+
+from rfcx_tf.audio.decode import AudioSource, read_audio
+from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.listener_config import ListenerConfig
+from rfcx_tf.evaluation.crop_table import crop_table, write_crops
+from rfcx_tf.evaluation.ensemble_report import join_members
+from rfcx_tf.evaluation.held_out_windows import held_out_windows
+from rfcx_tf.evaluation.recordings import evaluate_scores
+from rfcx_tf.evaluation.run import evaluate_run
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.embedding import EmbeddingModel, hash_model
+from rfcx_tf.model.regressions import MaskedRegressions, SoftRows
+from rfcx_tf.runs import embeddings as recording_embeddings
+from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
+from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.open import open_any_run
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.runs.summary import join_out_of_fold
+from rfcx_tf.scoring import predict
+from rfcx_tf.scoring import stream as streaming
+from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.predict import open_runs, predict_recordings
+from rfcx_tf.scoring.score_table import read_scores, read_truth, write_scores
+from rfcx_tf.serving.export import check_exportable
+from rfcx_tf.shards.pseudo_folder import PseudoLabels, read_probability
+from rfcx_tf.shards.records import ShardReader, read_manifest, write_manifest
+from rfcx_tf.training.listener import NO_ROW, fit_fold, label_windows, train_listener
+from rfcx_tf.training.pseudo.labels import label_per_fold
+from rfcx_tf.training.pseudo.teachers import Teachers
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["s2", "s5", "s9"]
+# Twice the rate of the recordings, and of a run of our own on them.
+CONFIG = ListenerConfig(
+    sample_rate_hz=16000,
+    window_s=1.0,
+    hop_s=0.5,
+    output="before_last",
+    num_threads=1,
+    c=0.1,
+    unknown_negative_weight=0.25,
+)
+
+
+def train(model, shards, run, config=CONFIG, data=None):
+    return train_listener(
+        model, config, shards, run, data, progress=False, report=lambda text: None
+    )
+
+
+def refused(call, *arguments) -> str:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def listener(tone_model, tiny_shards, tmp_path_factory) -> ListenerRun:
+    path = tmp_path_factory.mktemp("listener") / "run"
+    assert train(tone_model, tiny_shards, path).failed == []
+    return ListenerRun.open(path)
+
+
+@pytest.fixture
+def run_copy(listener, tmp_path) -> Path:
+    return Path(shutil.copytree(listener.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[str]:
+    """The recordings that are decoded to be listened to."""
+    names = []
+    original = recording_embeddings.read_audio
+
+    def read(source, rate):
+        names.append(source.path.stem)
+        return original(source, rate)
+
+    monkeypatch.setattr(recording_embeddings, "read_audio", read)
+    return names
+
+
+@pytest.fixture(scope="module")
+def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
+    """A run of our own with random weights and random predictions, as if trained."""
+    reader, random = ShardReader(tiny_shards), np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("own") / "own"
+    run = RunFolder.create(path, tiny_config, reader.manifest, tiny_shards)
+    for fold in (0, 1):
+        run.fold(fold).mkdir()
+        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+        detector.save_weights(run.detector_weights(fold))
+        rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
+        target = (rows["species_id"].to_numpy()[:, None] == [2, 5, 9]) * 1.0
+        present = target * (rows["kind"] == "tp").to_numpy()[:, None]
+        table = crop_table(rows, run.info.classes, present, target, random.random(target.shape))
+        write_crops(table, run.fold(fold) / "oof_crops.csv")
+        names = sorted(reader.manifest.audio_sources(fold))
+        scores = pd.DataFrame(random.random((len(names), 3)), columns=COLUMNS)
+        scores.insert(0, "recording_id", names)
+        write_scores(scores, run.fold(fold) / "oof_scores.csv")
+        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    join_out_of_fold(run)
+    return run
+
+
+# What it learns from
+
+
+def test_windows_are_labelled_by_rows_and_fitted_as_scikit_learn_does(
+    listener, tone_model, tiny_shards
+):
+    """Everything again from the annotations, for the listener that holds out fold 1."""
+    reader = ShardReader(tiny_shards)
+    model = EmbeddingModel.open(tone_model, CONFIG)
+    embeddings, target, weights = [], [], []
+    for name, source in reader.manifest.audio_sources(0).items():
+        rows = reader.index[reader.index["recording_id"] == name]
+        waveform = read_audio(source, 16000)
+        # 6 s: a window every half a second, the last one from 5 s.
+        for start_s in [*((rows["t_min"] + rows["t_max"]) / 2 - 0.5), *np.arange(11) / 2]:
+            start_s = min(max(start_s, 0), 5)
+            present, absent = (np.zeros(3, bool) for _ in range(2))
+            for row in rows.itertuples():
+                inside_s = min(row.t_max, start_s + 1) - max(row.t_min, start_s)
+                if inside_s >= (row.t_max - row.t_min) / 2:
+                    (present if row.kind == "tp" else absent)[[2, 5, 9].index(row.species_id)] = 1
+            known = present | absent
+            if known.any():
+                embeddings.append(model.embed_at(waveform, np.array([round(start_s * 16000)]))[0])
+                target.append(present)
+                weights.append(np.where(known, 1.0, 0.25 if present.any() else 0.0))
+    target, weights = np.array(target), np.array(weights)
+    assert len(target) > 40
+    standardised = StandardScaler().fit_transform(np.array(embeddings, float))
+    found = MaskedRegressions.load(listener.head(1)).probability(np.array(embeddings)).numpy()
+    for number in range(3):
+        counts = weights[:, number] > 0
+        regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=5000)
+        regression.fit(
+            standardised[counts], target[counts, number], sample_weight=weights[counts, number]
+        )
+        expected = regression.predict_proba(standardised)[:, 1]
+        np.testing.assert_allclose(found[:, number], expected, atol=1e-3)
+
+
+def test_teachers_teach_it_all_windows_but_what_rows_say(
+    listener, windows, run_copy, own_run, tone_model, tiny_data, tiny_shards, tiny_config, tmp_path
+):
+    """The regressions again by hand, from files, for the listener that holds out fold 1."""
+    reader = ShardReader(tiny_shards)
+    extra = {"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")}
+    labels = tmp_path / "labels"
+    label_per_fold(
+        Teachers([own_run], None, None),
+        reader,
+        tiny_config,
+        labels,
+        [0, 1],
+        extra=extra,
+        progress=False,
+        report=lambda line: None,
+    )
+    lines = []
+    options = {"pseudo": labels, "progress": False, "report": lines.append}
+    config = CONFIG.model_copy(update={"pseudo_weight": 0.5})
+    # In a copy of a run, whose embeddings are taken as they are.
+    trained = train_listener(tone_model, config, tiny_shards, run_copy, **options)
+    run = ListenerRun.open(run_copy)
+    assert run.info.pseudo == str(labels) and run.info.pseudo_id == PseudoLabels(labels).id
+    # Fold 0 and the one recording more, 11 windows each.
+    names = [*reader.manifest.audio_sources(0), "elsewhere"]
+    assert f"and {11 * len(names)} that teachers labelled" in lines[1]
+    assert trained.recordings == len(reader.manifest.recordings) + 1
+    embeddings, probability, weights = [], [], []
+    for name in names:
+        centre_s, theirs = read_probability(labels / "fold1", name)
+        found = np.load(run_copy / "embeddings" / f"{name}.npz")
+        middles_s = found["window_start_s"] + 0.5
+        embeddings.append(found["windows"])
+        probability.append([np.interp(middles_s, centre_s, p) for p in theirs.T])
+        known = np.zeros((11, 3), bool)
+        for row in reader.index[reader.index["recording_id"] == name].itertuples():
+            if row.kind in ("tp", "fp"):
+                starts_s = found["window_start_s"]
+                inside_s = np.minimum(row.t_max, starts_s + 1) - np.maximum(row.t_min, starts_s)
+                half = inside_s >= (row.t_max - row.t_min) / 2
+                known[half, [2, 5, 9].index(row.species_id)] = True
+        weights.append(np.where(known, 0, 0.5))
+    soft = SoftRows(
+        np.concatenate(embeddings),
+        np.concatenate([np.transpose(p) for p in probability]),
+        np.concatenate(weights),
+    )
+    expected = fit_fold(windows, 1, config, soft).probability(windows.embeddings)
+    found = MaskedRegressions.load(run.head(1)).probability(windows.embeddings)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    untaught = MaskedRegressions.load(listener.head(1)).probability(windows.embeddings)
+    assert np.abs(found - untaught).max() > 0.01
+
+
+def test_recordings_of_one_name_are_not_taken_for_each_other(tmp_path):
+    places = [{"r": AudioSource(tmp_path / site / "r.wav")} for site in ("a", "b")]
+    stores = [EmbeddingStore(tmp_path, "key", {"r": np.empty((0, 2))}, place) for place in places]
+    nothing = np.empty(0, np.float32)
+    stores[0].write("r", RecordingEmbeddings(nothing, nothing, nothing, nothing))
+    assert stores[0].read("r") is not None
+    assert stores[1].read("r") is None
+
+
+def test_labels_without_windows_do_not_teach(tone_model, tiny_shards, run_copy):
+    train_it = (tone_model, CONFIG, tiny_shards, run_copy)
+    text = refused(lambda: train_listener(*train_it, pseudo=tiny_shards, progress=False))
+    assert f"{tiny_shards}/windows holds none" in text
+    # Nothing of what was trained before is gone.
+    assert ListenerRun.open(run_copy).finished_folds == [0, 1]
+
+
+def test_shards_that_were_made_again_are_not_taken_for_the_first(
+    own_run, listener, tiny_shards, tmp_path
+):
+    shutil.copytree(tiny_shards, tmp_path / "shards")
+    write_manifest(replace(read_manifest(tiny_shards), shards_id="again"), tmp_path / "shards")
+    moved = RunFolder(
+        own_run.path, own_run.config, replace(own_run.info, tfrecords=str(tmp_path / "shards"))
+    )
+    assert "now holds again" in refused(held_out_windows, [moved, listener], ["tiny00"])
+
+
+def test_labels_of_other_classes_do_not_teach(tone_model, tiny_shards, run_copy, tmp_path):
+    shutil.copytree(tiny_shards, tmp_path / "labels")
+    manifest = read_manifest(tmp_path / "labels")
+    classes = [replace(c, species_id=c.species_id + 1) for c in manifest.classes]
+    write_manifest(replace(manifest, classes=classes), tmp_path / "labels")
+    text = refused(
+        lambda: train_listener(
+            tone_model, CONFIG, tiny_shards, run_copy, pseudo=tmp_path / "labels", progress=False
+        )
+    )
+    assert "Pseudo-labels must be of the classes of the shards" in text
+
+
+@pytest.fixture(scope="module")
+def windows(listener, tiny_shards):
+    reader = ShardReader(tiny_shards)
+    rows = reader.index
+    boxes_s = {str(n): r[["t_min", "t_max"]].to_numpy() for n, r in rows.groupby("recording_id")}
+    key = f"{listener.info.model_hash} {CONFIG.embedding_fingerprint}"
+    store = EmbeddingStore(listener.path / "embeddings", key, boxes_s)
+    return label_windows(store, rows, reader.manifest, 1.0)
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_nothing_of_held_out_recordings_is_fitted_on(listener, tiny_shards, windows, fold):
+    index = ShardReader(tiny_shards).index
+    centred = windows.rows != NO_ROW
+    assert sorted(windows.rows[centred]) == index.index.to_list()
+    np.testing.assert_array_equal(index["fold"][windows.rows[centred]], windows.folds[centred])
+    held_out = windows.folds == fold
+    spoilt = np.where(held_out[:, np.newaxis], np.nan, windows.embeddings)
+    other = fit_fold(replace(windows, embeddings=spoilt), fold, CONFIG)
+    head = fit_fold(windows, fold, CONFIG)
+    np.testing.assert_array_equal(other.coefficients, head.coefficients)
+    np.testing.assert_array_equal(other.mean, head.mean)
+    # And it is what the run keeps.
+    probability = head.probability(windows.embeddings[held_out & centred]).numpy()
+    table = pd.read_csv(listener.fold(fold) / "oof_crops.csv")
+    np.testing.assert_allclose(table[COLUMNS], probability, atol=1e-6)
+
+
+def test_unknown_labels_count_only_by_their_weight(windows):
+    spoilt = replace(windows, target=np.where(windows.known > 0, windows.target, 1))
+    masked = CONFIG.model_copy(update={"unknown_negative_weight": 0.0})
+    one, other = (fit_fold(w, 0, masked) for w in (windows, spoilt))
+    np.testing.assert_array_equal(one.coefficients, other.coefficients)
+    weakly = fit_fold(windows, 0, CONFIG)
+    assert np.abs(weakly.coefficients - one.coefficients).max() > 1e-3
+
+
+def test_a_fold_that_leaves_nothing_to_train_on_is_refused(windows):
+    alone = replace(windows, folds=np.zeros_like(windows.folds))
+    assert "Held out fold 0, the others have none." in refused(fit_fold, alone, 0, CONFIG)
+
+
+# What it keeps
+
+
+def test_the_run_is_as_our_own_runs_are(listener, own_run, tiny_data, tiny_shards):
+    assert listener.finished_folds == [0, 1]
+    assert listener.info.classes == own_run.info.classes
+    assert (listener.info.folds, listener.info.fold_seed) == (2, 0)
+    assert listener.info.shards_id == read_manifest(tiny_shards).shards_id
+    assert "scikit-learn" in listener.info.versions
+    for name in ("oof_crops.csv", "oof_scores.csv"):
+        mine, theirs = (pd.read_csv(run.path / name, dtype=str) for run in (listener, own_run))
+        assert mine.columns.to_list() == theirs.columns.to_list()
+        if name == "oof_crops.csv":
+            same = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
+            pd.testing.assert_frame_equal(mine[same], theirs[same])
+        else:
+            assert sorted(mine["recording_id"]) == sorted(theirs["recording_id"])
+    truth = pd.read_csv(tiny_data / "train_truth.csv")
+    scores = read_scores(listener.path / "oof_scores.csv").set_index("recording_id")
+    # Two of three species are present in every recording: LRAP is LWLRAP.
+    ordered = scores.loc[truth["recording_id"], COLUMNS]
+    expected = label_ranking_average_precision_score(truth[COLUMNS], ordered)
+    evaluation = evaluate_run(
+        open_any_run(listener.path), truth.astype(dict.fromkeys(COLUMNS, bool))
+    )
+    assert evaluation.recordings.lwlrap == pytest.approx(expected)
+    assert expected > 0.95  # chance: 0.81
+    assert evaluation.crops["fold"].to_list() == ["0", "1", "all"]
+
+
+def test_a_stopped_training_goes_on_where_it_was(
+    tone_model, tiny_shards, tmp_path, counted, monkeypatch
+):
+    write = EmbeddingStore.write
+    written = []
+
+    def stop_at_the_fourth(self, name, found):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(name)
+        write(self, name, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EmbeddingStore, "write", stop_at_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            train(tone_model, tiny_shards, tmp_path / "run")
+    assert ListenerRun.open(tmp_path / "run").finished_folds == []
+    counted.clear()
+    training = train(tone_model, tiny_shards, tmp_path / "run")
+    assert training.recordings == 10
+    assert sorted(counted + written) == [f"tiny{number:02d}" for number in range(10)]
+
+
+def test_only_what_is_missing_or_damaged_is_listened_to_again(
+    listener, run_copy, tone_model, tiny_shards, counted
+):
+    before = read_scores(run_copy / "oof_scores.csv")
+    (run_copy / "embeddings" / "tiny03.npz").unlink()
+    (run_copy / "embeddings" / "tiny07.npz").write_bytes(b"PK damaged")
+    train(tone_model, tiny_shards, run_copy)
+    assert sorted(counted) == ["tiny03", "tiny07"]
+    pd.testing.assert_frame_equal(read_scores(run_copy / "oof_scores.csv"), before)
+    counted.clear()
+    # Another regression needs no listening, and its heads take the place of the earlier ones.
+    train(tone_model, tiny_shards, run_copy, CONFIG.model_copy(update={"c": 0.001}))
+    assert counted == []
+    assert ListenerRun.open(run_copy).config.c == 0.001
+    assert (
+        np.abs(read_scores(run_copy / "oof_scores.csv")[COLUMNS] - before[COLUMNS]).max().max()
+        > 0.01
+    )
+
+
+def test_heads_of_another_config_never_pass_for_finished(run_copy, tone_model, tiny_shards):
+    other = CONFIG.model_copy(update={"c": 0.001})
+    manifest = read_manifest(tiny_shards)
+    run = ListenerRun.create(
+        run_copy, other, tone_model, hash_model(tone_model), manifest, tiny_shards
+    )
+    assert run.finished_folds == []
+    assert ListenerRun.open(run_copy).config == other
+
+
+def test_embeddings_of_other_rows_or_another_model_are_not_used(tmp_path):
+    boxes_s = {"a": np.array([[0.5, 1.0]])}
+    found = RecordingEmbeddings(*(np.ones(1, np.float32) for _ in range(4)))
+    EmbeddingStore(tmp_path, "key", boxes_s).write("a", found)
+    assert EmbeddingStore(tmp_path, "key", boxes_s).read("a") is not None
+    assert EmbeddingStore(tmp_path, "other key", boxes_s).read("a") is None
+    moved = {"a": np.array([[0.5, 1.1]])}
+    assert EmbeddingStore(tmp_path, "key", moved).read("a") is None
+
+
+def test_a_run_that_began_otherwise_is_refused(
+    listener, tone_model, tiny_shards, tmp_path, counted
+):
+    def text(model=tone_model, shards=tiny_shards, run=listener.path, config=CONFIG):
+        return refused(train, model, shards, run, config)
+
+    slower = CONFIG.model_copy(update={"hop_s": 1.0, "c": 3.0})
+    assert f"{listener.path}: hop_s was 0.5, is 1.0." in text(config=slower)
+    other_model = tmp_path / "other.tflite"
+    other_model.write_bytes(tone_model.read_bytes() + bytes(4))
+    assert "the model that it began with" in text(model=other_model)
+    other_shards = Path(shutil.copytree(tiny_shards, tmp_path / "shards"))
+    write_manifest(replace(read_manifest(tiny_shards), shards_id="other"), other_shards)
+    assert "the shards that it began with" in text(shards=other_shards)
+    assert "holds something else" in text(run=tiny_shards)
+    assert counted == []
+    assert ListenerRun.open(listener.path).finished_folds == [0, 1]
+
+
+# Where it goes
+
+
+def test_a_model_scores_the_maximum_over_windows_averaged_over_folds(
+    listener, tone_model, tiny_data
+):
+    waveform = read_audio(tiny_data / "train" / "tiny04.flac", 16000)
+    model = listener.load()
+    assert (model.sample_rate_hz, model.window_s) == (16000, 1.0)
+    assert model.classes == listener.info.classes
+    outputs = model.score_waveform(waveform[None])
+    start_s, embeddings = EmbeddingModel.open(tone_model, CONFIG).embed(waveform)
+    heads = [np.load(listener.head(fold)) for fold in (0, 1)]
+    by_fold = []
+    for head in heads:
+        standardised = (embeddings - head["mean"]) / head["scale"]
+        by_fold.append(1 / (1 + np.exp(-standardised @ head["coefficients"] - head["intercepts"])))
+    expected = np.mean([windows.max(axis=0) for windows in by_fold], axis=0)
+    np.testing.assert_allclose(outputs["scores"], expected[None], atol=1e-5)
+    np.testing.assert_allclose(outputs["window_scores"], np.mean(by_fold, 0)[None], atol=1e-5)
+    np.testing.assert_array_equal(outputs["window_start_s"], start_s)
+    assert {values.dtype for values in outputs.values()} == {np.dtype("float32")}
+    # The fold that held it out gives what the table has.
+    fold = read_manifest(Path(listener.info.tfrecords)).recordings["tiny04"]["fold"]
+    held_out = listener.load([fold]).score_waveform(waveform[None])["scores"][0]
+    table = read_scores(listener.path / "oof_scores.csv").set_index("recording_id")
+    np.testing.assert_allclose(held_out, table.loc["tiny04", COLUMNS].to_numpy(float), atol=1e-6)
+
+
+def test_own_runs_and_listeners_predict_together(own_run, listener, tiny_data):
+    recording = {"tiny02": tiny_data / "train" / "tiny02.flac"}
+    models = open_runs([own_run.path, listener.path])
+    found = predict_recordings(models, recording, weights=[0.75, 0.25]).scores
+    own_wave = read_audio(recording["tiny02"], 8000)
+    own = load_recording_model(own_run).score_waveform(own_wave[None])["scores"][0].numpy()
+    waveform = read_audio(recording["tiny02"], 16000)
+    heard = listener.load().score_waveform(waveform[None])["scores"][0]
+    np.testing.assert_allclose(found[COLUMNS].to_numpy()[0], 0.75 * own + 0.25 * heard, atol=1e-5)
+    assert np.abs(own - heard).max() > 0.05
+    ranked = predict_recordings(models, recording, weights=[0.75, 0.25], rule="rank").scores
+    ranks = [np.argsort(np.argsort(scores)) / 2 for scores in (own, heard)]
+    expected = 0.75 * ranks[0] + 0.25 * ranks[1]
+    np.testing.assert_allclose(ranked[COLUMNS].to_numpy()[0], expected, atol=1e-6)
+
+
+def test_long_recordings_are_streamed_through_listeners_too(
+    own_run, listener, tiny_data, monkeypatch
+):
+    """Beside a model of another sample rate; with the windows of one pass."""
+    recording = {"tiny02": tiny_data / "train" / "tiny02.flac"}
+    models = open_runs([own_run.path, listener.path])
+    at_once = predict_recordings(models, recording).scores[COLUMNS]
+    waveform = read_audio(recording["tiny02"], 16000)[:-1234]
+    expected = models[1].score_waveform(waveform[None])
+    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
+    monkeypatch.setattr(streaming, "BLOCK_S", 1.7)
+    found = predict_recordings(models, recording).scores[COLUMNS]
+    np.testing.assert_allclose(found, at_once, atol=1e-6)
+    for pieces in (1, 9):
+        stream = streaming.ListenerStream(models[1])
+        for piece in np.array_split(waveform, pieces):
+            stream.push(piece)
+        heard = stream.finish()
+        np.testing.assert_allclose(heard.window_scores, expected["window_scores"][0], atol=1e-6)
+        np.testing.assert_allclose(heard.scores, expected["scores"][0], atol=1e-6)
+
+
+def test_members_join_with_those_of_our_own(own_run, listener):
+    held_out = join_members([own_run, listener])
+    assert held_out.names == ["own", "run"]
+    assert len(held_out.crops) == 40
+    assert held_out.left_out_crops == [0, 0]
+    assert held_out.probability.shape == (2, 40, 3)
+    assert len(held_out.recordings) == 10
+
+
+def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
+    own_run, listener, tiny_data, tmp_path, run_script
+):
+    manifest = read_manifest(Path(own_run.info.tfrecords))
+    runs, names = [own_run, listener], sorted(manifest.recordings)
+    windows = held_out_windows(runs, names, progress=False)
+    assert sorted(windows.windows) == names
+    assert list(held_out_windows(runs, names[:1], progress=False).windows) == names[:1]
+    found = pd.DataFrame(windows.scores(names, np.full((10, 2), 0.5)), names, COLUMNS)
+    for fold in (0, 1):
+        name, source = next(iter(manifest.audio_sources(fold).items()))
+        own = load_recording_model(own_run, [fold]).score_waveform(read_audio(source, 8000)[None])
+        heard = listener.load([fold]).score_waveform(read_audio(source, 16000)[None])
+        middles_s = own["window_start_s"].numpy() + own_run.config.crops.crop_s / 2
+        others_s = heard["window_start_s"] + 0.5
+        both = [
+            np.interp(middles_s, others_s, theirs) + mine
+            for theirs, mine in zip(
+                heard["window_scores"][0].T, own["window_scores"][0].numpy().T, strict=True
+            )
+        ]
+        expected = np.max(both, axis=1) / 2
+        np.testing.assert_allclose(found.loc[name], expected, atol=1e-5)
+    alone = windows.scores(names[:1], np.array([[0.0, 1.0]]))[0]
+    np.testing.assert_allclose(alone, windows.windows[names[0]][1].max(axis=0), atol=1e-6)
+    command = ("ensemble", "--run", own_run.path, listener.path, "--out", tmp_path / "w.yaml")
+    refusal = run_script(*command, "--windows")
+    assert refusal.returncode == 2 and "take a --truth" in refusal.stderr
+    truth = tiny_data / "train_truth.csv"
+    result = run_script(*command, "--windows", "--truth", truth)
+    assert result.returncode == 0, result.stderr
+    scores = found.rename_axis("recording_id").reset_index()
+    expected = evaluate_scores(scores, read_truth(truth)).lwlrap
+    line = next(
+        k for k in result.stdout.splitlines() if k.startswith("| all, equal weights of win")
+    )
+    assert line.split("|")[-2].strip() == f"{expected:.4f}"
+
+
+def test_own_models_tell_rate_and_window(own_run, tiny_config):
+    model = load_recording_model(own_run)
+    assert model.sample_rate_hz == 8000
+    # 4 cells of 16 frames of 128 samples.
+    assert model.window_s == pytest.approx(4 * 16 * 128 / 8000)
+
+
+def test_settings_of_prediction_are_for_own_runs(own_run, listener):
+    overrides = ["prediction.running_mean_s=3"]
+    own, _ = open_runs([own_run.path, listener.path], overrides)
+    assert own.config.prediction.running_mean_s == 3
+    assert "nothing to set" in refused(open_runs, [listener.path], overrides)
+
+
+def test_runs_that_cannot_be_used_are_refused(
+    listener, run_copy, own_run, tone_model, tiny_shards, tmp_path
+):
+    assert f"{listener.path} is a listener's" in refused(
+        check_exportable, [own_run.path, listener.path]
+    )
+    assert "is not one" in refused(open_any_run, tmp_path)
+    (run_copy / "fold0" / "head.npz").unlink()
+    (run_copy / "fold1" / "head.npz").write_bytes(b"")
+    assert ListenerRun.open(run_copy).finished_folds == [1]
+    assert "cannot be loaded" in refused(open_runs, [run_copy])
+    (run_copy / "fold1" / "head.npz").unlink()
+    assert "at least one finished fold" in refused(open_runs, [run_copy])
+    assert "at least one finished fold" in refused(evaluate_run, ListenerRun.open(run_copy))
+    moving = tmp_path / "moving.tflite"
+    shutil.copy(tone_model, moving)
+    train(moving, tiny_shards, run_copy)
+    moving.rename(tmp_path / "moved.tflite")
+    assert f"Not found: {moving}. Put it there" in refused(open_runs, [run_copy])
+    # The same model elsewhere is enough.
+    train(tmp_path / "moved.tflite", tiny_shards, run_copy)
+    assert len(open_runs([run_copy])) == 1
+    (tmp_path / "moved.tflite").write_bytes(b"other")
+    assert hash_model(tmp_path / "moved.tflite") in refused(open_runs, [run_copy])
+    (run_copy / "listener.json").write_text("{}")
+    assert "made by listener.py" in refused(open_any_run, run_copy)
+
+
+def script(name, monkeypatch, *arguments) -> int:
+    """Runs the main of a script in this process, which has TensorFlow already."""
+    path = ROOT / "scripts" / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+    return runpy.run_path(str(path))["main"]()
+
+
+def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
+    tone_model, tiny_shards, tiny_data, tmp_path, monkeypatch, capsys
+):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "train" / "tiny05.flac").write_bytes(b"not a sound")
+    listener_yaml, run = tmp_path / "tones.yaml", tmp_path / "run"
+    values = CONFIG.model_dump(exclude_none=True)
+    listener_yaml.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
+    status = script(
+        *("listener", monkeypatch, "--listener", listener_yaml, "--model", tone_model),
+        *("--run", run, "--tfrecords", tiny_shards, "--data", data, "--set", "c=0.2"),
+    )
+    assert status == 1
+    text = capsys.readouterr()
+    assert "Fold 1: fitted 3 of 3 classes on " in text.out
+    assert f"Wrote {run}: " in text.out
+    assert "embeddings of 9 recordings" in text.out
+    assert "Recordings without scores, 1 in all:" in text.err
+    assert "tiny05.flac" in text.err.splitlines()[-1]
+    assert ListenerRun.open(run).config.c == 0.2
+    names = read_scores(run / "oof_scores.csv")["recording_id"]
+    assert sorted(names) == [f"tiny{number:02d}" for number in range(10) if number != 5]
+    truth = pd.read_csv(tiny_data / "train_truth.csv")
+    truth[truth["recording_id"] != "tiny05"].to_csv(tmp_path / "truth.csv", index=False)
+    arguments = ("--run", run, "--truth", tmp_path / "truth.csv")
+    assert script("evaluate", monkeypatch, *arguments) == 0
+    assert float(capsys.readouterr().out.split("LWLRAP ")[1].split()[0]) > 0.9
+
+
+def test_script_refuses_bad_input_in_one_line(tone_model, tiny_shards, tmp_path):
+    (tmp_path / "bad.yaml").write_text("sample_rate_hz: 100\n")
+    arguments = ["--listener", tmp_path / "bad.yaml", "--model", tone_model]
+    arguments += ["--tfrecords", tiny_shards, "--run", tmp_path / "run"]
+    result = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "listener.py", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "window_s: Field required" in line
