@@ -22,7 +22,7 @@ from benchmarks.options import Options
 from benchmarks.report import format_report, write_report
 from rfcx_tf.cli.arguments import add_override_argument, run_main
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,11 +92,9 @@ def read_options(arguments: argparse.Namespace) -> Options:
     for name in ("repeats", "recordings", "batch_size", "steps", "cores"):
         if getattr(arguments, name) < 1:
             option = name.replace("_", "-")
-            raise InputError(
-                f"--{option} must be at least 1. Received: {getattr(arguments, name)}."
-            )
+            raise UserError(f"--{option} must be at least 1. Received: {getattr(arguments, name)}.")
     if arguments.truth and not arguments.run:
-        raise InputError("--truth is what a run's scores are compared with. Add --run RUN.")
+        raise UserError("--truth is what a run's scores are compared with. Add --run RUN.")
     overrides = arguments.overrides
     if arguments.config is None:
         overrides = [*CROP_OVERRIDES, *overrides]

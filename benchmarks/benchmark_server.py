@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text, check_writable
 
 
@@ -43,13 +43,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="the same as JSON")
     arguments = parser.parse_args()
     if min(arguments.concurrency) < 1 or arguments.seconds <= 0 or arguments.length <= 0:
-        raise InputError("--concurrency, --seconds and --length must be above 0.")
+        raise UserError("--concurrency, --seconds and --length must be above 0.")
     folder = arguments.model
     names = [p.name for p in folder.iterdir() if p.name.isdecimal()] if folder.is_dir() else []
     if not names:
-        raise InputError(f"--model must be a folder with numbered SavedModels. {folder} is not.")
+        raise UserError(f"--model must be a folder with numbered SavedModels. {folder} is not.")
     if arguments.audio and not arguments.audio.is_file():
-        raise InputError(f"--audio must be a file. {arguments.audio} is not one.")
+        raise UserError(f"--audio must be a file. {arguments.audio} is not one.")
     if arguments.out:
         check_writable(arguments.out)
 

@@ -22,7 +22,7 @@ import pydantic
 import yaml
 
 from rfcx_tf.core.config import Config, PredictionConfig, differences, load_config, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder
@@ -64,15 +64,15 @@ def read_plan(path: str | Path) -> Plan:
     """Reads an experiment file.
 
     Raises:
-        InputError: if it cannot be read or says something else.
+        UserError: if it cannot be read or says something else.
     """
     try:
         return Plan.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
-        raise InputError(f"The experiment {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The experiment {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, pydantic.ValidationError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path} is not an experiment file: {reason:.200}") from None
+        raise UserError(f"{path} is not an experiment file: {reason:.200}") from None
 
 
 def list_trials(plan: Plan) -> list[Trial]:
@@ -103,7 +103,7 @@ def select_trials(
     """The trials of these variants, folds and seeds, in the plan's order; None is all.
 
     Raises:
-        InputError: if the plan has none of a name or number.
+        UserError: if the plan has none of a name or number.
     """
     kept = trials
     for key, wanted in (("variant", variants), ("fold", folds), ("seed", seeds)):
@@ -112,7 +112,7 @@ def select_trials(
         known = list(dict.fromkeys(getattr(trial, key) for trial in trials))
         unknown = [str(value) for value in wanted if value not in known]
         if unknown:
-            raise InputError(
+            raise UserError(
                 f"A chosen {key} must be one of the plan's. It has no {', '.join(unknown)}; "
                 f"it has {', '.join(map(str, known))}."
             )
@@ -178,7 +178,7 @@ def _check_recipe(trial: Trial, run_dir: Path) -> None:
     changed = differences(RunFolder.open(run_dir).config.model_dump(), trial.config.model_dump())
     if changed:
         key, old, new = changed[0]
-        raise InputError(
+        raise UserError(
             f"An experiment goes on with the recipes that it began with. {run_dir}: {key} was "
             f"{old}, is {new}. Name another --out, or delete that folder."
         )
@@ -236,7 +236,7 @@ def _train(trial: Trial, data_dir: Path, out_dir: Path) -> None:
             done = subprocess.run([str(part) for part in command], stdout=output, stderr=output)
             # Status 1: done, but something was left out, which the log lists.
             if done.returncode not in (0, 1):
-                raise InputError(
+                raise UserError(
                     f"A trial must train to its end. {trial.variant}, seed {trial.seed}, fold "
                     f"{trial.fold} ended with status {done.returncode}; see {log}."
                 )

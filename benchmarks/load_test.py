@@ -27,7 +27,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.model import ServedModel
 
 SERVE = Path(__file__).resolve().parents[1] / "scripts" / "serve.py"
@@ -90,19 +90,19 @@ def make_recording(
         rate_hz: sample rate; None: what the signature `about` says.
 
     Raises:
-        InputError: if the model has no such signature, or it takes something else.
+        UserError: if the model has no such signature, or it takes something else.
     """
     if signature is None:
         signature = "wav" if "wav" in model.signatures else "serving_default"
     if signature not in model.signatures:
-        raise InputError(
+        raise UserError(
             f"--signature must be one of the model's. Received: {signature}; the model has "
             f"{', '.join(sorted(model.signatures))}."
         )
     specs = model.inputs(signature)
     name, spec = next(iter(specs.items()))
     if len(specs) > 1 or spec.dtype not in (np.dtype(object), np.dtype(np.float32)):
-        raise InputError(
+        raise UserError(
             "--signature must take a waveform or a WAV file. "
             f"{signature} takes {', '.join(sorted(specs))}."
         )
@@ -157,7 +157,7 @@ async def measure_server(
         options: more options for `scripts/serve.py`.
 
     Raises:
-        InputError: if the server does not start.
+        UserError: if the server does not start.
     """
     command = [sys.executable, str(SERVE), "--model", str(folder), "--name", "model"]
     command += ["--rest-port", "0", "--grpc-port", "0", *options]
@@ -177,7 +177,7 @@ async def measure_server(
                 send = _grpc_client(channel, recording)
             for _ in range(2):
                 if not await send():
-                    raise InputError("The server refused the recording; see its log above.")
+                    raise UserError("The server refused the recording; see its log above.")
             metrics_url = url.replace("/v1/models/model", "/metrics")
             levels = []
             for number in clients:
@@ -217,7 +217,7 @@ def _rate_of(model: ServedModel) -> int:
         outputs = model.run("about", {"samples": np.asarray(1, np.int32)})
         if "sample_rate_hz" in outputs:
             return int(outputs["sample_rate_hz"])
-    raise InputError("The model does not say its sample rate. Name it: --sample-rate HZ.")
+    raise UserError("The model does not say its sample rate. Name it: --sample-rate HZ.")
 
 
 def _wait_for_addresses(process: subprocess.Popen) -> tuple[str, str]:
@@ -226,7 +226,7 @@ def _wait_for_addresses(process: subprocess.Popen) -> tuple[str, str]:
         found = re.match(r"REST (\S+)\s+gRPC (\S+)", line)
         if found:
             return found[1], found[2]
-    raise InputError("The server did not start; see its message above.")
+    raise UserError("The server did not start; see its message above.")
 
 
 def _rest_client(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.audio.find import folder_recordings
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.demo.rainforest import make_rainforest
 
 _TABLES = ("train_tp.csv", "train_fp.csv")
@@ -74,7 +74,7 @@ def open_material(
         duration_s, sample_rate_hz: of synthetic ones.
 
     Raises:
-        InputError: if there are not so many annotated recordings, or none with a TP row.
+        UserError: if there are not so many annotated recordings, or none with a TP row.
     """
     with tempfile.TemporaryDirectory(prefix="rfcx-benchmark-") as temporary:
         folder = Path(temporary)
@@ -100,7 +100,7 @@ def open_material(
         available = folder_recordings(data / "train", named)
         annotated = [name for name in sorted(available) if _has_rows(name, tables)]
         if len(annotated) < count:
-            raise InputError(
+            raise UserError(
                 f"A benchmark with {count} recordings needs as many annotated ones in "
                 f"{data / 'train'}. Found {len(annotated)}. Lower --recordings."
             )
@@ -119,7 +119,7 @@ def _read_tables(data: Path) -> dict[str, pd.DataFrame]:
     tables = {}
     for name in _TABLES:
         if not (data / name).exists():
-            raise InputError(f"A benchmark's data folder needs {name}. Not found in {data}.")
+            raise UserError(f"A benchmark's data folder needs {name}. Not found in {data}.")
         tables[name] = pd.read_csv(data / name, dtype=str, keep_default_na=False)
     return tables
 

@@ -9,7 +9,7 @@ import pandas as pd
 import soundfile
 
 from rfcx_tf.core.config import Config, FrontEndConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 def librosa_waveform(path: Path, sample_rate_hz: int) -> np.ndarray:
@@ -27,13 +27,13 @@ def librosa_spectrogram(waveform: np.ndarray, config: FrontEndConfig) -> np.ndar
     """Waveform [samples] -> float32 [frames, mels], as `FrontEnd` defines it, in float32.
 
     Raises:
-        InputError: for `pcen_log` and for PCEN that begins with the first frame, which
+        UserError: for `pcen_log` and for PCEN that begins with the first frame, which
             librosa's functions do not give in one call.
     """
     import librosa
 
     if config.compression == "pcen_log" or config.pcen.initial != "one":
-        raise InputError(
+        raise UserError(
             "The benchmark's alternative, librosa, is set up for frontend.compression pcen or "
             "log and frontend.pcen.initial one. Choose these with --set."
         )

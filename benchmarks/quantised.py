@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from benchmarks.options import Options
 from rfcx_tf.audio.decode import read_audio
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import read_manifest
 
@@ -44,7 +44,7 @@ def quantisation_scores(options: Options) -> dict[str, dict[str, float]]:
         to float32, and with a truth file the LWLRAP.
 
     Raises:
-        InputError: if the run's shards, or their recordings, are not there.
+        UserError: if the run's shards, or their recordings, are not there.
     """
     import tensorflow as tf
 
@@ -76,7 +76,7 @@ def quantisation_scores(options: Options) -> dict[str, dict[str, float]]:
                 rows[storage].append(score(values[None])["scores"][0].numpy())
             names.append(name)
     if not names:
-        raise InputError(f"--run needs a finished fold with recordings. {options.run} has none.")
+        raise UserError(f"--run needs a finished fold with recordings. {options.run} has none.")
     columns = [f"s{c.species_id}" for c in run.info.classes]
     figures: dict[str, dict[str, float]] = {}
     for storage, scores in rows.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.machine import busy_warning, machine_line
 from benchmarks.measure import Spread, Timing, speed_ratio
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 
 _HEADER = (
@@ -98,7 +98,7 @@ def write_report(
     """Writes NAME.md and NAME.json and returns their paths.
 
     Raises:
-        InputError: if nothing can be written there.
+        UserError: if nothing can be written there.
     """
     warning = busy_warning(machine)
     text = f"# {report.title}\n\n```\n{command}\n```\n\n{machine_line(machine)}\n"
@@ -122,7 +122,7 @@ def read_figures(name: str, out_dir: Path) -> dict[str, float] | None:
     """The median of every row of an earlier report by key; None if there is none.
 
     Raises:
-        InputError: if the file is none of `write_report`.
+        UserError: if the file is none of `write_report`.
     """
     path = out_dir / f"{name}.json"
     if not path.exists():
@@ -131,7 +131,7 @@ def read_figures(name: str, out_dir: Path) -> dict[str, float] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {row["key"]: float(row["value"]["median"]) for row in content["rows"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
+        raise UserError(
             f"{path} is no readable report ({error!r:.100}). Run benchmark.py {name} again."
         ) from None
 

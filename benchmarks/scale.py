@@ -19,7 +19,7 @@ import pandas as pd
 from benchmarks.options import Options
 from benchmarks.report import Report, read_figures
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.shards.records import SCHEMA_VERSION, ShardReader
 from rfcx_tf.shards.sampler import BalancedSampler
 
@@ -78,13 +78,13 @@ def read_rates(out_dir: Path) -> Rates:
     """The rates from shards.json, predict.json and train.json.
 
     Raises:
-        InputError: if one of them is not there, or lacks a row.
+        UserError: if one of them is not there, or lacks a row.
     """
     figures = {}
     for name in ("shards", "predict", "train"):
         found = read_figures(name, out_dir)
         if found is None:
-            raise InputError(
+            raise UserError(
                 f"A projection needs measured rates. {out_dir / name}.json is not there: run "
                 f"benchmark.py {name} with the same --out first."
             )
@@ -92,7 +92,7 @@ def read_rates(out_dir: Path) -> Rates:
     trained = [v for k, v in figures.items() if k in _TRAINED_BY]
     missing = [key for key in _NEEDED if key not in figures]
     if missing or not trained:
-        raise InputError(
+        raise UserError(
             f"The reports in {out_dir} lack {', '.join(missing) or 'a training step'}. Run the "
             "benchmarks shards, predict and train again."
         )

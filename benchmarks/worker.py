@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Timing, timed
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 Tasks = dict[str, Callable[[], Any]]
 # All of them are read when a library is loaded, so before the process begins.
@@ -49,11 +49,11 @@ class Worker:
             cores: to run on, and threads for every library.
 
         Raises:
-            InputError: if there are fewer cores, or as the setup does.
+            UserError: if there are fewer cores, or as the setup does.
         """
         own_cores = sorted(os.sched_getaffinity(0))
         if not 1 <= cores <= len(own_cores):
-            raise InputError(
+            raise UserError(
                 f"A benchmark runs on cores that are there: {len(own_cores)}. Received: {cores}."
             )
         # A fork of a process with threads may hang.
@@ -133,7 +133,7 @@ def _serve(pipe: Connection, cores: list[int], setup: Callable[..., Tasks], argu
             pipe.send(own if isinstance(own, Timing) else timing)
     except EOFError:
         return
-    except InputError as error:
+    except UserError as error:
         pipe.send(error)
 
 

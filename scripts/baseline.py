@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import add_config_arguments, read_folds, run_main
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation
 from rfcx_tf.scoring.score_table import read_truth, write_scores
@@ -63,7 +63,7 @@ def main() -> int:
         # Recordings of other folds, and those that could not be read, have no scores.
         scored = truth[truth["recording_id"].isin(set(scores["recording_id"]))]
         if scored.empty:
-            raise InputError(
+            raise UserError(
                 f"The truth must name recordings that were scored. None of its {len(truth)} is "
                 f"among the {len(scores)} in {path}."
             )

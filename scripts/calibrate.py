@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import add_weights_argument, run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.runs.open import open_any_run
@@ -47,14 +47,14 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = parse_wanted(arguments.wanted)
     if arguments.out is None and len(arguments.run) > 1:
-        raise InputError(
+        raise UserError(
             "A calibration of several runs belongs to none of their folders. Name a file with "
             "--out."
         )
     out = arguments.out or arguments.run[0] / "calibration.yaml"
     report_path, figure_path = out.with_suffix(".md"), out.with_suffix(".png")
     if out in (report_path, figure_path):
-        raise InputError(
+        raise UserError(
             f"--out names the YAML file; {report_path} and {figure_path} are for report and figure."
         )
     truth = read_truth(arguments.truth) if arguments.truth else None

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text, check_writable
 from rfcx_tf.runs.open import open_any_run
 from rfcx_tf.scoring.score_table import read_truth
@@ -42,16 +42,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="the recordings, if they moved; for --windows")
     arguments = parser.parse_args()
     if arguments.windows and not arguments.truth:
-        raise InputError("--windows is about whole recordings, which take a --truth.")
+        raise UserError("--windows is about whole recordings, which take a --truth.")
     if arguments.data and not arguments.windows:
-        raise InputError("--data is where --windows finds recordings. Leave it out.")
+        raise UserError("--data is where --windows finds recordings. Leave it out.")
     if not 0 <= arguments.shrinkage < math.inf:
-        raise InputError(
+        raise UserError(
             f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
         )
     report_path = arguments.out.with_suffix(".md")
     if report_path == arguments.out:
-        raise InputError(f"--out names the YAML file; {report_path} is for the report.")
+        raise UserError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_any_run(path) for path in arguments.run]
     from rfcx_tf.evaluation.ensemble_report import join_members, make_report

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
 from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
 from rfcx_tf.runs.open import open_any_run
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     if arguments.out and not arguments.truth:
-        raise InputError("--out writes the table of the recordings. Add --truth CSV.")
+        raise UserError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
         result = evaluate_run(open_any_run(arguments.run), truth)
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         if evaluation:
             print("\nHeld-out recordings:")
     elif truth is None:
-        raise InputError("--scores are evaluated against complete labels. Add --truth CSV.")
+        raise UserError("--scores are evaluated against complete labels. Add --truth CSV.")
     else:
         names = read_class_names(arguments.species) if arguments.species else None
         evaluation = evaluate_scores(read_scores(arguments.scores), truth, names)

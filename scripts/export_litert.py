@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.cli.arguments import add_run_override_argument, run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.score_table import read_truth
 
 
@@ -54,7 +54,7 @@ def main() -> int:
     add_run_override_argument(parser)
     arguments = parser.parse_args()
     if arguments.truth and not arguments.audio:
-        raise InputError("--truth needs the recordings that it describes. Add --audio DIR.")
+        raise UserError("--truth needs the recordings that it describes. Add --audio DIR.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     recordings = {}
     if arguments.audio:

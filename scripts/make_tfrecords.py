@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import add_config_arguments, run_main
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import use_one_thread_an_operation
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.shards.make import make_shards
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="recordings at once (default: one a core)")
     arguments = parser.parse_args()
     if arguments.workers is not None and arguments.workers < 1:
-        raise InputError(f"--workers must be at least 1. Received: {arguments.workers}.")
+        raise UserError(f"--workers must be at least 1. Received: {arguments.workers}.")
     config = load_config(arguments.config, arguments.overrides)
     annotations = read_kaggle_folder(arguments.data)
     print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")

@@ -28,7 +28,7 @@ from rfcx_tf.cli.arguments import (
     check_prior,
     run_main,
 )
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.output import Tables, add_table_arguments
 
 
@@ -108,7 +108,7 @@ def check_beam() -> None:
     from importlib.util import find_spec
 
     if find_spec("apache_beam") is None:
-        raise InputError(
+        raise UserError(
             "Prediction in bulk needs Apache Beam, which is not installed. "
             "Run: pip install -r requirements-bulk.txt."
         )
@@ -117,11 +117,11 @@ def check_beam() -> None:
 def beam_options(arguments: argparse.Namespace) -> list[str]:
     """For Beam: what was given, and how many processes the local runner has."""
     if arguments.workers < 1:
-        raise InputError(f"--workers must be at least 1. Received: {arguments.workers}.")
+        raise UserError(f"--workers must be at least 1. Received: {arguments.workers}.")
     if arguments.workers == 1:
         return arguments.beam
     if arguments.runner != "DirectRunner":
-        raise InputError(
+        raise UserError(
             f"--workers is of the DirectRunner. Received: --runner {arguments.runner}. Say after "
             "-- how many workers it has."
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import add_weights_argument, run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.score_table import read_scores, write_scores
@@ -48,7 +48,7 @@ def main() -> int:
     for name in ("shrinkage", "pseudo_count"):
         value = getattr(arguments, name)
         if not 0 < value < math.inf:
-            raise InputError(
+            raise UserError(
                 f"--{name.replace('_', '-')} must be finite and above 0. Received: {value}."
             )
     target = read_scores(arguments.scores)

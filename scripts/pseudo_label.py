@@ -29,7 +29,7 @@ from rfcx_tf.cli.arguments import (
     run_main,
 )
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.score_table import read_truth
 
 
@@ -80,9 +80,9 @@ def main() -> int:
     config = load_config(arguments.config, arguments.overrides)
     folds = read_folds(arguments.fold, config.training.folds)
     if arguments.rounds < 1:
-        raise InputError(f"--rounds must be at least 1. Received: {arguments.rounds}.")
+        raise UserError(f"--rounds must be at least 1. Received: {arguments.rounds}.")
     if not 0 <= arguments.tolerance < math.inf:
-        raise InputError(
+        raise UserError(
             f"--tolerance must be finite and not negative. Received: {arguments.tolerance}."
         )
     truth = read_truth(arguments.truth) if arguments.truth else None

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.audio.find import find_recordings, misnamed_recordings
 from rfcx_tf.cli.arguments import add_recording_ids_argument, run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.output import Tables, add_table_arguments
 from rfcx_tf.scoring.served.query import QueryOptions, query_server
 from rfcx_tf.scoring.served.retries import RetryRules
@@ -39,7 +39,7 @@ def main() -> int:
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     tables = Tables(arguments, len(recordings))
     if (arguments.sample_rate is None) != (arguments.classes is None):
-        raise InputError("--sample-rate and --classes go together. Name both or neither.")
+        raise UserError("--sample-rate and --classes go together. Name both or neither.")
     options = QueryOptions(
         server=arguments.server,
         model=arguments.model,

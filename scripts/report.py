@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text, check_writable
 from rfcx_tf.scoring.score_table import read_scores, read_truth
 
@@ -139,17 +139,17 @@ def parse_arguments() -> argparse.Namespace:
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Refuses arguments that do not go together, and a page that cannot be written."""
     if not (arguments.run or arguments.events):
-        raise InputError("A report is of a run or of events. Add --run DIR or --events CSV.")
+        raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
     if not arguments.events:
         for name in _FOR_EVENTS:
             if getattr(arguments, name) is not None:
-                raise InputError(
+                raise UserError(
                     f"--{name.replace('_', '-')} is for events. Add --events CSV, or leave it out."
                 )
     if arguments.events and arguments.truth and not arguments.scores:
-        raise InputError("With --events the truth is of recordings' scores. Add --scores CSV.")
+        raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
     if arguments.per_class < 0 or not arguments.max_mb > 0:
-        raise InputError(
+        raise UserError(
             "--per-class must be 0 or more, and --max-mb above 0. Received: "
             f"{arguments.per_class} and {arguments.max_mb:g}."
         )

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.read import read_events
 from rfcx_tf.labels.annotation_import import FolderLabels
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
@@ -115,7 +115,7 @@ def _pick(arguments: argparse.Namespace) -> int:
     events = events[events["recording_id"].isin(recordings)]
     if events.empty:
         where = f"; not found: {lost[0]} ({len(lost)} recordings in all)" if lost else ""
-        raise InputError(
+        raise UserError(
             f"A review needs events that are not judged yet, with their recordings. "
             f"{arguments.events} has none{where}. Check --events, --audio and --data."
         )
@@ -128,7 +128,7 @@ def _pick(arguments: argparse.Namespace) -> int:
         thresholds = dict(zip(ids, map(float, calibration.thresholds), strict=True))
     picks = pick_events(events, rules, thresholds)
     if picks.empty:
-        raise InputError(
+        raise UserError(
             f"One event takes {rules.seconds(events).min():.0f} s or more to judge. "
             f"Received: --minutes {rules.minutes:g}."
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 def main() -> int:
@@ -59,9 +59,9 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.model
     if not folder.is_dir():
-        raise InputError(f"--model must be a folder. {folder} is not one; export.py makes it.")
+        raise UserError(f"--model must be a folder. {folder} is not one; export.py makes it.")
     if (folder / "saved_model.pb").exists():
-        raise InputError(
+        raise UserError(
             f"--model must be the folder of the versions. {folder} is a version; "
             f"use --model {folder.resolve().parent}."
         )

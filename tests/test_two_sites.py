@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.read import read_events
 from rfcx_tf.labels.annotation_import import import_annotations
 from rfcx_tf.labels.annotation_tables import TableColumns, find_tables
@@ -103,7 +103,7 @@ def test_names_that_repeat_are_refused_before_any_work(untrained_run, field, tmp
         "--out",
         tmp_path / "scores.csv",
     ]
-    with pytest.raises(InputError, match=r"Found .*A/.* and .*B/.*--recording-ids path"):
+    with pytest.raises(UserError, match=r"Found .*A/.* and .*B/.*--recording-ids path"):
         script(*arguments)
     assert not list(tmp_path.iterdir())
 
@@ -200,7 +200,7 @@ def test_a_review_cannot_leave_the_data_folder(field, predicted, data, tmp_path)
         moved = text.replace(f"\n{name},", f"\n{out},").replace(",,,/", ",TP,,/")
         assert moved.count(",TP,,") == moved.count("\n") - 1
         sheet.write_text(moved)
-        with pytest.raises(InputError, match="a path below a folder"):
+        with pytest.raises(UserError, match="a path below a folder"):
             script("review", "apply", "--review", sheet, "--data", data, "--copy-recordings")
     assert not list(tmp_path.rglob("outside*"))
     assert not (data / "train_tp.csv").exists()

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
 _HIGHEST_PEAK = 8.0
@@ -44,7 +44,7 @@ _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT",
 _LARGEST_PARTS = 0.75
 
 
-class AudioError(InputError):
+class AudioError(UserError):
     """A recording that cannot be used; the message is one line that names the file."""
 
 

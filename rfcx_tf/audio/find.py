@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 AUDIO_EXTENSIONS = (".flac", ".mp3", ".ogg", ".wav")
 RECORDING_IDS = ("name", "path")
@@ -33,7 +33,7 @@ def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str,
         Paths by recording id, in the order of the paths; a file that is named twice comes once.
 
     Raises:
-        InputError: for a path that does not exist or is no sound file, for paths without any
+        UserError: for a path that does not exist or is no sound file, for paths without any
             recording, and for two files that would share a recording id.
     """
     files = _find(paths)
@@ -47,7 +47,7 @@ def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str,
         what_to_do = "rename or remove one."
         if other.parent != path.parent:
             what_to_do = "rename one, or call them by their paths: --recording-ids path."
-        raise InputError(
+        raise UserError(
             "Recordings must differ in their file names without extension. "
             f"Found {other} and {path}; {what_to_do}"
         )
@@ -68,7 +68,7 @@ def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> 
         Paths by recording id, in the order of the paths.
 
     Raises:
-        InputError: as `find_recordings`, and if the table has a name that may mean a recording
+        UserError: as `find_recordings`, and if the table has a name that may mean a recording
             that is called by its path.
     """
     return _as_named(_find(paths), named)
@@ -104,12 +104,12 @@ def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
     """Where in a folder a file that belongs to a recording lies; in subfolders if its id is a path.
 
     Raises:
-        InputError: for an id that leads out of the folder or names no file.
+        UserError: for an id that leads out of the folder or names no file.
     """
     path = Path(recording_id)
     is_plain = path.name and not path.anchor and ".." not in path.parts
     if not is_plain or path.as_posix() != recording_id:
-        raise InputError(
+        raise UserError(
             "A recording_id must be a file's name, or a path below a folder. "
             f"Received: {recording_id!r}."
         )
@@ -127,14 +127,14 @@ def _find(paths: Iterable[Path | str]) -> dict[Path, Path]:
         elif _is_audio(path):
             files, folder = [path], path.parent
         elif path.exists():
-            raise InputError(f"Recordings must be {extensions} files or folders. Received: {path}.")
+            raise UserError(f"Recordings must be {extensions} files or folders. Received: {path}.")
         else:
-            raise InputError(f"Recordings must exist. Not found: {path}.")
+            raise UserError(f"Recordings must exist. Not found: {path}.")
         for file in files:
             found.setdefault(file.resolve(), (file, folder))
     if not found:
         places = ", ".join(map(str, paths)) or "nothing"
-        raise InputError(f"No recording ({extensions}) was found. Searched: {places}.")
+        raise UserError(f"No recording ({extensions}) was found. Searched: {places}.")
     return dict(sorted(found.values()))
 
 
@@ -149,7 +149,7 @@ def _by_path(files: Mapping[Path, Path]) -> dict[str, Path]:
         what_to_do = "rename or remove one."
         if other.parent != path.parent:
             what_to_do = "name the folder above both instead, or rename one."
-        raise InputError(
+        raise UserError(
             "Recordings must differ in their paths below the folders that are named, without "
             f"extension. Found {other} and {path}; {what_to_do}"
         )
@@ -165,7 +165,7 @@ def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Pat
     }
     for id_, path in found.items():
         if path.stem in named and path.stem not in found:
-            raise InputError(
+            raise UserError(
                 "A recording must be called by its path where another one has the same name, or "
                 f"other rows call it so. Received: {path.stem}, which may be {path}; write {id_}."
             )

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path, PureWindowsPath
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import csv_lines
 
 # Digits of a longer number, or a letter at either end, are not a time. The T behind is
@@ -78,7 +78,7 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
         and by every end of it (card1/a and a, of card1/a.wav) that means one start.
 
     Raises:
-        InputError: naming file and line, if the table cannot be read, lacks a column, has a
+        UserError: naming file and line, if the table cannot be read, lacks a column, has a
             start_time that is none, or names a recording or file with two different ones.
     """
     path = Path(path)
@@ -88,7 +88,7 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
         recording_id = cells.get("recording_id")
         names = [recording_id] if recording_id else _ends_of_path(cells.get("file", ""))
         if not names:
-            raise InputError(f"{path}:{line}: a row must have a recording_id or a file.")
+            raise UserError(f"{path}:{line}: a row must have a recording_id or a file.")
         name = names[0]
         text = cells.get("start_time", "")
         try:
@@ -97,12 +97,12 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
         except ValueError:
             start = None
         if start is None:
-            raise InputError(
+            raise UserError(
                 f"{path}:{line}: start_time must be a date with a time, such as "
                 f"2023-04-01T05:30:00+02:00. Received: {text!r}."
             )
         if starts.setdefault(name, start) != start:
-            raise InputError(
+            raise UserError(
                 f"{path}:{line}: a recording must begin once. {name} began at "
                 f"{starts[name].isoformat()} above, at {start.isoformat()} here."
             )

@@ -9,22 +9,25 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from rfcx_tf.audio.find import RECORDING_IDS
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError, WorkStopped
 
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:
     """Runs a script's `main` and exits the process with what it returns (None counts as 0).
 
-    Bad input (`InputError`) becomes one line on stderr and exit status 2, Ctrl-C status 130,
+    Bad input (`UserError`) becomes one line on stderr and exit status 2, Ctrl-C status 130,
     a reader that went away (`... | head`) status 141 without a word: the statuses that a
     shell gives. Any other exception is a defect of ours and keeps its traceback.
     """
     try:
         status = main()
         sys.stdout.flush()
-    except InputError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
+    except WorkStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         status = 130
@@ -93,10 +96,10 @@ def check_prior(arguments: argparse.Namespace) -> None:
     """Refuses `--prior` beside another `--combine` than it was made with.
 
     Raises:
-        InputError: with what to leave out.
+        UserError: with what to leave out.
     """
     if arguments.prior and arguments.combine != "mean":
-        raise InputError(
+        raise UserError(
             "--prior is of scores that are combined by their mean. Received: --combine "
             f"{arguments.combine}. Leave one of them out."
         )
@@ -116,11 +119,11 @@ def read_folds(text: str, folds: int) -> list[int]:
     """The folds that `--fold K`, `--fold K,K` or `--fold all` means, of so many.
 
     Raises:
-        InputError: if it is neither.
+        UserError: if it is neither.
     """
     if text == "all":
         return list(range(folds))
     numbers = [part.strip() for part in text.split(",")]
     if not all(number.isdecimal() for number in numbers):
-        raise InputError(f"--fold takes a number, several as in 1,3, or `all`. Received: {text!r}.")
+        raise UserError(f"--fold takes a number, several as in 1,3, or `all`. Received: {text!r}.")
     return list(dict.fromkeys(int(number) for number in numbers))

@@ -18,7 +18,7 @@ import pydantic
 import yaml
 from pydantic import Field
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 # To be raised by whoever changes what the front end computes.
 FRONTEND_VERSION = 1
@@ -39,7 +39,7 @@ StridePair = tuple[PositiveInt, PositiveInt]
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)
 
 
-class ConfigError(InputError):
+class ConfigError(UserError):
     """A configuration that cannot be used; the message is one line that names the key."""
 
 

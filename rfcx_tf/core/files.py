@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             temporary.write_text(text)
 
     Raises:
-        InputError: if nothing can be written there.
+        UserError: if nothing can be written there.
     """
     path = Path(path)
     temporary = _temporary_beside(path)
@@ -40,7 +40,7 @@ def check_writable(path: str | Path) -> None:
     """Finds out before long work whether its result can be written; leaves nothing behind.
 
     Raises:
-        InputError: if nothing can be written there.
+        UserError: if nothing can be written there.
     """
     _temporary_beside(Path(path)).unlink()
 
@@ -54,13 +54,13 @@ def atomic_write_text(path: str | Path, text: str) -> None:
 def _temporary_beside(path: Path) -> Path:
     if os.path.exists(path) and not os.path.isfile(path):
         # Also keeps `--out /dev/null` from replacing the device.
-        raise InputError(f"An output must be a regular file. {path} is not one; name another.")
+        raise UserError(f"An output must be a regular file. {path} is not one; name another.")
     temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise InputError(
+        raise UserError(
             f"{path} cannot be written: its folder cannot be made or written to "
             f"({error.strerror}). Name another place."
         ) from None

@@ -19,7 +19,7 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.demo.sounds import (
     MAX_PITCH,
     MIN_SAMPLE_RATE_HZ,
@@ -80,7 +80,7 @@ def make_rainforest(
     that this function made with the same arguments is left as it is.
 
     Raises:
-        InputError: out_dir holds something else or cannot be written; a value is out of range.
+        UserError: out_dir holds something else or cannot be written; a value is out of range.
     """
     parameters = {
         "version": VERSION,
@@ -99,7 +99,7 @@ def make_rainforest(
     ):
         # Written so that NaN fails too.
         if not lowest <= parameters[name] < float("inf"):
-            raise InputError(f"{name} must be at least {lowest}. Received: {parameters[name]}.")
+            raise UserError(f"{name} must be at least {lowest}. Received: {parameters[name]}.")
 
     folder = Path(out_dir).resolve()
     try:
@@ -108,11 +108,11 @@ def make_rainforest(
             _write_atomically(folder, parameters)
         return _summarise(folder, reused)
     except (OSError, soundfile.LibsndfileError) as error:
-        raise InputError(f"The data set {folder} cannot be written or read: {error}.") from error
+        raise UserError(f"The data set {folder} cannot be written or read: {error}.") from error
 
 
 def _is_made(folder: Path, parameters: dict) -> bool:
-    """Whether the folder holds what these parameters give; InputError if it is in the way."""
+    """Whether the folder holds what these parameters give; UserError if it is in the way."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     rule = "The output folder must be new, empty, or one made earlier with the same parameters."
@@ -120,11 +120,11 @@ def _is_made(folder: Path, parameters: dict) -> bool:
     try:
         found = dict(json.loads((folder / PARAMETERS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise InputError(f"{rule} Found something else in {folder}. {advice}") from None
+        raise UserError(f"{rule} Found something else in {folder}. {advice}") from None
     differing = [name for name in parameters if found.get(name) != parameters[name]]
     if differing:
         was = ", ".join(f"{name}={found.get(name)}" for name in differing)
-        raise InputError(f"{rule} {folder} was made with {was}. {advice}")
+        raise UserError(f"{rule} {folder} was made with {was}. {advice}")
     return True
 
 

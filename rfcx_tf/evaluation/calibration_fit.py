@@ -29,7 +29,7 @@ import pandas as pd
 from scipy.special import logit
 from sklearn.isotonic import IsotonicRegression
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.ensemble_report import join_members
 from rfcx_tf.evaluation.prior_shift import KnownRecordings
 from rfcx_tf.evaluation.prior_shift import fit_calibration as fit_platt
@@ -81,7 +81,7 @@ def read_crops(runs: Sequence[RunFolder | ListenerRun], weights: Sequence[float]
         weights: of the members, with sum 1.
 
     Raises:
-        InputError: if no fold is finished, a table is missing or of other classes, or several
+        UserError: if no fold is finished, a table is missing or of other classes, or several
             runs do not fit together (`ensemble_report.join_members`).
     """
     classes = runs[0].info.classes
@@ -121,13 +121,13 @@ def fit_crops(
         used: bool [crops], those that are fitted on; None for all.
 
     Raises:
-        InputError: if nothing is known present or nothing absent, or, for platt, higher scores
+        UserError: if nothing is known present or nothing absent, or, for platt, higher scores
             do not mean presence.
     """
     used = np.full(len(crops.scores), True) if used is None else used
     scores, present, absent = crops.scores[used], crops.present[used], crops.absent[used]
     if not (present.any() and absent.any()):
-        raise InputError(
+        raise UserError(
             "A calibration needs crops with a present and crops with an absent species. Known of "
             f"{len(scores)} held-out crops are {present.sum()} present and {absent.sum()} absent "
             "labels. Finish more folds."
@@ -235,7 +235,7 @@ def _read_tables(
     try:
         crops = read_held_out_crops(run)
     except OSError as error:
-        raise InputError(
+        raise UserError(
             f"A run with finished folds has oof_crops.csv. That of {run.path} cannot be read: "
             f"{error.strerror}. Train it to its end."
         ) from None
@@ -243,7 +243,7 @@ def _read_tables(
     for table in (crops, recordings):
         given = class_columns(table)
         if set(given) != set(columns):
-            raise InputError(
+            raise UserError(
                 f"The out-of-fold tables of {run.path} must have the classes of its run.json. "
                 f"Only in a table: {name_first(set(given) - set(columns))}; only in the run: "
                 f"{name_first(set(columns) - set(given))}."

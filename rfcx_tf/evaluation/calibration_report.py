@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.calibration_fit import METHODS, HeldOutCrops, fit_crops
 from rfcx_tf.evaluation.ensemble_report import markdown_table, parts_to_leave_out
 from rfcx_tf.evaluation.metrics import masked_log_loss
@@ -119,7 +119,7 @@ def make_report(
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only.
 
     Raises:
-        InputError: as `fit_crops`, for a part left out as well; or if the truth has other
+        UserError: as `fit_crops`, for a part left out as well; or if the truth has other
             classes or none of the recordings.
     """
     present, kept = (None, None) if truth is None else _truth_of(crops, truth)
@@ -281,7 +281,7 @@ def _truth_of(crops: HeldOutCrops, truth: pd.DataFrame) -> tuple[np.ndarray, np.
     """Bool [kept recordings, classes], and which of the crops' recordings are kept."""
     given = class_columns(truth)
     if set(given) != set(crops.columns):
-        raise InputError(
+        raise UserError(
             "Runs and truth must have the same class columns. Only in the truth: "
             f"{name_first(set(given) - set(crops.columns))}; only in the runs: "
             f"{name_first(set(crops.columns) - set(given))}."
@@ -290,7 +290,7 @@ def _truth_of(crops: HeldOutCrops, truth: pd.DataFrame) -> tuple[np.ndarray, np.
     ids = crops.recordings["recording_id"]
     kept = ids.isin(by_id.index).to_numpy()
     if not kept.any():
-        raise InputError(
+        raise UserError(
             "The truth must name recordings that were held out. It names none of the "
             f"{len(ids)}: {name_first(ids)}."
         )

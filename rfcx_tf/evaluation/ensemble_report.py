@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.held_out_windows import HeldOutWindows
 from rfcx_tf.evaluation.metrics import masked_log_loss, single_label_lrap
 from rfcx_tf.evaluation.recordings import evaluate_scores
@@ -88,13 +88,13 @@ def join_members(runs: Sequence[RunFolder | ListenerRun]) -> HeldOut:
     """Joins the out-of-fold tables of runs.
 
     Raises:
-        InputError: if there are fewer than two runs, two have folders of one name, classes
+        UserError: if there are fewer than two runs, two have folders of one name, classes
             differ, a table is missing, a recording is in different folds of two runs, or the
             runs have no crop in common.
     """
     names = member_names([run.path for run in runs])
     if len(runs) < 2 or len(set(names)) < len(names):
-        raise InputError(
+        raise UserError(
             "An ensemble needs at least two runs, in folders of different names. "
             f"Received: {', '.join(names)}."
         )
@@ -106,7 +106,7 @@ def join_members(runs: Sequence[RunFolder | ListenerRun]) -> HeldOut:
     for table in tables[1:]:
         common = common[common.isin(table.index)]
     if common.empty:
-        raise InputError(
+        raise UserError(
             "Weights are fitted on crops that every run held out. There is none that all of "
             f"{', '.join(str(run.path) for run in runs)} did. Finish the same folds of each."
         )
@@ -149,18 +149,18 @@ def make_report(
         windows: of the same recordings, to try the rule `window`.
 
     Raises:
-        InputError: if nothing is known of the crops, or the truth has other classes or none of
+        UserError: if nothing is known of the crops, or the truth has other classes or none of
             the recordings.
     """
     if not held_out.known.any():
-        raise InputError(
+        raise UserError(
             "Weights are fitted on known labels. Those of the "
             f"{len(held_out.crops)} crops in common differ from run to run or are not known."
         )
     if truth is not None:
         truth = truth[truth["recording_id"].isin(held_out.recordings)]
         if truth.empty:
-            raise InputError(
+            raise UserError(
                 "The truth must name recordings that every run held out. It names none of the "
                 f"{len(held_out.recordings)}: {name_first(held_out.recordings)}."
             )
@@ -281,14 +281,14 @@ def parts_to_leave_out(crops: pd.DataFrame) -> tuple[np.ndarray, str]:
         crops: DataFrame recording_id, fold.
 
     Raises:
-        InputError: if there is one recording.
+        UserError: if there is one recording.
     """
     folds = crops["fold"].to_numpy()
     if len(np.unique(folds)) > 1:
         return folds, "fold"
     _, recording = np.unique(crops["recording_id"].to_numpy(str), return_inverse=True)
     if recording.max() == 0:
-        raise InputError(
+        raise UserError(
             "A fit is made on some recordings and tried on others. Only one was held out, "
             f"{crops['recording_id'].iloc[0]}. Finish more folds."
         )
@@ -305,7 +305,7 @@ def _read_crops(run: RunFolder | ListenerRun) -> pd.DataFrame:
             keep_default_na=False,
         )
     except OSError:
-        raise InputError(
+        raise UserError(
             f"A member needs at least one finished fold. {run.path} has no oof_crops.csv. Train "
             "it to its end."
         ) from None
@@ -323,7 +323,7 @@ def _check_folds(
         other.index.get_level_values("recording_id"), other["fold"], strict=True
     ):
         if fold_of.get(recording, fold) != fold:
-            raise InputError(
+            raise UserError(
                 f"Members must have the same folds. {recording} is in fold {fold_of[recording]} "
                 f"of {first.path} and in fold {fold} of {second.path}. Train with the same "
                 "training.folds and training.fold_seed."

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import check_rule
@@ -65,13 +65,13 @@ def held_out_windows(
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: if the shards of the first run are gone or others, a recording cannot be
+        UserError: if the shards of the first run are gone or others, a recording cannot be
             read, or as `check_rule`.
     """
     info = runs[0].info
     manifest = read_manifest(Path(info.tfrecords))
     if manifest.shards_id != info.shards_id:
-        raise InputError(
+        raise UserError(
             f"Folds are those of the shards that a run was trained on. {runs[0].path} was trained "
             f"on {info.shards_id}, {info.tfrecords} now holds {manifest.shards_id}. Put them back."
         )
@@ -91,7 +91,7 @@ def held_out_windows(
                 try:
                     found = [scorer.window_scores(sources[name], name)[1] for scorer in scorers]
                 except AudioError as error:
-                    raise InputError(
+                    raise UserError(
                         f"Recordings that were held out are scored again. {error} Say with "
                         "--data where they are."
                     ) from None

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.evaluation.run import read_held_out_crops
@@ -110,7 +110,7 @@ def read_known_recordings(runs: Sequence[RunFolder], weights: Sequence[float]) -
         weights: of the members, with sum 1.
 
     Raises:
-        InputError: if classes differ, a run has no finished fold, or the runs have no recording
+        UserError: if classes differ, a run has no finished fold, or the runs have no recording
             in common.
     """
     check_classes(runs)
@@ -121,7 +121,7 @@ def read_known_recordings(runs: Sequence[RunFolder], weights: Sequence[float]) -
     for table in tables[1:]:
         recordings = recordings[recordings.isin(table.index)]
     if recordings.empty:
-        raise InputError(
+        raise UserError(
             "Scores are calibrated on recordings that every run held out. There is none that all "
             f"of {', '.join(str(run.path) for run in runs)} did. Finish the same folds of each."
         )
@@ -158,13 +158,13 @@ def fit_calibration(known: KnownRecordings, shrinkage: float = DEFAULT_SHRINKAGE
         shrinkage: above 0. 1 takes log odds to differ by about 1 between classes.
 
     Raises:
-        InputError: if nothing is known present or nothing absent, or higher scores do not mean
+        UserError: if nothing is known present or nothing absent, or higher scores do not mean
             presence.
     """
     is_known = known.present | known.absent
     is_present = known.present[is_known]
     if is_present.all() or not is_present.any():
-        raise InputError(
+        raise UserError(
             "Calibration needs recordings with a TP row and recordings with an FP row only. Of "
             f"{is_present.size} known pairs of recording and species {is_present.sum()} are "
             "present. Finish more folds."
@@ -190,7 +190,7 @@ def fit_calibration(known: KnownRecordings, shrinkage: float = DEFAULT_SHRINKAGE
         options={"ftol": 1e-14, "gtol": 1e-7, "maxiter": 10_000, "maxfun": 100_000},
     ).x
     if found[0] <= 0:
-        raise InputError(
+        raise UserError(
             "Scores must be higher where a species is present. On held-out recordings they are "
             f"not (the slope of their calibration is {found[0]:.3g}). Train longer."
         )
@@ -230,7 +230,7 @@ def estimate_prevalence(
         prevalence = prevalence / (len(logits) + pseudo_count)
         if np.abs(prevalence - before).max(initial=0) < _TOLERANCE:
             return prevalence
-    raise InputError(
+    raise UserError(
         f"A prevalence must be found in {_MAX_STEPS} steps. It still changes: the scores hardly "
         "tell present from absent. Use a better run or a larger pseudo-count."
     )
@@ -257,7 +257,7 @@ def estimate_prior_shift(
         pseudo_count: of `estimate_prevalence`.
 
     Raises:
-        InputError: as `fit_calibration` and `estimate_prevalence`, or if the target has other
+        UserError: as `fit_calibration` and `estimate_prevalence`, or if the target has other
             classes or scores outside [0, 1].
     """
     classes = runs[0].info.classes
@@ -325,17 +325,17 @@ def read_offsets(path: str | Path) -> dict[str, float]:
     """The logit offsets by class column, {"s0": -1.2, ...}, of a file of `write_prior`.
 
     Raises:
-        InputError: if it cannot be read or is something else.
+        UserError: if it cannot be read or is something else.
     """
     try:
         species = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["species"]
         offsets = {f"s{int(row['species_id'])}": float(row["offset"]) for row in species}
     except OSError as error:
-        raise InputError(f"The prior {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The prior {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
         offsets, species = {}, []
     if not offsets or len(offsets) < len(species) or not all(map(math.isfinite, offsets.values())):
-        raise InputError(
+        raise UserError(
             "A prior is YAML with species, each once with a species_id and a finite offset, as "
             f"prior_shift.py writes it. {path} is not one."
         )
@@ -348,7 +348,7 @@ def apply_offsets(scores: pd.DataFrame, offsets: dict[str, float]) -> pd.DataFra
     The order of recordings within a class stays; 0 stays 0 and 1 stays 1.
 
     Raises:
-        InputError: if the scores have other classes, or one lies outside [0, 1].
+        UserError: if the scores have other classes, or one lies outside [0, 1].
     """
     columns = class_columns(scores)
     _check_species(columns, list(offsets), "the prior")
@@ -367,7 +367,7 @@ def _check_species(given: list[str], wanted: list[str], whose: str) -> None:
     if set(given) != set(wanted):
         only_given = [column for column in given if column not in wanted]
         only_wanted = [column for column in wanted if column not in given]
-        raise InputError(
+        raise UserError(
             f"Scores and {whose} must have the same species. Only in the scores: "
             f"{name_first(only_given)}; only in {whose}: {name_first(only_wanted)}."
         )
@@ -376,7 +376,7 @@ def _check_species(given: list[str], wanted: list[str], whose: str) -> None:
 def _check_probabilities(scores: np.ndarray) -> None:
     outside = scores[(scores < 0) | (scores > 1)]
     if outside.size:
-        raise InputError(
+        raise UserError(
             f"Scores must lie between 0 and 1 to have log odds. Found {outside[0]:g}. Use those "
             "that predict.py wrote."
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.metrics import chance_lwlrap, lwlrap, lwlrap_per_class
 from rfcx_tf.scoring.score_table import class_columns, name_first
@@ -67,20 +67,20 @@ def evaluate_scores(
         names: species names by class column, such as {"s0": "Eleutherodactylus coqui"}.
 
     Raises:
-        InputError: if the classes differ, a recording of the truth has no scores, or the truth
+        UserError: if the classes differ, a recording of the truth has no scores, or the truth
             names no species at all.
     """
     columns = _shared_columns(scores, truth)
     recordings = pd.Index(truth["recording_id"])
     unscored = recordings.difference(scores["recording_id"], sort=False)
     if len(unscored):
-        raise InputError(
+        raise UserError(
             "Every recording of the truth must have scores. "
             f"Without: {name_first(unscored)}; predict those too, or take them out of the truth."
         )
     present = truth[columns].to_numpy(bool)
     if not present.any():
-        raise InputError(
+        raise UserError(
             "LWLRAP needs a species that is present somewhere. The truth has none in "
             f"{len(truth)} recordings; check its columns."
         )
@@ -143,7 +143,7 @@ def _shared_columns(scores: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
     if set(wanted) != set(given):
         only_truth = [column for column in wanted if column not in given]
         only_scores = [column for column in given if column not in wanted]
-        raise InputError(
+        raise UserError(
             "Scores and truth must have the same class columns. "
             f"Only in the truth: {name_first(only_truth)}; only in the scores: "
             f"{name_first(only_scores)}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores
 from rfcx_tf.runs.listener_run import ListenerRun
@@ -39,7 +39,7 @@ def evaluate_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None
             are left out.
 
     Raises:
-        InputError: if no fold is finished, or the truth has other classes or recordings.
+        UserError: if no fold is finished, or the truth has other classes or recordings.
     """
     table = read_held_out_crops(run)
     rows = [_monitors(group, str(fold)) for fold, group in table.groupby("fold")]
@@ -49,7 +49,7 @@ def evaluate_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None
     scores = read_scores(run.path / "oof_scores.csv")
     scored = truth[truth["recording_id"].isin(set(scores["recording_id"]))]
     if scored.empty:
-        raise InputError(
+        raise UserError(
             "The truth must name recordings of the run. None of its "
             f"{len(truth)} is among the {len(scores)} in {run.path / 'oof_scores.csv'}."
         )
@@ -61,10 +61,10 @@ def read_held_out_crops(run: RunFolder | ListenerRun) -> pd.DataFrame:
     """The run's oof_crops.csv, labels (`present`, `absent`) as text.
 
     Raises:
-        InputError: if no fold is finished.
+        UserError: if no fold is finished.
     """
     if not run.finished_folds:
-        raise InputError(
+        raise UserError(
             f"A run needs at least one finished fold. {run.path} has none. Train it to its end."
         )
     return pd.read_csv(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def parse_wanted(text: str) -> Wanted:
     """Reads `precision=0.9`, `recall=0.8` or `f1`.
 
     Raises:
-        InputError: if it is none of them.
+        UserError: if it is none of them.
     """
     figure, _, number = text.partition("=")
     if text.lower() == "f1":
@@ -50,7 +50,7 @@ def parse_wanted(text: str) -> Wanted:
     except ValueError:
         value = float("nan")
     if figure not in ("precision", "recall") or not 0 < value < 1:
-        raise InputError(
+        raise UserError(
             f"--wanted takes precision=P or recall=R, between 0 and 1, or f1. Received: {text!r}."
         )
     return Wanted(figure, value)

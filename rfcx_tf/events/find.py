@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 
 EVENT_TABLE_VERSION = 1
@@ -67,15 +67,15 @@ class EventRules:
     merge_gap_s: float = 0.5
 
     def __post_init__(self):
-        """Raises InputError for rules that make no sense."""
+        """Raises UserError for rules that make no sense."""
         if not 0 < self.low_ratio <= 1:
-            raise InputError(
+            raise UserError(
                 "An event goes on above a part of its threshold: more than 0, at most 1. "
                 f"Received: low_ratio={self.low_ratio:g}."
             )
         for name in ("min_s", "merge_gap_s"):
             if not 0 <= getattr(self, name) < np.inf:
-                raise InputError(
+                raise UserError(
                     f"{name} must be a number of seconds, 0 or more. "
                     f"Received: {getattr(self, name):g}."
                 )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.start_time import read_start_times
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 from rfcx_tf.events.find import EventRules
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
@@ -140,7 +140,7 @@ class Tables:
             recordings: how many there are.
 
         Raises:
-            InputError: if they do not go together, or a place cannot be written.
+            UserError: if they do not go together, or a place cannot be written.
         """
         self._arguments = arguments
         self._formats: Sequence[str] = arguments.format or ["csv"]
@@ -148,17 +148,17 @@ class Tables:
         if not arguments.events:
             for name in ("format", "calibration", "threshold", "recording_times"):
                 if getattr(arguments, name) is not None:
-                    raise InputError(
+                    raise UserError(
                         f"--{name.replace('_', '-')} is for events. Add --events PATH, or leave "
                         "it out."
                     )
         if arguments.threshold is not None and not 0 < arguments.threshold <= 1:
-            raise InputError(
+            raise UserError(
                 f"--threshold must be above 0 and at most 1. Received: {arguments.threshold:g}."
             )
         outputs = [p for p in (arguments.out, arguments.window_scores, arguments.events) if p]
         if len({path.resolve() for path in outputs}) < len(outputs):
-            raise InputError("--out, --window-scores and --events must name different places.")
+            raise UserError("--out, --window-scores and --events must name different places.")
         if arguments.events:
             self._check_events(recordings)
         for path in (arguments.out, arguments.window_scores):
@@ -171,12 +171,12 @@ class Tables:
         """Checks that the tables can be made of a model's scores.
 
         Raises:
-            InputError: if a class or recording is missing that an argument names, or the model
+            UserError: if a class or recording is missing that an argument names, or the model
                 does not say what events need.
         """
         arguments = self._arguments
         if self.keep_windows and model.windows is None:
-            raise InputError(
+            raise UserError(
                 "Events and window scores need to know the model's windows. The model does not "
                 "say them (no signature `about`); export it again, or leave --events and "
                 "--window-scores out."
@@ -250,7 +250,7 @@ class Tables:
         events = self._arguments.events
         in_one = [name for name in self._formats if writes_one_file(events, name)]
         if in_one and len(self._formats) > 1:
-            raise InputError(
+            raise UserError(
                 "Events in several formats need a folder. Received: the file "
                 f"{events} for {', '.join(self._formats)}."
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import EVENT_COLUMNS, empty_events
 from rfcx_tf.labels.annotations import csv_lines
 
@@ -24,7 +24,7 @@ def read_events(path: str | Path) -> pd.DataFrame:
         DataFrame of `EVENT_COLUMNS` (columns that a later version adds are left out).
 
     Raises:
-        InputError: naming the file, and the line of a CSV, of the first thing that cannot be used,
+        UserError: naming the file, and the line of a CSV, of the first thing that cannot be used,
             or if there is no table.
     """
     path = Path(path)
@@ -32,12 +32,12 @@ def read_events(path: str | Path) -> pd.DataFrame:
     if path.is_dir():
         paths = next(filter(None, (sorted(path.rglob(f"*{e}")) for e in _ENDINGS)), [])
         if not paths:
-            raise InputError(
+            raise UserError(
                 f"A folder of events holds {' or '.join(f'*{e}' for e in _ENDINGS)}. "
                 f"None found in {path}."
             )
     elif not path.exists():
-        raise InputError(f"The events must exist. Not found: {path}.")
+        raise UserError(f"The events must exist. Not found: {path}.")
     return pd.concat([empty_events(), *map(_read_table, paths)], ignore_index=True)
 
 
@@ -50,10 +50,10 @@ def _read_table(path: Path) -> pd.DataFrame:
             table = pyarrow.parquet.read_table(path).to_pandas()
         except (OSError, pyarrow.ArrowException) as error:
             line = str(error).splitlines()[0]
-            raise InputError(f"{path} cannot be read as Parquet: {line}") from None
+            raise UserError(f"{path} cannot be read as Parquet: {line}") from None
         lacking = [name for name in EVENT_COLUMNS if name not in table]
         if lacking:
-            raise InputError(
+            raise UserError(
                 f"{path}: a table of events must have the columns {', '.join(lacking)}. "
                 f"Received: {', '.join(table)}."
             )
@@ -66,7 +66,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _checked(table: pd.DataFrame, places: list[str]) -> pd.DataFrame:
-    """The table with the types of `EVENT_COLUMNS`; InputError for a cell that cannot have it."""
+    """The table with the types of `EVENT_COLUMNS`; UserError for a cell that cannot have it."""
     columns = {}
     for name, kind in EVENT_COLUMNS.items():
         cells = table[name]
@@ -92,4 +92,4 @@ def _checked(table: pd.DataFrame, places: list[str]) -> pd.DataFrame:
 def _refuse(wrong, places: list[str], complaint) -> None:
     wrong = np.flatnonzero(wrong)
     if len(wrong):
-        raise InputError(f"{places[wrong[0]]}: {complaint(wrong[0])}. Write the events again.")
+        raise UserError(f"{places[wrong[0]]}: {complaint(wrong[0])}. Write the events again.")

@@ -40,7 +40,7 @@ def write_window_scores(
         window_s, hop_s: length and distance of the windows.
 
     Raises:
-        InputError: if nothing can be written there.
+        UserError: if nothing can be written there.
     """
     import pyarrow as pa
     import pyarrow.parquet

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.find import path_for_recording
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.events.find import EVENT_COLUMNS, EVENT_TABLE_VERSION, EventRecording
 
@@ -86,10 +86,10 @@ def check_events_out(out: str | Path, format: str, recordings: int) -> None:
     """Finds out before long work whether events of so many recordings can be written like this.
 
     Raises:
-        InputError: for Audacity labels of several recordings in one file.
+        UserError: for Audacity labels of several recordings in one file.
     """
     if format == "audacity" and recordings != 1 and writes_one_file(out, format):
-        raise InputError(
+        raise UserError(
             "Audacity labels name no recording, so a file of them is for one. Received: "
             f"{recordings} recordings and the file {out}. Name a folder instead."
         )
@@ -119,7 +119,7 @@ def write_events(
         The files, in the order of the recordings.
 
     Raises:
-        InputError: if they cannot be written, or for Audacity labels of several recordings in
+        UserError: if they cannot be written, or for Audacity labels of several recordings in
             one file.
     """
     check_events_out(out, format, len(recordings))

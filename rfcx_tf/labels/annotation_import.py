@@ -17,7 +17,7 @@ import pandas as pd
 import soundfile
 
 from rfcx_tf.audio.find import folder_recordings
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.labels.annotation_tables import (
     Mark,
@@ -80,7 +80,7 @@ def import_annotations(
             for and is not there (an FP row over the whole recording for each), or `unknown`.
 
     Raises:
-        InputError: naming file and line, for tables or files of the folder that cannot be
+        UserError: naming file and line, for tables or files of the folder that cannot be
             used, a box that is TP and FP, an empty table where `empty_means` does not say what it
             means, or a recording that must be known and is not in train/. Nothing is written.
     """
@@ -93,7 +93,7 @@ def import_annotations(
         path: recording_of_table(path, columns.folders) for path, own in marks_of.items() if not own
     }
     if empty and empty_means is None:
-        raise InputError(
+        raise UserError(
             "A table without rows means that nothing is there, or that nobody looked. "
             f"{next(iter(empty))} is empty. Say which: --empty-means absent or --empty-means "
             "unknown."
@@ -143,16 +143,16 @@ class FolderLabels:
         """Reads a folder to which rows are to be added.
 
         Raises:
-            InputError: if there is no such folder, its files cannot be used, or its rows are in
+            UserError: if there is no such folder, its files cannot be used, or its rows are in
                 TFRecord files, which new ones in train_tp.csv would hide.
         """
         data_dir = Path(data_dir)
         if not data_dir.is_dir():
-            raise InputError(f"The data must be a folder. Not found: {data_dir}.")
+            raise UserError(f"The data must be a folder. Not found: {data_dir}.")
         if not (data_dir / "train_tp.csv").exists() and list(
             data_dir.glob("tfrecords/train/*.tfrec")
         ):
-            raise InputError(
+            raise UserError(
                 "Rows are added to train_tp.csv, which would hide the rows in the TFRecord files "
                 f"of {data_dir}. Put train_tp.csv and train_fp.csv there first."
             )
@@ -169,7 +169,7 @@ class FolderLabels:
         """Those of these rows that the folder does not have, each once, and how many others.
 
         Raises:
-            InputError: naming the place of the first row that is wrong or contradicts another.
+            UserError: naming the place of the first row that is wrong or contradicts another.
         """
         names = ["recording_id", "species_id", "songtype_id", *BOX]
         seen = set(self.rows[[*names, "present"]].itertuples(index=False, name=None))
@@ -208,17 +208,17 @@ class _Recordings:
         self.paths = folder_recordings(self.folder, named)
 
     def info(self, recording_id: str, source: str, why: str) -> tuple[float, float]:
-        """Duration in seconds and highest frequency in Hz; InputError where it is not there."""
+        """Duration in seconds and highest frequency in Hz; UserError where it is not there."""
         path = self.paths.get(recording_id)
         if path is None:
-            raise InputError(
+            raise UserError(
                 f"{source}: {why}, so its recording must be there. Not found in {self.folder}: "
                 f"{recording_id}."
             )
         try:
             info = soundfile.info(path)
         except soundfile.LibsndfileError as error:
-            raise InputError(f"The recording {path} cannot be read: {error}.") from None
+            raise UserError(f"The recording {path} cannot be read: {error}.") from None
         return info.frames / info.samplerate, info.samplerate / 2
 
 
@@ -233,7 +233,7 @@ def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
     for species in classes:
         other = ids.setdefault(name_key(species.name), species.species_id)
         if other != species.species_id:
-            raise InputError(
+            raise UserError(
                 f"Species must differ in their names. {species.name} is {other} and "
                 f"{species.species_id}; rename one in species.csv."
             )
@@ -294,7 +294,7 @@ def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
     for path, name in empty.items():
         if name in tp.index:
             source = tp.loc[[name]].iloc[0]
-            raise InputError(
+            raise UserError(
                 f"{path}: an empty table says that nothing is in {name}. {source} has a TP row of "
                 "it; remove one of the two."
             )
@@ -310,7 +310,7 @@ def _add_species(path: Path, known: list[SpeciesClass], new: list[SpeciesClass])
         others = [column for column in header if column != "species_id"]
         column = next((c for c in ("name", "scientific_name", *others[:1]) if c in header), None)
         if column is None:
-            raise InputError(
+            raise UserError(
                 f"{path}: species.csv must have a column for names. Received: {', '.join(header)}."
             )
         _add_lines(path, header, [{"species_id": str(c.species_id), column: c.name} for c in new])

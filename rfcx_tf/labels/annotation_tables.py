@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rfcx_tf.audio.find import AUDIO_EXTENSIONS
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import csv_lines
 
 # What Raven, BirdNET and this project put behind the recording's name.
@@ -71,18 +71,18 @@ def find_tables(paths: Iterable[str | Path]) -> list[Path]:
     """Lists the tables among files and folders (.txt, also in subfolders), each once, sorted.
 
     Raises:
-        InputError: if a path does not exist, or there is no table.
+        UserError: if a path does not exist, or there is no table.
     """
     paths = [Path(path) for path in paths]
     found: dict[Path, Path] = {}
     for path in paths:
         if not path.exists():
-            raise InputError(f"Annotation tables must exist. Not found: {path}.")
+            raise UserError(f"Annotation tables must exist. Not found: {path}.")
         tables = path.rglob("*.txt") if path.is_dir() else [path]
         # macOS leaves "._name.txt" beside files on foreign disks.
         found |= {t.resolve(): t for t in tables if not t.name.startswith(".") and t.is_file()}
     if not found:
-        raise InputError(
+        raise UserError(
             f"Annotation tables are .txt files. None found in {', '.join(map(str, paths))}."
         )
     return sorted(found.values())
@@ -103,15 +103,15 @@ def read_table(path: str | Path, columns: TableColumns) -> list[Mark]:
     `recording_id` is for the recording of its own path.
 
     Raises:
-        InputError: naming file and line of the first mistake.
+        UserError: naming file and line of the first mistake.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} must be a text file in UTF-8: {error}.") from None
+        raise UserError(f"{path} must be a text file in UTF-8: {error}.") from None
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         return []
@@ -121,7 +121,7 @@ def read_table(path: str | Path, columns: TableColumns) -> list[Mark]:
         return list(_raven_marks(path, cells, columns))
     if len(cells) >= 2 and all(_is_number(cell) for cell in cells[:2]):
         return list(_audacity_marks(path, lines, columns))
-    raise InputError(
+    raise UserError(
         f"{path}:{lines[0][0]}: an annotation table is Raven's, separated by tabs, with the column "
         f"{_BEGIN!r}, or Audacity's, with begin and end in seconds. "
         f"Received: {lines[0][1][:60]!r}."
@@ -169,19 +169,19 @@ def _raven_marks(path: Path, header: list[str], columns: TableColumns) -> Iterat
             offset_s = _number(source, "File Offset (s)", offset)
             begin_s, end_s = offset_s, offset_s + end_s - begin_s
         elif len(begin_files) > 1:
-            raise InputError(
+            raise UserError(
                 f"{source}: a table of several recordings must have the column 'File Offset (s)'; "
                 f"{_BEGIN!r} runs on over all of them. Add it in Raven and save the table again."
             )
         file, last = _begin_file(row), _stem(row.get("End Path") or row.get("End File", ""))
         recording = _recording_of_row(source, row, ids, of_table, bool(columns.folders))
         if last and last != (_stem(file) or PurePosixPath(recording).name):
-            raise InputError(
+            raise UserError(
                 f"{source}: a box must lie in one recording. It begins in {recording} and ends in "
                 f"{last}; draw one box for each."
             )
         if file and file_of.setdefault(recording, file) != file:
-            raise InputError(
+            raise UserError(
                 f"{source}: recordings must differ in their names. Found {file_of[recording]} and "
                 f"{file}. Save a table for each, in folders like theirs, and import them with "
                 "--recording-ids path."
@@ -189,7 +189,7 @@ def _raven_marks(path: Path, header: list[str], columns: TableColumns) -> Iterat
         present = read_verdict(source, row.get(verdict_column, "")) if verdict_column else True
         species = columns.only_species or row.get(species_column, "")
         if not species and present is not None:
-            raise InputError(f"{source}: {species_column!r} must name a species. It is empty.")
+            raise UserError(f"{source}: {species_column!r} must name a species. It is empty.")
         yield Mark(
             source,
             recording,
@@ -209,7 +209,7 @@ def _species_column(path: Path, header: list[str], columns: TableColumns) -> str
     for column in wanted:
         if column in header:
             return column
-    raise InputError(
+    raise UserError(
         f"{path}:1: the header must name the species' column ({' or '.join(wanted)}). "
         f"Received: {', '.join(header)}. Name the column, or the one species of all rows."
     )
@@ -235,12 +235,12 @@ def _recording_of_row(
     if by_path and name in ("", PurePosixPath(of_table).name):
         return of_table
     if by_path:
-        raise InputError(
+        raise UserError(
             f"{source}: with --recording-ids path a table is of one recording, here {of_table} as "
             f"its own path says. Received a row of {name}. Save a table for each recording."
         )
     if ids:
-        raise InputError(
+        raise UserError(
             f"{source}: rows must have a recording_id where others have one. Write it, as in "
             f"{next(iter(ids.values()))}."
         )
@@ -267,7 +267,7 @@ def _audacity_marks(
         cells = [cell.strip() for cell in line.split("\t")]
         if cells[0] == "\\":
             if not marks or marks[-1][0] in bands or len(cells) != 3:
-                raise InputError(
+                raise UserError(
                     f"{source}: a line of frequencies must be \\, low and high, once below its "
                     f"label. Received: {line!r}."
                 )
@@ -278,7 +278,7 @@ def _audacity_marks(
             ]
             continue
         if len(cells) < 2:
-            raise InputError(
+            raise UserError(
                 f"{source}: a label must have begin, end and text, separated by tabs. "
                 f"Received: {line!r}."
             )
@@ -287,7 +287,7 @@ def _audacity_marks(
         label, _, verdict = " ".join(cells[2:]).partition("|")
         species = columns.only_species or label.strip()
         if not species:
-            raise InputError(f"{source}: a label must name a species. It is empty.")
+            raise UserError(f"{source}: a label must name a species. It is empty.")
         begin, end = (
             _text(_number(source, name, cell))
             for name, cell in zip(("Begin", "End"), cells[:2], strict=True)
@@ -301,14 +301,14 @@ def read_verdict(source: str, text: str) -> bool | None:
     """What a verdict says: True present (TP), False absent (FP), None unsure or not judged.
 
     Raises:
-        InputError: naming `source`, if it is none of the known words, in any case of letters.
+        UserError: naming `source`, if it is none of the known words, in any case of letters.
     """
     word = text.strip().lower()
     if not word or word in _UNSURE:
         return None
     if word in _PRESENT or word in _ABSENT:
         return word in _PRESENT
-    raise InputError(
+    raise UserError(
         f"{source}: a verdict must be TP (or {', '.join(sorted(_PRESENT - {'tp'}))}), "
         f"FP (or {', '.join(sorted(_ABSENT - {'fp'}))}), unsure, or empty. Received: {text!r}."
     )
@@ -324,7 +324,7 @@ def _is_number(text: str) -> bool:
 
 def _number(source: str, name: str, text: str) -> float:
     if not _is_number(text):
-        raise InputError(f"{source}: {name} must be a number. Received: {text!r}.")
+        raise UserError(f"{source}: {name} must be a number. Received: {text!r}.")
     return float(text)
 
 

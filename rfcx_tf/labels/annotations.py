@@ -24,7 +24,7 @@ import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.audio.find import folder_recordings
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
 BOX = ("t_min", "t_max", "f_min", "f_max")
@@ -116,11 +116,11 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     of one species and songtype, are refused: one of the two must be a mistake.
 
     Raises:
-        InputError: naming file and line of the first problem and the number of further ones.
+        UserError: naming file and line of the first problem and the number of further ones.
     """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
-        raise InputError(f"The data must be a folder. Not found: {data_dir}.")
+        raise UserError(f"The data must be a folder. Not found: {data_dir}.")
     tp_path, fp_path = data_dir / "train_tp.csv", data_dir / "train_fp.csv"
     has_tables, raw = tp_path.exists(), []
     if has_tables:
@@ -130,15 +130,15 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     recordings, records = _find_audio(data_dir, {row.cells["recording_id"] for row in raw})
     if not has_tables:
         if not any(record.label_info for record in records):
-            raise InputError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
+            raise UserError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
         raw = [row for record in records for row in _label_info_rows(record)]
         tp_path = data_dir / "tfrecords" / "train"
     rows = checked_table(raw)
     if not rows["present"].any():
-        raise InputError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
+        raise UserError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
     missing = sorted(set(rows["recording_id"]) - recordings.keys())
     if len(missing) == rows["recording_id"].nunique():
-        raise InputError(
+        raise UserError(
             f"None of the {len(missing)} recordings in the rows of {tp_path.name} is among the "
             f"{len(recordings)} found in {data_dir}. The first row names {rows.recording_id[0]}."
         )
@@ -175,7 +175,7 @@ def _find_audio(
     tfrecs = sorted((data_dir / "tfrecords" / "train").glob("*.tfrec"))
     records = [record for path in tfrecs for record in index_tfrec(path)]
     if not records:
-        raise InputError(
+        raise UserError(
             f"A data folder needs recordings. {data_dir} has neither sound files in train/ "
             "nor .tfrec files in tfrecords/train/."
         )
@@ -183,7 +183,7 @@ def _find_audio(
     for record in records:
         other = recordings.setdefault(record.recording_id, record.audio)
         if other is not record.audio:
-            raise InputError(
+            raise UserError(
                 f"A recording must be in the TFRecord files once. Found {record.recording_id} "
                 f"in {other} and in {record.audio}."
             )
@@ -203,7 +203,7 @@ def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
         source = f"{record.audio.path}:{record.recording_id}:{number}"
         values = [value.strip() for value in row.split(",")]
         if len(values) != len(_LABEL_INFO) or values[-1] not in ("0", "1"):
-            raise InputError(
+            raise UserError(
                 f"{source}: a row of label_info must be {','.join(_LABEL_INFO)}. Received: {row!r}."
             )
         cells = dict(zip(_LABEL_INFO, values, strict=True), recording_id=record.recording_id)
@@ -216,7 +216,7 @@ def csv_lines(
     """Line number and cells by column of every line below the header that is not blank.
 
     Raises:
-        InputError: naming file and line, if the file cannot be read, has no header or one that
+        UserError: naming file and line, if the file cannot be read, has no header or one that
             lacks a required column, or a line has more cells than the header.
     """
     try:
@@ -225,22 +225,22 @@ def csv_lines(
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} must be a CSV file in UTF-8: {error}.") from None
+        raise UserError(f"{path} must be a CSV file in UTF-8: {error}.") from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
     if not lines:
-        raise InputError(f"{path} is empty. It must begin with a line of column names.")
+        raise UserError(f"{path} is empty. It must begin with a line of column names.")
     header_line, header = lines[0]
     lacking = [column for column in required if column not in header]
     if lacking:
-        raise InputError(
+        raise UserError(
             f"{path}:{header_line}: the header must name {', '.join(lacking)}. "
             f"Received: {', '.join(header)}."
         )
     for number, cells in lines[1:]:
         if any(cells[len(header) :]):
-            raise InputError(
+            raise UserError(
                 f"{path}:{number}: a line must have no more cells than the header "
                 f"({len(header)}). Received: {len(cells)}."
             )
@@ -248,13 +248,13 @@ def csv_lines(
 
 
 def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
-    """The rows as a table (`Annotations.rows`); InputError as in `read_kaggle_folder`."""
+    """The rows as a table (`Annotations.rows`); UserError as in `read_kaggle_folder`."""
     rows, problems = [], []
     first_seen: dict[tuple, RawRow] = {}
     for raw in raw_rows:
         try:
             row = _parse_row(raw.cells)
-        except InputError as error:
+        except UserError as error:
             problems.append(f"{raw.source}: {error}")
             continue
         first = first_seen.setdefault(tuple(row.values()), raw)
@@ -269,23 +269,23 @@ def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
         rows.append({**row, "present": raw.present, "source": raw.source})
     if problems:
         more = len(problems) - 1
-        raise InputError(problems[0] + (f" (and {more} more)" if more else ""))
+        raise UserError(problems[0] + (f" (and {more} more)" if more else ""))
     types = {"species_id": int, "songtype_id": int, "present": bool} | dict.fromkeys(BOX, float)
     return pd.DataFrame(rows, columns=COLUMNS).astype(types)
 
 
 def _parse_row(cells: dict[str, str]) -> dict[str, str | int | float]:
-    """One row without its verdict, checked; the InputError lacks the place."""
+    """One row without its verdict, checked; the UserError lacks the place."""
     if not cells["recording_id"]:
-        raise InputError("recording_id must not be empty.")
+        raise UserError("recording_id must not be empty.")
     species_id = _whole_number("species_id", cells.get("species_id", ""))
     songtype_id = _whole_number("songtype_id", cells.get("songtype_id") or "1")
     box = {column: _number(column, cells.get(column, "")) for column in BOX}
     for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
         if box[low] < 0:
-            raise InputError(f"{low} must not be negative. Received: {box[low]:g}.")
+            raise UserError(f"{low} must not be negative. Received: {box[low]:g}.")
         if box[high] <= box[low]:
-            raise InputError(
+            raise UserError(
                 f"{high} must be greater than {low}. "
                 f"Received: {low}={box[low]:g}, {high}={box[high]:g}."
             )
@@ -303,7 +303,7 @@ def _number(column: str, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{column} must be a finite number. Received: {text!r}.")
+        raise UserError(f"{column} must be a finite number. Received: {text!r}.")
     return value
 
 
@@ -311,7 +311,7 @@ def _whole_number(column: str, text: str) -> int:
     # "1.0" is what pandas writes for whole numbers in a column with gaps.
     value = _number(column, text)
     if not (0 <= value < 2**31 and value.is_integer()):
-        raise InputError(f"{column} must be a whole number, 0 or more. Received: {text!r}.")
+        raise UserError(f"{column} must be a whole number, 0 or more. Received: {text!r}.")
     return int(value)
 
 
@@ -337,9 +337,9 @@ def _species_names(path: Path) -> dict[int, str]:
         column = next((c for c in ("name", "scientific_name", *others[:1]) if c in cells), "")
         try:
             species_id = _whole_number("species_id", cells["species_id"])
-        except InputError as error:
-            raise InputError(f"{path}:{line}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{path}:{line}: {error}") from None
         if species_id in names:
-            raise InputError(f"{path}:{line}: species_id {species_id} must not occur twice.")
+            raise UserError(f"{path}:{line}: species_id {species_id} must not occur twice.")
         names[species_id] = cells.get(column, "")
     return names

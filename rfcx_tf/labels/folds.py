@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 def assign_folds(
@@ -25,12 +25,12 @@ def assign_folds(
         Fold number from 0 by recording id.
 
     Raises:
-        InputError: with fewer annotated recordings than folds.
+        UserError: with fewer annotated recordings than folds.
     """
     rows = rows[rows["recording_id"].isin(set(recordings))]
     annotated = rows["recording_id"].nunique()
     if annotated < folds:
-        raise InputError(
+        raise UserError(
             f"Each of the {folds} folds needs an annotated recording of its own. Found "
             f"{annotated} annotated recordings. Lower training.folds or add recordings."
         )

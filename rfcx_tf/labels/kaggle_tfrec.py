@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rfcx_tf.audio.decode import AudioSource
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def index_tfrec(path: Path) -> list[TfrecRecord]:
     follows the protobuf wire format by hand instead of parsing whole messages.
 
     Raises:
-        InputError: where the file is cut short or does not follow the competition's schema.
+        UserError: where the file is cut short or does not follow the competition's schema.
     """
     records = []
     try:
@@ -63,14 +63,14 @@ def index_tfrec(path: Path) -> list[TfrecRecord]:
                     )
                 )
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except KeyError as error:
-        raise InputError(
+        raise UserError(
             f"{path}: a record must have the byte features recording_id and audio_wav. "
             f"Record {len(records) + 1} lacks {error}."
         ) from None
     except (ValueError, struct.error) as error:
-        raise InputError(
+        raise UserError(
             f"{path} is cut short or no TFRecord file: record {len(records) + 1}: {error}."
         ) from None
     return records

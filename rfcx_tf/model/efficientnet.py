@@ -25,7 +25,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.normalization import BatchNormalization
 
 # Factors on the widths and on the repeats of the table below.
@@ -192,7 +192,7 @@ def load_efficientnet_weights(
         coordinate_channel: the last input channel is a position (`FrequencyCoordinate`).
 
     Raises:
-        InputError: if the weights cannot be had or read, do not fit or are not finite. The
+        UserError: if the weights cannot be had or read, do not fit or are not finite. The
             backbone is then as it was.
     """
     published = _published(name, source)
@@ -200,7 +200,7 @@ def load_efficientnet_weights(
     for layer in backbone.layers:
         arrays = published.get_layer(layer.name).get_weights() if layer.weights else []
         if not all(np.isfinite(array).all() for array in arrays):
-            raise InputError(
+            raise UserError(
                 f"Weights must be finite. {source} has NaN or infinity in {layer.name}. Name "
                 "another file."
             )
@@ -220,13 +220,13 @@ def _published(name: str, source: str | Path) -> keras.Model:
         try:
             return build(include_top=False, weights="imagenet")
         except Exception as error:  # Keras raises no more special one when a download fails.
-            raise InputError(
+            raise UserError(
                 f"model.backbone.weights=imagenet downloads {file_name}, which failed: "
                 f"{_reason(error)}. Try again with a connection, or set model.backbone.weights "
                 "to the path of that file."
             ) from None
     if not Path(source).is_file():
-        raise InputError(
+        raise UserError(
             f"model.backbone.weights must name a file that is there. Not found: {source}."
         )
     model = build(include_top=False, weights=None)
@@ -236,7 +236,7 @@ def _published(name: str, source: str | Path) -> keras.Model:
             warnings.simplefilter("error", UserWarning)
             model.load_weights(source)
     except (OSError, ValueError, KeyError, UserWarning) as error:
-        raise InputError(
+        raise UserError(
             f"A weights file must be one of keras.applications.{kind} with include_top=False, "
             f"such as {file_name}. {source} cannot be loaded: {_reason(error)}. Name another "
             "file, or set model.backbone.name to the file's network."

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as tflite_schema
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 
 _SIGNATURE = "serving_default"
@@ -47,12 +47,12 @@ class EmbeddingModel:
             config: how it listens.
 
         Raises:
-            InputError: if nothing is there, it is no model, it does not take windows of so many
+            UserError: if nothing is there, it is no model, it does not take windows of so many
                 samples, or it has no such output.
         """
         path = Path(path)
         if not path.exists():
-            raise InputError(
+            raise UserError(
                 "A listener needs its model, a TFLite file or the folder of a SavedModel. "
                 f"Not found: {path}."
             )
@@ -190,13 +190,13 @@ def _check_whole(path: Path) -> None:
     except struct.error:
         is_tflite = False
     if not is_tflite:
-        raise InputError(
+        raise UserError(
             f"A listener's model is a TFLite file or the folder of a SavedModel. {path} is neither."
         )
     try:
         tflite_schema.ModelT.InitFromPackedBuf(content)
     except (struct.error, ValueError, IndexError, TypeError):
-        raise InputError(
+        raise UserError(
             f"A TFLite file must be whole. {path} is cut short or damaged. Copy it again."
         ) from None
 
@@ -210,7 +210,7 @@ def _find_tensor(interpreter: tf.lite.Interpreter, wanted: str, path: Path) -> t
         number = next((index for index, name in names.items() if name == wanted), None)
     if number not in names:
         own = ", ".join(names[index] for index in outputs)
-        raise InputError(
+        raise UserError(
             "A listener's `output` must be `output`, `before_last` or the name of a tensor of "
             f"its TFLite model. Received: {wanted!r}; the outputs of {path} are {own}."
         )
@@ -228,7 +228,7 @@ class _SavedNetwork:
             self._model = tf.saved_model.load(str(path))
             self._function = self._model.signatures[_SIGNATURE]
         except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError):
-            raise InputError(
+            raise UserError(
                 "A listener's model is a TFLite file or the folder of a SavedModel with the "
                 f"signature {_SIGNATURE}. {path} is neither."
             ) from None
@@ -239,7 +239,7 @@ class _SavedNetwork:
         self._one_by_one = shape[0] == 1
         keys = sorted(self._function.structured_outputs)
         if self._key not in keys:
-            raise InputError(
+            raise UserError(
                 "A listener's `output` must be an output of its SavedModel's signature. "
                 f"Received: {self._key!r}; {path} has {', '.join(keys)}."
             )
@@ -263,7 +263,7 @@ def _check_input(path: Path, inputs: int, dtype: tf.DType, shape: tuple[int, ...
     fits = len(shape) == 2 and shape[0] in (-1, 1) and shape[1] in (-1, samples)
     if inputs != 1 or dtype != tf.float32 or not fits:
         found = f"{inputs} inputs" if inputs != 1 else f"{dtype.name} {list(shape)}"
-        raise InputError(
+        raise UserError(
             "A listener's model must take one float32 [windows, samples] with window_s x "
             f"sample_rate_hz = {samples} samples. {path} takes {found} (-1: any)."
         )
@@ -273,15 +273,15 @@ def _one_vector_each(values: np.ndarray, windows: int, name: str, path: Path) ->
     """float32 [windows, size]; axes of length 1 between are left out."""
     size = values.shape[-1] if values.ndim > 1 else 0
     if values.shape[:1] != (windows,) or values.size != windows * size:
-        raise InputError(
+        raise UserError(
             f"An embedding must be one vector a window. {name} of {path} is {list(values.shape)} "
             f"for {windows}. Name another `output`."
         )
     return values.reshape(windows, size).astype(np.float32)
 
 
-def _cannot_run(path: Path, error: Exception) -> InputError:
+def _cannot_run(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())
-    return InputError(
+    return UserError(
         f"The listener's model must run with TensorFlow {tf.__version__}. {path}: {reason:.200}"
     )

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.efficientnet import load_efficientnet_weights
 
 # timm's, of R. Wightman et al. (2021), "ResNet strikes back": ImageNet-1k at 224 x 224.
@@ -43,7 +43,7 @@ def begin_from_weights(detector: keras.Model, config: Config) -> None:
         config: its recipe.
 
     Raises:
-        InputError: if the weights cannot be had, cannot be read or do not fit.
+        UserError: if the weights cannot be had, cannot be read or do not fit.
     """
     settings, coordinate = config.model.backbone, config.model.frequency_coordinate
     if settings.weights == "none":
@@ -74,7 +74,7 @@ def load_backbone_weights(backbone: keras.Model, source: str, *, coordinate: boo
         coordinate: the last input channel is a position, not sound (`FrequencyCoordinate`).
 
     Raises:
-        InputError: if the file cannot be had or read, a tensor is missing, surplus, of another
+        UserError: if the file cannot be had or read, a tensor is missing, surplus, of another
             shape or not finite. The backbone is then as it was.
     """
     path = _download_imagenet(backbone.name) if source == "imagenet" else Path(source)
@@ -84,10 +84,10 @@ def load_backbone_weights(backbone: keras.Model, source: str, *, coordinate: boo
     rule = f"A weights file must hold the tensors of {backbone.name}."
     for name in variables:
         if name not in tensors:
-            raise InputError(f"{rule} {path} has no {name}. {advice}")
+            raise UserError(f"{rule} {path} has no {name}. {advice}")
     for name in tensors:
         if name not in variables:
-            raise InputError(f"{rule} {path} has {name} as well. {advice}")
+            raise UserError(f"{rule} {path} has {name} as well. {advice}")
     values = []
     for name, variable in variables.items():
         tensor = np.asarray(tensors[name], np.float32)
@@ -96,11 +96,11 @@ def load_backbone_weights(backbone: keras.Model, source: str, *, coordinate: boo
         if name == _STEM and tensor.ndim == 4:
             expected[1] = tensor.shape[1]
         if list(tensor.shape) != expected:
-            raise InputError(
+            raise UserError(
                 f"{rule} {path} has {name} in shape {list(tensor.shape)}, not {expected}. {advice}"
             )
         if not np.isfinite(tensor).all():
-            raise InputError(
+            raise UserError(
                 f"Weights must be finite. {path} has NaN or infinity in {name}. Name another file."
             )
         value = tensor.T
@@ -155,7 +155,7 @@ def _by_published_name(tensors: dict[str, np.ndarray], path: Path) -> dict[str, 
         if _UNUSED.search(name):
             continue
         if name in found:
-            raise InputError(
+            raise UserError(
                 f"A weights file must hold one network. {path} has {name} under two names, one "
                 f"of them {own_name}. Save one of the two networks by itself."
             )
@@ -184,12 +184,12 @@ def _published_name(name: str) -> str:
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
-        raise InputError(
+        raise UserError(
             "model.backbone.weights must be none, imagenet or a file that ends in .safetensors, "
             f"{', '.join(_TORCH_SUFFIXES)}. Received: {path}."
         )
     if not path.is_file():
-        raise InputError(
+        raise UserError(
             f"model.backbone.weights must name a file that is there. Not found: {path}."
         )
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -202,14 +202,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(_not_readable(path, "safetensors", error)) from None
+        raise UserError(_not_readable(path, "safetensors", error)) from None
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError:
-        raise InputError(
+        raise UserError(
             f"{path.suffix} files need PyTorch, which is not installed, to read {path}. Convert "
             "it where PyTorch is, with safetensors.torch.save_file(state_dict, "
             "'weights.safetensors'), and name that file."
@@ -217,13 +217,13 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Of pickle, zipfile or PyTorch itself, as the bytes will have it.
-        raise InputError(_not_readable(path, "PyTorch", error)) from None
+        raise UserError(_not_readable(path, "PyTorch", error)) from None
     # Training scripts save the network inside a dictionary of other things.
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
-        raise InputError(
+        raise UserError(
             f"A PyTorch file must hold a state_dict, tensors by name. {path} holds something "
             "else. Save model.state_dict()."
         )
@@ -239,7 +239,7 @@ def _download_imagenet(name: str) -> Path:
     """The file of a published network, from the hub or from its cache of earlier downloads."""
     repository = _IMAGENET_REPOSITORIES.get(name)
     if repository is None:
-        raise InputError(
+        raise UserError(
             f"model.backbone.weights can be imagenet for {', '.join(_IMAGENET_REPOSITORIES)}. "
             f"Received: {name}. Change model.backbone.name or set weights to none."
         )
@@ -250,7 +250,7 @@ def _download_imagenet(name: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
-        raise InputError(
+        raise UserError(
             "model.backbone.weights=imagenet needs the package huggingface_hub, which is not "
             f"installed. Run .venv/bin/pip install huggingface_hub, {instead}."
         ) from None
@@ -258,7 +258,7 @@ def _download_imagenet(name: str) -> Path:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # Of the hub, its network library or the file system.
         reason = " ".join(str(error).split()).rstrip(".")
-        raise InputError(
+        raise UserError(
             f"model.backbone.weights=imagenet downloads {repository}, which failed: "
             f"{reason:.160}. Try again with a connection, {instead}."
         ) from None

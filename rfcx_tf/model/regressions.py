@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from threadpoolctl import threadpool_limits
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 
 _MAX_ITERATIONS = 5000
@@ -55,14 +55,14 @@ class MaskedRegressions:
         """Reads what `save` wrote.
 
         Raises:
-            InputError: if the file is missing or damaged.
+            UserError: if the file is missing or damaged.
         """
         try:
             with np.load(path) as arrays:
                 return cls(**arrays)
         except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
             reason = " ".join(str(error).split())
-            raise InputError(
+            raise UserError(
                 f"The regressions {path} cannot be loaded: {reason:.200}. Train the run again."
             ) from None
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def hourly_activity(
         nothing to tell hours apart by.
 
     Raises:
-        InputError: if a start_time is no time.
+        UserError: if a start_time is no time.
     """
     known = dict(starts)
     for row in events[events["start_time"] != ""].itertuples():
         try:
             begin = datetime.fromisoformat(row.start_time) - timedelta(seconds=row.start_s)
         except (ValueError, OverflowError):
-            raise InputError(
+            raise UserError(
                 f"start_time of an event must be ISO 8601. {row.recording_id} at {row.start_s:g} "
                 f"s has {row.start_time!r}."
             ) from None

@@ -81,7 +81,7 @@ def prediction_report(
         others: sections that come behind, whose size counts.
 
     Raises:
-        InputError: if a table cannot be used, or there are no recordings in `audio`.
+        UserError: if a table cannot be used, or there are no recordings in `audio`.
     """
     failed, durations_s = [], {}
     if audio is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, read_crops
 from rfcx_tf.evaluation.calibration_report import CalibrationReport, make_report
 from rfcx_tf.evaluation.run import RunEvaluation, evaluate_run, read_held_out_crops
@@ -56,7 +56,7 @@ def measure_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None)
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only.
 
     Raises:
-        InputError: if no fold is finished, a table is missing, or the truth does not fit.
+        UserError: if no fold is finished, a table is missing, or the truth does not fit.
     """
     # First, since it says in words which table is missing.
     crops = read_crops([run], [1.0])
@@ -110,7 +110,7 @@ def _calibration_report(
         wanted = own.wanted.replace(" ", "=")
     try:
         return make_report(crops, method, parse_wanted(wanted), truth), ""
-    except InputError as error:
+    except UserError as error:
         return None, str(error)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.calibration import Calibration, map_scores
 from rfcx_tf.scoring.score_table import class_columns
 
@@ -44,7 +44,7 @@ class WindowCurves:
             calibration: makes probabilities of the scores.
 
         Raises:
-            InputError: if the table cannot be read or is something else.
+            UserError: if the table cannot be read or is something else.
         """
         import pyarrow
         import pyarrow.parquet
@@ -55,14 +55,14 @@ class WindowCurves:
                 pyarrow.parquet.read_schema(path).names
             )
             if lacking:
-                raise InputError(
+                raise UserError(
                     f"A table of window scores has the columns recording_id, start_s and end_s. "
                     f"{path} lacks {', '.join(sorted(lacking))}. Write it with predict.py."
                 )
             table = pyarrow.parquet.read_table(path, filters=wanted).to_pandas()
         except (OSError, pyarrow.ArrowException) as error:
             line = str(error).splitlines()[0]
-            raise InputError(f"The window scores {path} cannot be read: {line}") from None
+            raise UserError(f"The window scores {path} cannot be read: {line}") from None
         self._columns = class_columns(table)
         self._of = {name: rows for name, rows in table.groupby("recording_id", sort=False)}
         self._calibration = calibration

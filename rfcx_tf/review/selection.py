@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 # What a person needs to look, decide and type, beside the time that a clip plays.
 DECISION_S = 5.0
@@ -55,17 +55,17 @@ class PickRules:
     seed: int = 0
 
     def __post_init__(self):
-        """Raises InputError for rules that make no sense."""
+        """Raises UserError for rules that make no sense."""
         for name in ("minutes", "longest_s"):
             if not 0 < getattr(self, name) < np.inf:
-                raise InputError(f"{name} must be more than 0. Received: {getattr(self, name):g}.")
+                raise UserError(f"{name} must be more than 0. Received: {getattr(self, name):g}.")
         if not 0 <= self.context_s < np.inf:
-            raise InputError(f"context_s must be 0 or more. Received: {self.context_s:g}.")
+            raise UserError(f"context_s must be 0 or more. Received: {self.context_s:g}.")
         for name in ("per_class", "per_recording"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
+                raise UserError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
         if self.seed < 0:
-            raise InputError(f"seed must be 0 or more. Received: {self.seed}.")
+            raise UserError(f"seed must be 0 or more. Received: {self.seed}.")
 
     def seconds(self, events: pd.DataFrame) -> np.ndarray:
         """What judging each of these events takes, float [events]."""

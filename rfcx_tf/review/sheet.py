@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.review.clips import draw_excerpt, read_excerpt, write_clip
 from rfcx_tf.review.page import page_html
@@ -63,11 +63,11 @@ def check_review_folder(out: str | Path) -> None:
     """Refuses, before long work, a folder that holds a review.
 
     Raises:
-        InputError: if it does, or cannot be written to.
+        UserError: if it does, or cannot be written to.
     """
     sheet = Path(out) / "review.csv"
     if sheet.exists():
-        raise InputError(
+        raise UserError(
             f"A review is never written over, since verdicts may be in it. {sheet} is there; "
             "name another folder."
         )
@@ -92,7 +92,7 @@ def write_review(
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: if the folder holds a review or cannot be written to, or no recording can
+        UserError: if the folder holds a review or cannot be written to, or no recording can
             be read.
     """
     out = Path(out)
@@ -136,7 +136,7 @@ def write_review(
         )
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     if not rows:
-        raise InputError(f"A review needs recordings that can be read. None could: {failed[0]}")
+        raise UserError(f"A review needs recordings that can be read. None could: {failed[0]}")
     page, sheet = out / "index.html", out / "review.csv"
     atomic_write_text(page, page_html(COLUMNS, rows))
     text = io.StringIO()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rfcx_tf.audio.decode import header_duration_s
 from rfcx_tf.audio.find import audio_files, folder_recordings, path_for_recording
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.labels.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.labels.annotation_tables import read_verdict
@@ -64,7 +64,7 @@ def apply_review(
             into its train/.
 
     Raises:
-        InputError: naming file and line of the first thing that cannot be used, or if no row
+        UserError: naming file and line of the first thing that cannot be used, or if no row
             is judged. Nothing is written.
     """
     folder = FolderLabels.read(data_dir)
@@ -80,7 +80,7 @@ def apply_review(
         else:
             empty += 1
     if not judged and not unsure:
-        raise InputError(
+        raise UserError(
             f"A review must be judged before it is applied. {review} has {len(lines)} rows, and "
             "none has a word in the column verdict."
         )
@@ -144,7 +144,7 @@ def _row(judged: RawRow) -> RawRow:
 
 
 def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[SpeciesClass]:
-    """Species that the folder does not know; InputError where a name and a number disagree."""
+    """Species that the folder does not know; UserError where a name and a number disagree."""
     known = {c.species_id: c for c in folder.classes}
     new: dict[int, SpeciesClass] = {}
     for row in judged:
@@ -155,7 +155,7 @@ def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[Species
         if other is None:
             new[species_id] = SpeciesClass(species_id, name or column)
         elif not _same_name(name, other.name, column):
-            raise InputError(
+            raise UserError(
                 f"{row.source}: species_id and species must say the same. {species_id} is "
                 f"{other.name}. Received: {name}. Change one of the two."
             )
@@ -173,7 +173,7 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
     """Recordings of the rows that the folder lacks, with their files.
 
     Raises:
-        InputError: for a box that ends behind its recording (a spreadsheet program may have made
+        UserError: for a box that ends behind its recording (a spreadsheet program may have made
             12345 out of 12.345), or a recording of the folder that only has the same name.
     """
     named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
@@ -190,12 +190,12 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
             lengths_s = [header_duration_s(path) for path in found]
             durations_s[name] = min(lengths_s, default=math.inf)
             if lengths_s and max(lengths_s) > min(lengths_s) + _END_TOLERANCE_S:
-                raise InputError(
+                raise UserError(
                     f"{row.source}: a recording's name must stand for one recording. {found[0]} "
                     f"has {lengths_s[0]:.3f} s, {found[1]} has {lengths_s[1]:.3f}. Rename one."
                 )
         if float(row.cells["t_max"]) > durations_s[name] + _END_TOLERANCE_S:
-            raise InputError(
+            raise UserError(
                 f"{row.source}: a box must lie in its recording. {name} has "
                 f"{durations_s[name]:.3f} s. Received: t_max={row.cells['t_max']}; a spreadsheet "
                 "program may have changed the number."
@@ -210,7 +210,7 @@ def _tfrec_recordings(data_dir: Path) -> set[str]:
 
 def _check_can_be_copied(data_dir: Path, missing: dict[str, str]) -> None:
     if not audio_files(data_dir / "train") and list(data_dir.glob("tfrecords/train/*.tfrec")):
-        raise InputError(
+        raise UserError(
             f"Recordings in train/ would hide those in the TFRecord files of {data_dir}. Make a "
             "folder of its own for the new ones."
         )

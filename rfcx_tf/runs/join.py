@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rfcx_tf.core.config import differences, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.runs.run import RunFolder, holds_something_else
 from rfcx_tf.runs.summary import join_out_of_fold, write_summary
@@ -38,7 +38,7 @@ def join_folds(
         The joined run, with out-of-fold tables and summary.md of all folds in it.
 
     Raises:
-        InputError: if parts differ in recipe, classes, shards, pseudo-labels or in whether they
+        UserError: if parts differ in recipe, classes, shards, pseudo-labels or in whether they
             began with another run, two have finished the same fold, none has finished any, or
             `out` holds something else. Nothing is written then.
     """
@@ -71,7 +71,7 @@ def _check_same_run(first: RunFolder, other: RunFolder) -> None:
     """Refuses folds that are not of one run; where the shards lie does not matter."""
 
     def refuse(key: str, one: object, two: object, more: int = 0):
-        raise InputError(
+        raise UserError(
             f"Folds of one run have one recipe, the same shards and classes. {key} is {one} in "
             f"{first.path} and {two} in {other.path}{f' (and {more} more)' if more else ''}. "
             "Join only folds that were trained alike."
@@ -99,7 +99,7 @@ def _open_joined(out: Path) -> RunFolder | None:
     if (out / "run.json").exists():
         return RunFolder.open(out)
     if out.exists() and (not out.is_dir() or holds_something_else(out)):
-        raise InputError(
+        raise UserError(
             f"Folds are joined in a new, empty or joined run folder. {out} holds something else. "
             "Name another --out."
         )
@@ -112,13 +112,13 @@ def _sources(parts: Sequence[RunFolder]) -> dict[int, RunFolder]:
     for part in parts:
         for fold in part.finished_folds:
             if fold in source:
-                raise InputError(
+                raise UserError(
                     f"A fold is taken from one part. Fold {fold} is finished in both "
                     f"{source[fold].path} and {part.path}. Leave one of them out."
                 )
             source[fold] = part
     if not source:
-        raise InputError(
+        raise UserError(
             "A join needs at least one finished fold. There is none in "
             f"{', '.join(str(part.path) for part in parts)}. Run train.py to its end."
         )
@@ -132,12 +132,12 @@ def _check_kept_folds(joined: RunFolder, source: dict[int, RunFolder]) -> None:
         if not kept.exists():
             continue
         if fold not in joined.finished_folds:
-            raise InputError(
+            raise UserError(
                 f"A joined run holds whole folds. {kept} is there and not finished, and {given} "
                 "is. Delete the first or name another --out."
             )
         if not all(filecmp.cmp(kept / f, given / f, shallow=False) for f in _TELLING_FILES):
-            raise InputError(
+            raise UserError(
                 f"A fold is taken from one part. {kept} is there and of another training than "
                 f"{given}. Leave {part.path} out or name another --out."
             )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfcx_tf.core.config import differences
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.labels.annotations import SpeciesClass
@@ -102,7 +102,7 @@ class ListenerRun:
             pseudo: pseudo-labels that are trained on as well. They may change as the regressions.
 
         Raises:
-            InputError: if a run of another model, listening or shards is in it, or something
+            UserError: if a run of another model, listening or shards is in it, or something
                 else.
         """
         path = Path(path)
@@ -110,7 +110,7 @@ class ListenerRun:
             earlier = cls.open(path)
             _check_same(earlier, config, model_hash, manifest)
         elif path.exists() and (not path.is_dir() or holds_something_else(path)):
-            raise InputError(
+            raise UserError(
                 f"A run needs a new or empty folder. {path} holds something else. "
                 "Name another --run."
             )
@@ -140,7 +140,7 @@ class ListenerRun:
         """Opens a run folder.
 
         Raises:
-            InputError: if it is not one of a listener.
+            UserError: if it is not one of a listener.
         """
         path = Path(path)
         try:
@@ -149,7 +149,7 @@ class ListenerRun:
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
             return cls(path, config, ListenerInfo(**values))
         except (OSError, ValueError, TypeError, KeyError):
-            raise InputError(
+            raise UserError(
                 f"A listener's run is a folder with {_INFO}, made by listener.py. {path} is "
                 "not one."
             ) from None
@@ -189,7 +189,7 @@ class ListenerRun:
             folds: which; None: all finished ones.
 
         Raises:
-            InputError: if there are none, or the embedding model is not where it was or not
+            UserError: if there are none, or the embedding model is not where it was or not
                 what it was.
         """
         from rfcx_tf.scoring.listener import load_listener_model
@@ -208,12 +208,12 @@ def _check_same(
     """Refuses to mix embeddings of two models, or folds of two assignments, in one folder."""
     begun = f"{run.path} began with"
     if run.info.shards_id != manifest.shards_id:
-        raise InputError(
+        raise UserError(
             f"A listener goes on with the shards that it began with. {begun} {run.info.tfrecords} "
             f"({run.info.shards_id}), not {manifest.shards_id}. Name another --run."
         )
     if run.info.model_hash != model_hash:
-        raise InputError(
+        raise UserError(
             f"A listener goes on with the model that it began with. {begun} {run.info.model} "
             f"({run.info.model_hash}), not {model_hash}. Name another --run."
         )
@@ -223,7 +223,7 @@ def _check_same(
             for change in differences(run.config.model_dump(), config.model_dump())
             if change[0] not in ListenerConfig.FREE
         )
-        raise InputError(
+        raise UserError(
             f"A listener goes on listening as it began. {run.path}: {key} was {old}, is {new}. "
             "Name another --run."
         )

@@ -18,6 +18,6 @@ def open_any_run(path: str | Path, overrides: Sequence[str] = ()) -> RunFolder |
             to set and is opened as it is.
 
     Raises:
-        InputError: if it is no run, or `RunFolder.open` refuses an override.
+        UserError: if it is no run, or `RunFolder.open` refuses an override.
     """
     return ListenerRun.open(path) if is_listener(path) else RunFolder.open(path, overrides)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import rfcx_tf
 from rfcx_tf.core.config import Config, differences, load_config, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
@@ -102,7 +102,7 @@ class RunFolder:
             start: run whose weights the folds begin with.
 
         Raises:
-            InputError: if a run of another recipe, on other shards or pseudo-labels, or with
+            UserError: if a run of another recipe, on other shards or pseudo-labels, or with
                 another start is in it.
         """
         path = Path(path)
@@ -114,33 +114,33 @@ class RunFolder:
             changed = differences(run.config.model_dump(), config.model_dump())
             if changed:
                 key, old, new = changed[0]
-                raise InputError(
+                raise UserError(
                     f"A run goes on with the recipe that it began with. {path}: {key} was {old}, "
                     f"is {new}"
                     f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. "
                     "Name another --run."
                 )
             if run.info.shards_id != manifest.shards_id:
-                raise InputError(
+                raise UserError(
                     f"A run goes on with the shards that it began with. {path} began with "
                     f"{run.info.tfrecords} ({run.info.shards_id}), {shards} holds others "
                     f"({manifest.shards_id}). Name another --run."
                 )
             if run.info.pseudo_id != pseudo_id:
-                raise InputError(
+                raise UserError(
                     f"A run goes on with the pseudo-labels that it began with. {path} began with "
                     f"{_shards_in_words(run.info.pseudo, run.info.pseudo_id)}, --pseudo names "
                     f"{_shards_in_words(pseudo_path, pseudo_id)}. Name the first or another --run."
                 )
             if run.info.start != start_path:
-                raise InputError(
+                raise UserError(
                     f"A run goes on with the start that it began with. {path} began with the "
                     f"weights of {run.info.start or 'no run'}, --start names "
                     f"{start_path or 'no run'}. Name the first or another --run."
                 )
             return run
         if path.exists() and (not path.is_dir() or holds_something_else(path)):
-            raise InputError(
+            raise UserError(
                 f"A run needs a new or empty folder. {path} holds something else. "
                 "Name another --run."
             )
@@ -173,12 +173,12 @@ class RunFolder:
             overrides: such as `prediction.running_mean_s=3`; what was trained cannot change.
 
         Raises:
-            InputError: if it is not one, or an override is not of the section `prediction`.
+            UserError: if it is not one, or an override is not of the section `prediction`.
         """
         path = Path(path)
         fixed = [text for text in overrides if not text.startswith("prediction.")]
         if fixed:
-            raise InputError(
+            raise UserError(
                 f"Of a trained run only prediction.* can be set. Received: --set {fixed[0]}. "
                 "Train another run for the rest."
             )
@@ -189,7 +189,7 @@ class RunFolder:
             values["box_hz"] = {int(k): tuple(v) for k, v in values.get("box_hz", {}).items()}
             info = RunInfo(**values)
         except (OSError, ValueError, TypeError, KeyError):
-            raise InputError(
+            raise UserError(
                 f"A run is a folder with config.yaml and run.json, made by train.py. {path} "
                 "is not one."
             ) from None

@@ -42,7 +42,7 @@ def summarise_folds(run: RunFolder) -> pd.DataFrame:
         whole; of `all`: their sum). NaN or None where a row has no such figure.
 
     Raises:
-        InputError: if no fold is finished.
+        UserError: if no fold is finished.
     """
     crops = evaluate_run(run).crops.set_index("fold")
     rows = []
@@ -100,7 +100,7 @@ def write_summary(run: RunFolder) -> str:
     """Writes `summary.md` of a run whose out-of-fold tables are joined; returns its text.
 
     Raises:
-        InputError: if no fold is finished.
+        UserError: if no fold is finished.
     """
     text = format_summary(run, summarise_folds(run))
     atomic_write_text(run.path / "summary.md", text)

@@ -19,7 +19,7 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.scoring.score_table import class_columns, name_first
 
@@ -142,17 +142,17 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
         columns: s<species_id> of the scores that it is for; None if anything will do.
 
     Raises:
-        InputError: if it cannot be read, is something else, or is of other classes.
+        UserError: if it cannot be read, is something else, or is of other classes.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         calibration = _from_content(content)
     except OSError as error:
-        raise InputError(f"The calibration {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The calibration {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, ValueError):
         calibration = None
     if calibration is None or not _is_valid(calibration):
-        raise InputError(
+        raise UserError(
             "A calibration is YAML with classes, each once, with a threshold in [0, 1] and "
             "rising score_logits and probability_logits, as calibrate.py writes it. "
             f"{path} is not one."
@@ -163,7 +163,7 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
         found = f"only in {path}: {name_first(only_file)}; only there: {name_first(only_scores)}"
         if not only_file and not only_scores:
             found = f"{path} has them in another order"
-        raise InputError(
+        raise UserError(
             "A calibration must have the classes of the scores that it is used for. "
             f"Found {found}. Make it anew with calibrate.py."
         )

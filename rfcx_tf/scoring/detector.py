@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import FrontEnd, FrontEndStream
 from rfcx_tf.model.backbones import context_frames
 from rfcx_tf.model.detector import build_detector
@@ -175,7 +175,7 @@ class EnsembleModel(tf.Module):
         """Takes members of one class list and sample rate (`open_runs`).
 
         Raises:
-            InputError: if the windows of two members differ in length or distance, or as
+            UserError: if the windows of two members differ in length or distance, or as
                 `check_rule`.
         """
         super().__init__(name="ensemble_model")
@@ -232,14 +232,14 @@ def check_rule(models: Sequence, names: Sequence[str], rule: str) -> None:
         rule: see `rfcx_tf.scoring.ensemble`.
 
     Raises:
-        InputError: with the run and its setting.
+        UserError: with the run and its setting.
     """
     for model, name in zip(models, names, strict=True):
         if rule != "window" or not isinstance(model, RecordingModel):
             continue
         prediction = model.config.prediction
         if model.running_mean_cells > 1 or prediction.time_shifts > 1:
-            raise InputError(
+            raise UserError(
                 "The highest mean of windows is of the members' windows as they are. "
                 f"{name} has prediction.running_mean_s {prediction.running_mean_s:g} and "
                 f"prediction.time_shifts {prediction.time_shifts}. Combine it by another rule, or "
@@ -258,7 +258,7 @@ def _check_one_grid(members: list[RecordingModel], names: Sequence[str]) -> None
             f"{label}: {c.window_cells * c.cell_s:.6g} s, one every {c.cell_s:.6g} s"
             for label, c in ((names[0], first), (name, config))
         ]
-        raise InputError(
+        raise UserError(
             "Runs in one model must have the same windows. Found "
             f"{'; '.join(windows)}. Export each by itself, or combine them with predict.py."
         )
@@ -272,11 +272,11 @@ def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> Reco
         folds: which; None: all finished ones.
 
     Raises:
-        InputError: if there is none, or weights are missing or do not fit.
+        UserError: if there is none, or weights are missing or do not fit.
     """
     folds = run.finished_folds if folds is None else folds
     if not folds:
-        raise InputError(
+        raise UserError(
             f"A run needs at least one finished fold. {run.path} has none. Run train.py to its end."
         )
     detectors = []
@@ -290,7 +290,7 @@ def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> Reco
                 detector.load_weights(run.detector_weights(fold))
             except (OSError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())
-                raise InputError(
+                raise UserError(
                     f"The weights {run.detector_weights(fold)} cannot be loaded: {reason:.200}"
                 ) from None
             detectors.append(detector)

@@ -30,7 +30,7 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.runs.listener_run import ListenerRun
@@ -55,7 +55,7 @@ def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean
         [..., classes], of the type of the scores; in [0, 1] if those are.
 
     Raises:
-        InputError: for ranks of a single class.
+        UserError: for ranks of a single class.
     """
     if rule not in ("mean", "rank"):
         raise ValueError(f"scores alone cannot be combined by the rule {rule!r}")
@@ -117,12 +117,12 @@ def rank_scores(scores) -> tf.Tensor:
         The same shape and type, in [0, 1]; the mean over the classes is 1/2.
 
     Raises:
-        InputError: for a single class, which has no others.
+        UserError: for a single class, which has no others.
     """
     scores = tf.convert_to_tensor(scores)
     others = scores.shape[-1] - 1
     if others == 0:
-        raise InputError("Ranks need at least two classes. There is one; combine with `mean`.")
+        raise UserError("Ranks need at least two classes. There is one; combine with `mean`.")
     own, other = scores[..., :, tf.newaxis], scores[..., tf.newaxis, :]
     below = tf.reduce_sum(tf.cast(own > other, scores.dtype), axis=-1)
     # Every class ties with itself.
@@ -134,7 +134,7 @@ def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
     """Refuses runs whose scores do not have the same columns.
 
     Raises:
-        InputError: if a run has other classes than the first, or has them in another order.
+        UserError: if a run has other classes than the first, or has them in another order.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -147,7 +147,7 @@ def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
         found += f"only in {run.path}: {name_first(only_theirs)}"
         if not only_mine and not only_theirs:
             found = f"{first.path} and {run.path} have them in another order"
-        raise InputError(
+        raise UserError(
             f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
         )
 
@@ -232,7 +232,7 @@ def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> l
         A weight for every run, in their order; scaled to a sum of 1.
 
     Raises:
-        InputError: if there is not one number a run, one is negative or not finite or all are
+        UserError: if there is not one number a run, one is negative or not finite or all are
             zero, or the file cannot be read or is of other runs.
     """
     if not given:
@@ -241,7 +241,7 @@ def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> l
         return _scaled(_read_weights(given[0], runs), given[0])
     numbers = [_number(text) for text in given]
     if len(numbers) != len(runs) or None in numbers:
-        raise InputError(
+        raise UserError(
             "--weights takes one number for every run, or the file that ensemble.py wrote. "
             f"Received: {' '.join(given)} for {len(runs)} run(s)."
         )
@@ -253,15 +253,15 @@ def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
         members = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["members"]
         weights = {str(member["run"]): float(member["weight"]) for member in members}
     except OSError as error:
-        raise InputError(f"The weights {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
-        raise InputError(
+        raise UserError(
             "A weights file is YAML with members, each a run and a weight, as ensemble.py writes "
             f"it. {path} is not one."
         ) from None
     names = member_names(runs)
     if len(weights) != len(members) or sorted(names) != sorted(weights):
-        raise InputError(
+        raise UserError(
             f"Weights must be of the runs that are combined. {path} has those of "
             f"{', '.join(weights) or 'none'}; --run names {', '.join(names)}."
         )
@@ -270,7 +270,7 @@ def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
 
 def _scaled(weights: list[float], where: str) -> list[float]:
     if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-        raise InputError(
+        raise UserError(
             "Weights must be finite and not negative, and one must be above 0. "
             f"Found in {where}: {' '.join(f'{w:g}' for w in weights)}."
         )

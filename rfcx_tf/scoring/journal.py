@@ -22,7 +22,7 @@ import numpy as np
 
 import rfcx_tf
 from rfcx_tf.audio.decode import AudioSource
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.run import RunFolder
@@ -64,13 +64,13 @@ class PartsFolder:
             fingerprint: of all that decides results.
 
         Raises:
-            InputError: if something else is there, or nothing can be written.
+            UserError: if something else is there, or nothing can be written.
         """
         self.folder = Path(folder)
         about = self.folder / "about.json"
         found = _read_fingerprint(about)
         if found is None and self.folder.exists() and _holds_something(self.folder):
-            raise InputError(
+            raise UserError(
                 f"Results of single recordings are kept in {self.folder} meanwhile. Something else "
                 "is there; remove it or name another --out."
             )

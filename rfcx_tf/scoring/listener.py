@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions
@@ -76,23 +76,23 @@ def load_listener_model(run: ListenerRun, folds: list[int]) -> ListenerModel:
     """The embedding model of a run with the regressions of some folds.
 
     Raises:
-        InputError: if no fold is named, regressions are missing, or the embedding model is not
+        UserError: if no fold is named, regressions are missing, or the embedding model is not
             where it was or not what it was.
     """
     if not folds:
-        raise InputError(
+        raise UserError(
             f"A listener needs at least one finished fold. {run.path} has none. Run listener.py "
             "to its end."
         )
     model = Path(run.info.model)
     if not model.exists():
-        raise InputError(
+        raise UserError(
             f"A listener needs the model that it was trained with. Not found: {model}. Put it "
             "there, or run listener.py again with --model where it is."
         )
     found = hash_model(model)
     if found != run.info.model_hash:
-        raise InputError(
+        raise UserError(
             f"A listener needs the model that it was trained with ({run.info.model_hash}). "
             f"{model} is another ({found}). Put the first back, or train with this one."
         )

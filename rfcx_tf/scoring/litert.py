@@ -23,7 +23,7 @@ class LiteRtModel:
         """Prepares a file's contents.
 
         Raises:
-            InputError: if it is not a file of ours.
+            UserError: if it is not a file of ours.
         """
         self.metadata = read_metadata(content)
         self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)

@@ -27,7 +27,7 @@ from rfcx_tf.audio.decode import (
     read_audio,
     read_audio_blocks,
 )
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.threads import map_ahead
 from rfcx_tf.events.output import ScoredBy, WindowsOfModel
 from rfcx_tf.labels.annotations import SpeciesClass
@@ -167,7 +167,7 @@ def open_runs(
             `prediction.running_mean_s=3`.
 
     Raises:
-        InputError: if a folder is no run, has no finished fold, two runs differ in their
+        UserError: if a folder is no run, has no finished fold, two runs differ in their
             classes or two of our own in their sample rate, or there are overrides but no run
             of our own.
     """
@@ -175,7 +175,7 @@ def open_runs(
     check_classes(runs)
     own = [run for run in runs if isinstance(run, RunFolder)]
     if overrides and not own:
-        raise InputError(
+        raise UserError(
             f"A listener has nothing to set at prediction. Received: --set {overrides[0]}. "
             "Leave it out."
         )
@@ -183,7 +183,7 @@ def open_runs(
         first = own[0]
         one, other = (r.config.frontend.sample_rate_hz for r in (first, run))
         if one != other:
-            raise InputError(
+            raise UserError(
                 f"Runs that are combined must have the same frontend.sample_rate_hz. {first.path} "
                 f"has {one}, {run.path} has {other}. Predict with each by itself."
             )
@@ -201,7 +201,7 @@ def window_grid(
         rule: how they are combined; only `window` can do with windows of several kinds.
 
     Raises:
-        InputError: if two differ, so that their window scores cannot be averaged.
+        UserError: if two differ, so that their window scores cannot be averaged.
     """
     if rule == "window":
         first = models[closest_set([model.hop_s for model in models])]
@@ -217,7 +217,7 @@ def window_grid(
                 f"{label}: {m.window_s:.6g} s, one every {m.hop_s:.6g} s"
                 for label, m in ((names[0], first), (name, model))
             )
-            raise InputError(
+            raise UserError(
                 "Events and window scores of several runs need the same windows in all of them. "
                 f"Found {found}. Use --combine window, predict with each by itself, or without "
                 "these."
@@ -242,7 +242,7 @@ def scored_by(
         rule: how the models are combined.
 
     Raises:
-        InputError: as `check_rule` and `window_grid`, or if the calibration is of other classes.
+        UserError: as `check_rule` and `window_grid`, or if the calibration is of other classes.
     """
     classes, rate_hz = models[0].classes, models[0].sample_rate_hz
     names = member_names([run.path for run in runs])

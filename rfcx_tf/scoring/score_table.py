@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.labels.annotations import SpeciesClass
 
@@ -38,7 +38,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Reads a scores table; columns other than recording_id and s<id> are left out.
 
     Raises:
-        InputError: if the file cannot be read, has no recording_id or no s<id> column, lists a
+        UserError: if the file cannot be read, has no recording_id or no s<id> column, lists a
             recording twice, or holds a score that is not a finite number.
     """
     return _read_table(path, "Scores must be finite numbers", math.isfinite)
@@ -48,7 +48,7 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     """Reads a complete truth table (such as the demo's train_truth.csv): 1 present, 0 absent.
 
     Raises:
-        InputError: as `read_scores`, or if a value is neither 0 nor 1.
+        UserError: as `read_scores`, or if a value is neither 0 nor 1.
     """
     table = _read_table(path, "Truth must be 0 (absent) or 1 (present)", (0.0, 1.0).__contains__)
     return table.astype(dict.fromkeys(class_columns(table), bool))
@@ -58,7 +58,7 @@ def read_class_names(path: str | Path) -> dict[str, str]:
     """Species names by class column, {"s0": ...}, from a CSV with columns species_id and name.
 
     Raises:
-        InputError: if the file cannot be read or lacks a column or a field.
+        UserError: if the file cannot be read or lacks a column or a field.
     """
     header, lines = _read_lines(path)
     for column in ("species_id", "name"):
@@ -74,7 +74,7 @@ def order_like_submission(scores: pd.DataFrame, sample_submission_path: str | Pa
     """The rows and class columns of sample_submission.csv, in its order; others are dropped.
 
     Raises:
-        InputError: if `scores` lacks a recording or a class that the sample names.
+        UserError: if `scores` lacks a recording or a class that the sample names.
     """
     sample = read_scores(sample_submission_path)
     for what, wanted, given in (
@@ -83,7 +83,7 @@ def order_like_submission(scores: pd.DataFrame, sample_submission_path: str | Pa
     ):
         missing = [name for name in wanted if name not in given]
         if missing:
-            raise InputError(
+            raise UserError(
                 f"A submission needs every {what} of {sample_submission_path}. "
                 f"The scores lack {name_first(missing)}; predict those too."
             )
@@ -117,7 +117,7 @@ def _read_table(path: str | Path, rule: str, holds: Callable[[float], bool]) -> 
         fields = _fields(row, header, where)
         recording_id = fields["recording_id"]
         if recording_id in line_of:
-            raise InputError(
+            raise UserError(
                 f"{where}: a recording must have one line. {recording_id} is also in line "
                 f"{line_of[recording_id]}; remove one."
             )
@@ -125,10 +125,10 @@ def _read_table(path: str | Path, rule: str, holds: Callable[[float], bool]) -> 
         values = {column: _number(fields[column]) for column in classes}
         for column, value in values.items():
             if not holds(value):
-                raise InputError(f"{where}: {rule}. Found {fields[column]!r} in column {column}.")
+                raise UserError(f"{where}: {rule}. Found {fields[column]!r} in column {column}.")
         rows.append({"recording_id": recording_id, **values})
     if not rows:
-        raise InputError(f"{path} must list at least one recording. Found only a header.")
+        raise UserError(f"{path} must list at least one recording. Found only a header.")
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -141,9 +141,9 @@ def _read_lines(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]
             header = next(reader, [])
             return header, [(reader.line_num, row) for row in reader if row]
     except OSError as error:
-        raise InputError(f"The table {path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"The table {path} cannot be read: {error.strerror}.") from None
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"The table {path} is not CSV in UTF-8: {error}.") from None
+        raise UserError(f"The table {path} is not CSV in UTF-8: {error}.") from None
 
 
 def _kept_columns(header: list[str], path: str | Path) -> list[str]:
@@ -152,7 +152,7 @@ def _kept_columns(header: list[str], path: str | Path) -> list[str]:
     for column in ("recording_id", *classes):
         _require_once(column, header, path)
     if not classes:
-        raise InputError(
+        raise UserError(
             f"{path} must have a column s<species_id> for every class. "
             f"Found the header {','.join(header)!r:.60}."
         )
@@ -161,7 +161,7 @@ def _kept_columns(header: list[str], path: str | Path) -> list[str]:
 
 def _require_once(column: str, header: list[str], path: str | Path) -> None:
     if header.count(column) != 1:
-        raise InputError(
+        raise UserError(
             f"{path} must have one column {column}. Found {header.count(column)} of it in the "
             f"header {','.join(header)!r:.60}."
         )
@@ -169,7 +169,7 @@ def _require_once(column: str, header: list[str], path: str | Path) -> None:
 
 def _fields(row: list[str], header: list[str], where: str) -> dict[str, str]:
     if len(row) != len(header):
-        raise InputError(
+        raise UserError(
             f"{where}: a line must have the header's {len(header)} fields. Found {len(row)}."
         )
     return dict(zip(header, row, strict=True))

@@ -31,7 +31,7 @@ class WindowScorer:
                 them has kept what it made of their recordings, and does not hear them again.
 
         Raises:
-            InputError: if the model cannot be loaded.
+            UserError: if the model cannot be loaded.
         """
         self._kept = None
         if isinstance(run, RunFolder):

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.listener_run import is_listener
 from rfcx_tf.runs.run import RunInfo
 from rfcx_tf.scoring.calibration import Calibration
@@ -28,11 +28,11 @@ def check_exportable(paths: Iterable[Path]) -> None:
     """Refuses listeners among run folders, before any model is loaded.
 
     Raises:
-        InputError: with the first listener.
+        UserError: with the first listener.
     """
     for path in paths:
         if is_listener(path):
-            raise InputError(
+            raise UserError(
                 f"Only a run of train.py can be exported. {path} is a listener's: distil it into "
                 "one with pseudo_label.py, or score with predict.py."
             )
@@ -59,14 +59,14 @@ def export_saved_model(
         The new version's folder. It appears whole: a server never sees a part of it.
 
     Raises:
-        InputError: if the folder cannot be written, the calibration is of other classes, scores
+        UserError: if the folder cannot be written, the calibration is of other classes, scores
             are ranks, which have none, or a length is not positive.
     """
     out_dir = Path(out_dir)
     if calibration is not None:
         _check_calibration(calibration, model)
     if not all(math.isfinite(seconds) and seconds > 0 for seconds in warmup_s):
-        raise InputError(
+        raise UserError(
             "Recordings to warm up with must be longer than 0 s. "
             f"Received: {' '.join(f'{seconds:g}' for seconds in warmup_s)}."
         )
@@ -76,7 +76,7 @@ def export_saved_model(
         # Servers look at numbered folders only.
         workspace = Path(tempfile.mkdtemp(prefix=".writing-", dir=out_dir))
     except OSError as error:
-        raise InputError(
+        raise UserError(
             f"{out_dir} cannot be written: {error.strerror}. Name another --out."
         ) from None
     try:
@@ -96,13 +96,13 @@ def export_saved_model(
 def _check_calibration(calibration: Calibration, model: RecordingModel | EnsembleModel) -> None:
     columns = [f"s{c.species_id}" for c in model.classes]
     if calibration.columns != columns:
-        raise InputError(
+        raise UserError(
             "A calibration must be of the model's classes, in their order: "
             f"{name_first(columns)}. Found {name_first(calibration.columns)}. Make another with "
             "calibrate.py."
         )
     if isinstance(model, EnsembleModel) and model.rule == "rank":
-        raise InputError(
+        raise UserError(
             "Ranks have no calibration: they depend on a recording's other classes. Combine by "
             "mean, or export without --calibration."
         )

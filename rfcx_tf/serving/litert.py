@@ -33,7 +33,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.runs.run import RunFolder
@@ -52,12 +52,12 @@ def choose_folds(run: RunFolder, folds: list[int] | None) -> list[int]:
     Size and time grow with every fold, and a field device has little of either.
 
     Raises:
-        InputError: if one that was asked for, or every one, is not finished.
+        UserError: if one that was asked for, or every one, is not finished.
     """
     finished = run.finished_folds
     wanted = finished[:1] if folds is None else list(dict.fromkeys(folds))
     if not wanted or not set(wanted) <= set(finished):
-        raise InputError(
+        raise UserError(
             f"Only finished folds can be exported. Finished in {run.path}: "
             f"{', '.join(map(str, finished)) or 'none'}. Train the others, or change --folds."
         )
@@ -68,12 +68,12 @@ def check_convertible(run: RunFolder, seconds: float) -> None:
     """Refuses what cannot become a LiteRT model of this input length, before any is loaded.
 
     Raises:
-        InputError: if the FFT length is no power of two, or a window does not fit the input.
+        UserError: if the FFT length is no power of two, or a window does not fit the input.
     """
     config = run.config
     n_fft = config.frontend.n_fft
     if n_fft & (n_fft - 1):
-        raise InputError(
+        raise UserError(
             "LiteRT computes FFTs whose length is a power of two only. frontend.n_fft of "
             f"{run.path} is {n_fft}. Train a run with {2 ** n_fft.bit_length()} to export it."
         )
@@ -81,7 +81,7 @@ def check_convertible(run: RunFolder, seconds: float) -> None:
     shifted = stride - 1 if config.prediction.time_shifts > 1 else 0
     shortest_s = ((config.window_cells - 1) * stride + shifted) * config.frontend.frame_s
     if not shortest_s <= seconds < np.inf:
-        raise InputError(
+        raise UserError(
             "A LiteRT model's input must be as long as a window at least. --seconds is "
             f"{seconds:g}, a window of {run.path} takes {shortest_s:.4g} s. Give a longer one."
         )
@@ -163,7 +163,7 @@ def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) 
     """Writes `<precision>.tflite`, metadata.json and labels.txt; returns their paths.
 
     Raises:
-        InputError: if the folder cannot be written.
+        UserError: if the folder cannot be written.
     """
     out_dir = Path(out_dir)
     paths = []
@@ -181,14 +181,14 @@ def read_metadata(content: bytes) -> dict:
     """The metadata inside a file that this module made.
 
     Raises:
-        InputError: if there is none.
+        UserError: if there is none.
     """
     if content[4:8] == b"TFL3":
         model = schema.Model.GetRootAsModel(content, 0)
         for entry in (model.Metadata(i) for i in range(model.MetadataLength())):
             if entry.Name() == METADATA_NAME.encode():
                 return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
-    raise InputError(
+    raise UserError(
         f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which export_litert.py writes. "
         "This one does not."
     )

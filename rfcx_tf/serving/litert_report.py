@@ -12,7 +12,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import read_audio
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import RecordingModel, load_recording_model
@@ -122,19 +122,19 @@ def out_of_fold_lwlrap(
         were made in one pass over each.
 
     Raises:
-        InputError: if no held-out recording is in the truth, or one has no audio.
+        UserError: if no held-out recording is in the truth, or one has no audio.
     """
     own = pd.concat([read_scores(run.fold(k) / "oof_scores.csv").assign(fold=k) for k in folds])
     own = own[own["recording_id"].isin(set(truth["recording_id"]))]
     truth = truth[truth["recording_id"].isin(set(own["recording_id"]))]
     if truth.empty:
-        raise InputError(
+        raise UserError(
             "The truth must name recordings that the exported folds held out. It names none of "
             f"fold(s) {', '.join(map(str, folds))} of {run.path}."
         )
     missing = [name for name in own["recording_id"] if name not in recordings]
     if missing:
-        raise InputError(
+        raise UserError(
             "Every held-out recording of the truth must be in --audio. "
             f"Missing: {name_first(missing)}."
         )

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import AugmentConfig, Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import mel_band_centres_hz
 from rfcx_tf.model.detector import class_spans
 from rfcx_tf.shards import augment
@@ -47,14 +47,14 @@ def training_dataset(
             these examples are made.
 
     Raises:
-        InputError: if background or pseudo-labelled crops are asked for and there are none.
+        UserError: if background or pseudo-labelled crops are asked for and there are none.
     """
     sampler = _sampler(reader, config, folds)
     geometry = _Geometry.of(reader, config)
     seed = config.seed
     unlabelled = reader.rows(folds, "unlabelled")
     if config.augment.background > 0 and len(unlabelled) == 0:
-        raise InputError(
+        raise UserError(
             f"augment.background needs shards with unlabelled crops. {reader.folder} has none "
             "in these folds. Make them with crops.unlabelled_per_recording above 0."
         )
@@ -140,7 +140,7 @@ def pseudo_rows(pseudo: ShardReader, folds: list[int]) -> np.ndarray:
 def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> PseudoSampler:
     rows = pseudo_rows(pseudo, folds)
     if len(rows) == 0:
-        raise InputError(
+        raise UserError(
             "Pseudo-labelled shards must hold crops of the folds that are trained on "
             f"({', '.join(map(str, folds))}). {pseudo.folder} holds none. Label recordings of "
             "these folds, or train without."

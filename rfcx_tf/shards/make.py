@@ -18,7 +18,7 @@ import numpy as np
 import rfcx_tf
 from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio_parts
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.labels.annotations import BOX, Annotations, box_hz, mean_box_s
 from rfcx_tf.labels.folds import assign_folds
@@ -61,7 +61,7 @@ def make_shards(
         outside their recording; everything else has been written.
 
     Raises:
-        InputError: if out_dir holds shards of something else or damaged ones, cannot be
+        UserError: if out_dir holds shards of something else or damaged ones, cannot be
             written, or no crop at all could be made.
     """
     out_dir, data_dir = Path(out_dir), Path(data_dir)
@@ -247,7 +247,7 @@ def _cut_recording(
     spectrogram = transform.around(waveform, plan.pieces)
     highest = max(spectrogram.max(), -spectrogram.min())
     if not highest <= np.finfo(np.float16).max:
-        raise InputError(
+        raise UserError(
             f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
             "Lower frontend.pcen.power or raise frontend.pcen.gain."
         )

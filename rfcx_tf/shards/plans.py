@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.threads import map_ahead
 from rfcx_tf.shards.records import Crop, Manifest, ShardReader, write_manifest, write_shard
@@ -49,18 +49,18 @@ def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
     """The manifest if the folder is complete; else checks that the folder may be written.
 
     Raises:
-        InputError: if it holds shards of another plan, something else, or damaged shards.
+        UserError: if it holds shards of another plan, something else, or damaged shards.
     """
     path = out_dir / "plan.txt"
     if path.exists():
         if path.read_text(encoding="utf-8").strip() != plan_id:
-            raise InputError(
+            raise UserError(
                 f"A folder holds the shards of one data set and recipe. {out_dir} holds those of "
                 "another. Name another --out or delete the folder."
             )
         return ShardReader(out_dir).manifest if (out_dir / "manifest.json").exists() else None
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
-        raise InputError(
+        raise UserError(
             f"Shards go into a new or empty folder. {out_dir} holds something else. "
             "Name another --out."
         )
@@ -89,7 +89,7 @@ def write_plans(
         The index, and what was left out.
 
     Raises:
-        InputError: if no crop at all could be made.
+        UserError: if no crop at all could be made.
     """
     todo = [
         plan
@@ -115,7 +115,7 @@ def write_plans(
     skipped = [text for receipt in receipts for text in receipt["skipped"]]
     if index.empty:
         reason = f" The first problem: {skipped[0]}" if skipped else ""
-        raise InputError(f"No crop could be made for {out_dir}.{reason}")
+        raise UserError(f"No crop could be made for {out_dir}.{reason}")
     with atomic_file(out_dir / "index.csv") as temporary:
         index.to_csv(temporary, index=False)
     return index, skipped

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.shards.records import ShardReader
 
@@ -36,7 +36,7 @@ class PseudoLabels:
         """Opens a finished folder.
 
         Raises:
-            InputError: if there is none.
+            UserError: if there is none.
         """
         self.folder = Path(folder)
         self._all_folds = None
@@ -50,13 +50,13 @@ class PseudoLabels:
         """The shards that the student of a fold, which holds that fold out, learns from.
 
         Raises:
-            InputError: if that fold has no labels.
+            UserError: if that fold has no labels.
         """
         if self._all_folds is not None:
             return self._all_folds
         folder = fold_folder(self.folder, fold)
         if not (folder / "manifest.json").is_file():
-            raise InputError(
+            raise UserError(
                 "A fold learns from labels by its own detectors. "
                 f"{self.folder} has none for fold {fold}. Label that fold too."
             )
@@ -67,7 +67,7 @@ def begin_per_fold(folder: Path, labels_id: str) -> None:
     """Makes a folder whose folds get labels of their own, or goes on with it.
 
     Raises:
-        InputError: if other labels are in it.
+        UserError: if other labels are in it.
     """
     found = None
     if (folder / _INFO).is_file():
@@ -75,7 +75,7 @@ def begin_per_fold(folder: Path, labels_id: str) -> None:
     elif folder.exists() and any(folder.iterdir()):
         found = "labels for all folds alike"
     if found not in (None, labels_id):
-        raise InputError(
+        raise UserError(
             f"A folder has labels of the same teachers, bounds and recordings. {folder} holds "
             f"{found}, these are {labels_id}. Name another --out."
         )
@@ -106,7 +106,7 @@ def read_probability(folder: Path, recording_id: str) -> tuple[np.ndarray, np.nd
         None for a recording that is not there, such as one that could not be read.
 
     Raises:
-        InputError: if the file is damaged.
+        UserError: if the file is damaged.
     """
     path = _windows_path(folder, recording_id)
     try:
@@ -115,7 +115,7 @@ def read_probability(folder: Path, recording_id: str) -> tuple[np.ndarray, np.nd
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-        raise InputError(
+        raise UserError(
             f"The labels {path} cannot be read. Remove that folder of labels, {folder}, and "
             "label again."
         ) from None
@@ -137,7 +137,7 @@ def _read_id(folder: Path) -> str:
     try:
         return str(json.loads((folder / _INFO).read_text(encoding="utf-8"))["id"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
+        raise UserError(
             f"Pseudo-labels are a folder made by pseudo_label.py. {folder / _INFO} cannot be "
             "read. Label again."
         ) from None

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.labels.annotations import SpeciesClass
 
@@ -245,7 +245,7 @@ class ShardReader:
         """Opens the shards without reading them.
 
         Raises:
-            InputError: if the manifest, the index or a shard is missing, or a shard does not
+            UserError: if the manifest, the index or a shard is missing, or a shard does not
                 have the size that the manifest says.
         """
         self.folder = Path(folder)
@@ -258,7 +258,7 @@ class ShardReader:
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(
+            raise UserError(
                 f"A folder of shards needs a readable index.csv. {path}: {reason}. "
                 "Delete the folder and make the shards again."
             ) from None
@@ -267,7 +267,7 @@ class ShardReader:
             found = shard.stat().st_size if shard.exists() else None
             if found != size:
                 state = "missing" if found is None else f"{found} bytes"
-                raise InputError(
+                raise UserError(
                     f"A shard must be as the manifest describes it ({size} bytes). {shard}: "
                     f"{state}. Delete the folder and make the shards again."
                 )
@@ -306,7 +306,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads manifest.json.
 
     Raises:
-        InputError: if there is none, it is not readable, or another schema version wrote it.
+        UserError: if there is none, it is not readable, or another schema version wrote it.
     """
     path = Path(folder) / "manifest.json"
     try:
@@ -318,13 +318,13 @@ def read_manifest(folder: Path) -> Manifest:
             values["box_hz"] = {int(k): tuple(v) for k, v in values.get("box_hz", {}).items()}
             return Manifest(**values)
     except FileNotFoundError:
-        raise InputError(
+        raise UserError(
             f"A folder of shards holds a manifest.json. Not found: {path}. Make the shards with "
             "make_tfrecords.py, or pseudo_label.py, and let it finish."
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path} is not a readable manifest: {error!r:.120}.") from None
-    raise InputError(
+        raise UserError(f"{path} is not a readable manifest: {error!r:.120}.") from None
+    raise UserError(
         f"Shards must have schema version {SCHEMA_VERSION}. {path}: {version}. "
         "Make them again with make_tfrecords.py."
     )

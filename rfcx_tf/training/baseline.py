@@ -17,7 +17,7 @@ import pandas as pd
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config, HeadConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.losses import label_weights
@@ -66,7 +66,7 @@ def pool_crops(reader: ShardReader, config: Config) -> PooledCrops:
     """Reads every TP and FP crop of the shards once."""
     rows = reader.rows(list(range(config.training.folds)), "tp", "fp")
     if len(rows) == 0:
-        raise InputError(f"A baseline needs TP or FP crops. {reader.folder} has none.")
+        raise UserError(f"A baseline needs TP or FP crops. {reader.folder} has none.")
     # Labels of the whole crop, since the whole crop is pooled: those of a shared head.
     model = config.model.model_copy(update={"head": HeadConfig()})
     batches = validation_dataset(reader, config.model_copy(update={"model": model}), rows).map(
@@ -154,11 +154,11 @@ def fit_baseline(
         c: inverse strength of the L2 regularisation, scikit-learn's C.
 
     Raises:
-        InputError: if the other folds have no crop.
+        UserError: if the other folds have no crop.
     """
     others = crops.folds != held_out
     if not others.any():
-        raise InputError(
+        raise UserError(
             f"A fold needs crops to train on. Held out fold {held_out}, the others have none. "
             "Lower training.folds or add recordings."
         )
@@ -193,11 +193,11 @@ def cross_validate(
         The out-of-fold scores, and the recordings that could not be read.
 
     Raises:
-        InputError: if the shards do not fit the recipe, a fold does not exist or has nothing
+        UserError: if the shards do not fit the recipe, a fold does not exist or has nothing
             to train on, its recordings are not there, or `c` is not a positive number.
     """
     if not (math.isfinite(c) and c > 0):
-        raise InputError(f"C must be a positive number. Received: {c:g}.")
+        raise UserError(f"C must be a positive number. Received: {c:g}.")
     reader = ShardReader(tfrecords)
     manifest = reader.manifest
     check_shards_fit(manifest, config, Path(tfrecords))

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.config import TrainingConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.evaluation.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
 
 _CHECK_LOSS_EVERY_STEPS = 10
 
 
-class TrainingDiverged(InputError):
+class TrainingDiverged(UserError):
     """The loss or a score is no longer a number; earlier epochs are kept."""
 
     def __init__(self, what: str, found: float):
@@ -118,7 +118,7 @@ class RunState(keras.callbacks.Callback):
             Number of epochs that are done.
 
         Raises:
-            InputError: if it was made in another precision, whose optimiser has other state.
+            UserError: if it was made in another precision, whose optimiser has other state.
         """
         path = self._folder / "state.json"
         if not path.exists():
@@ -126,7 +126,7 @@ class RunState(keras.callbacks.Callback):
         state = json.loads(path.read_text(encoding="utf-8"))
         precision = keras.mixed_precision.global_policy().name
         if state["precision"] != precision:
-            raise InputError(
+            raise UserError(
                 f"A training goes on in the precision that it began with. {path}: "
                 f"{state['precision']}, here it would be {precision}. Set training.precision in a "
                 "new run, or go on where it began."

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from rfcx_tf.core.config import TrainingConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.training.multi_worker import read_worker
 
 _AMPERE = (8, 0)
@@ -21,11 +21,11 @@ def open_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     number.
 
     Raises:
-        InputError: if there are workers and `training.logical_cpus` too.
+        UserError: if there are workers and `training.logical_cpus` too.
     """
     workers = read_worker().count
     if workers > 1 and config.logical_cpus > 1:
-        raise InputError(
+        raise UserError(
             "training.logical_cpus is for one machine, to try several devices there. Received: "
             f"{config.logical_cpus}, and {workers} workers in TF_CONFIG. Leave one of them out."
         )

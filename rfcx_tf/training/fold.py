@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.labels.annotations import SpeciesClass
@@ -67,7 +67,7 @@ def train_fold(
         Figures of the finished fold, as in `done.json`.
 
     Raises:
-        InputError: if the fold has no rows to train or to validate on.
+        UserError: if the fold has no rows to train or to validate on.
         TrainingDiverged: if the loss is not finite any more.
     """
     config, folder = run.config, run.fold(fold)
@@ -78,7 +78,7 @@ def train_fold(
     others = [k for k in range(config.training.folds) if k != fold]
     trained_on, held_out = reader.rows(others, "tp", "fp"), reader.rows([fold], "tp", "fp")
     if len(trained_on) == 0 or len(held_out) == 0:
-        raise InputError(
+        raise UserError(
             f"A fold needs crops to train on and crops to validate on. Fold {fold} of "
             f"{reader.folder} has {len(trained_on)} and {len(held_out)}. Lower "
             "training.folds or add recordings."

@@ -17,7 +17,7 @@ import pandas as pd
 import tensorflow as tf
 
 from rfcx_tf.core.config import LossConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.labels.annotations import SpeciesClass
@@ -102,7 +102,7 @@ def train_listener(
         report: takes a line at a time.
 
     Raises:
-        InputError: if model, config, shards and run folder do not go together, or a fold has
+        UserError: if model, config, shards and run folder do not go together, or a fold has
             nothing to train on.
     """
     reader = ShardReader(tfrecords)
@@ -116,7 +116,7 @@ def train_listener(
         check_labels_fit(labelled, reader)
         names = set(names_with_windows(labelled.folder))
         if not names:
-            raise InputError(
+            raise UserError(
                 "A listener learns from the windows that teachers labelled. "
                 f"{labelled.folder}/windows holds none. Label again with pseudo_label.py."
             )
@@ -174,7 +174,7 @@ def label_windows(
         places = np.full(count, NO_ROW), np.full(count, rows["fold"].iloc[0])
         parts.append((*places, found.windows[says], target[says], known[says]))
     if not parts:
-        raise InputError(
+        raise UserError(
             "A listener learns from recordings with TP or FP rows. None of them could be listened "
             f"to. The shards name {annotated['recording_id'].nunique()}."
         )
@@ -190,11 +190,11 @@ def fit_fold(
     """Fits the regressions on the windows of all folds but one, and on what teachers labelled.
 
     Raises:
-        InputError: if the other folds have none.
+        UserError: if the other folds have none.
     """
     others = windows.folds != held_out
     if not others.any():
-        raise InputError(
+        raise UserError(
             f"A fold needs windows to train on. Held out fold {held_out}, the others have none. "
             "Make shards with fewer training.folds, or add recordings."
         )

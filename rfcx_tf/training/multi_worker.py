@@ -23,13 +23,13 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError, WorkStopped
 from rfcx_tf.training.classifier import CropClassifier
 
 _EXAMPLE = '{"cluster": {"worker": ["a:9000", "b:9000"]}, "task": {"type": "worker", "index": 0}}'
 
 
-class WorkerLost(InputError):
+class WorkerLost(WorkStopped):
     """Another worker does not answer any more; finished epochs are kept."""
 
     def __init__(self, error: tf.errors.OpError):
@@ -56,7 +56,7 @@ def read_worker() -> Worker:
     """Reads TF_CONFIG; without it there is one worker.
 
     Raises:
-        InputError: if it does not name a chief or worker among others.
+        UserError: if it does not name a chief or worker among others.
     """
     text = os.environ.get("TF_CONFIG")
     if text is None:
@@ -69,7 +69,7 @@ def read_worker() -> Worker:
     except (ValueError, TypeError, KeyError, AttributeError):
         counts, kind, index = {}, "", 0
     if not set(counts) <= {"chief", "worker"} or not 0 <= index < counts.get(kind, 0):
-        raise InputError(
+        raise UserError(
             f"TF_CONFIG must name all workers, and which of them this is, as in {_EXAMPLE}. "
             f"Received: {text}."
         )

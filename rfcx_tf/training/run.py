@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 
 from rfcx_tf.core.config import Config, differences
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.runs.summary import join_out_of_fold, write_summary
@@ -52,7 +52,7 @@ def train_run(
         The figures of every fold; none on a worker that is not the chief.
 
     Raises:
-        InputError: if the shards, the pseudo-labels or the start do not fit the recipe, or a
+        UserError: if the shards, the pseudo-labels or the start do not fit the recipe, or a
             fold does not exist.
     """
     reader = ShardReader(tfrecords)
@@ -70,7 +70,7 @@ def train_run(
         weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
         if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
             # Before there is a run folder, which could not go on with a corrected path.
-            raise InputError(
+            raise UserError(
                 f"model.backbone.weights must name a file that is there. Not found: {weights}."
             )
         run = RunFolder.create(
@@ -80,13 +80,13 @@ def train_run(
     replicas = strategy.num_replicas_in_sync
     parts = config.training.accumulation_steps
     if config.training.batch_size % (replicas * parts):
-        raise InputError(
+        raise UserError(
             "training.batch_size must be a multiple of the number of devices times "
             f"training.accumulation_steps ({replicas} x {parts}). "
             f"Received: {config.training.batch_size}."
         )
     if config.training.xla and parts > 1 and replicas > 1:
-        raise InputError(
+        raise UserError(
             "training.xla with training.accumulation_steps above 1 works on one device only. "
             f"Found: {replicas} devices. Turn one of them off."
         )
@@ -127,7 +127,7 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
     """Refuses shards that another front end, crop length or number of folds made.
 
     Raises:
-        InputError: with both values.
+        UserError: with both values.
     """
     changed = differences(manifest.frontend, config.frontend.model_dump(mode="json"), "frontend.")
     others = [
@@ -140,7 +140,7 @@ def check_shards_fit(manifest: Manifest, config: Config, folder: Path) -> None:
     changed += [(name, made, asked) for name, made, asked in others if made != asked]
     if changed:
         name, made, asked = changed[0]
-        raise InputError(
+        raise UserError(
             f"Shards must be made with the recipe's front end, crops and folds. {folder} has "
             f"{name} = {made}, the recipe {asked}. Make the shards again or change the recipe."
         )
@@ -155,7 +155,7 @@ def check_pseudo_fits(pseudo: ShardReader, reader: ShardReader, config: Config) 
         config: the recipe.
 
     Raises:
-        InputError: with both values.
+        UserError: with both values.
     """
     check_shards_fit(pseudo.manifest, config, pseudo.folder)
     check_labels_fit(pseudo, reader)
@@ -169,11 +169,11 @@ def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
         reader: the annotated shards of the run.
 
     Raises:
-        InputError: with both values.
+        UserError: with both values.
     """
     made, asked = _species_ids(pseudo.manifest.classes), _species_ids(reader.manifest.classes)
     if made != asked:
-        raise InputError(
+        raise UserError(
             f"Pseudo-labels must be of the classes of the shards. {pseudo.folder} has {made}, "
             f"{reader.folder} has {asked}. Label again with these classes."
         )
@@ -184,7 +184,7 @@ def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
     labelled += [(name, entry["fold"]) for name, entry in pseudo.manifest.recordings.items()]
     for name, fold in labelled:
         if fold != fold_of.get(name, fold):
-            raise InputError(
+            raise UserError(
                 "A recording must be in one fold, or it is trained on where it is held out. "
                 f"{name} is in {fold} in {pseudo.folder} and in {fold_of[name]} in "
                 f"{reader.folder}. Label again with these shards."
@@ -203,7 +203,7 @@ def check_start_fits(
         folds: that are to be trained.
 
     Raises:
-        InputError: with both values, or with the folds that are not finished.
+        UserError: with both values, or with the folds that are not finished.
     """
     theirs = start.config
     changed = differences(theirs.model.model_dump(), config.model.model_dump(), "model.")
@@ -217,7 +217,7 @@ def check_start_fits(
     changed += [(name, made, asked) for name, made, asked in others if made != asked]
     if changed:
         name, made, asked = changed[0]
-        raise InputError(
+        raise UserError(
             "A run begins with the weights of one with its model, front end, classes and folds. "
             f"{start.path} has {name} = {made}, here it is {asked}. Name another --start or "
             "change the recipe."
@@ -225,7 +225,7 @@ def check_start_fits(
     missing = [str(fold) for fold in folds if fold not in start.finished_folds]
     if missing:
         finished = ", ".join(map(str, start.finished_folds)) or "none"
-        raise InputError(
+        raise UserError(
             "A fold begins with the weights of the same fold, trained to its end. Finished in "
             f"{start.path}: {finished}. Asked for: {', '.join(missing)}. Train these first or "
             "leave them out."
@@ -248,19 +248,19 @@ def check_folds(
         need_recordings: whether they are predicted here.
 
     Raises:
-        InputError: if a fold does not exist, or none of its recordings is where the manifest
+        UserError: if a fold does not exist, or none of its recordings is where the manifest
             or `data_dir` says.
     """
     wrong = [fold for fold in folds if not 0 <= fold < manifest.folds]
     if wrong:
-        raise InputError(
+        raise UserError(
             f"A fold must lie between 0 and {manifest.folds - 1} (training.folds). "
             f"Received: {wrong[0]}."
         )
     for fold in folds if need_recordings else []:
         sources = manifest.audio_sources(fold, data_dir)
         if sources and not any(source.path.exists() for source in sources.values()):
-            raise InputError(
+            raise UserError(
                 f"Held-out recordings are predicted. None of the {len(sources)} of fold {fold} "
                 f"is in {data_dir or manifest.data_dir}. Say with --data where they are."
             )

@@ -24,7 +24,7 @@ from rfcx_tf.audio.decode import (
     read_audio_parts,
 )
 from rfcx_tf.audio.find import find_recordings
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 
 RATE_HZ = 48000
@@ -563,7 +563,7 @@ def test_float_samples_in_units_of_16_bit(tmp_path):
 def test_index_tfrec_refuses_other_files(tmp_path, content, reason):
     path = tmp_path / "00.tfrec"
     path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         index_tfrec(path)
     assert str(path) in str(caught.value) and reason in str(caught.value)
 

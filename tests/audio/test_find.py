@@ -12,7 +12,7 @@ from rfcx_tf.audio.find import (
     misnamed_recordings,
     path_for_recording,
 )
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 def touch(path):
@@ -22,7 +22,7 @@ def touch(path):
 
 
 def refusal(call, *arguments):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     text = str(caught.value)
     assert "\n" not in text

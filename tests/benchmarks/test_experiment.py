@@ -12,7 +12,7 @@ import yaml
 
 from benchmarks import experiment_runner as experiment
 from rfcx_tf.core.config import ConfigError, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.score_table import read_truth
 
 
@@ -65,7 +65,7 @@ def test_a_variant_that_is_no_recipe_is_refused_before_anything_runs(tmp_path, t
 
 def test_an_unknown_key_in_the_plan_is_one_line(tmp_path, tiny_config):
     path = plan_file(tmp_path, tiny_config, fold=3)
-    with pytest.raises(InputError, match="fold") as error:
+    with pytest.raises(UserError, match="fold") as error:
         experiment.read_plan(path)
     assert "\n" not in str(error.value)
 
@@ -128,7 +128,7 @@ def test_a_part_of_a_plan_is_chosen_by_name_and_number(tmp_path, tiny_config):
     trials = experiment.list_trials(experiment.read_plan(path))
     chosen = experiment.select_trials(trials, ["tp_only"], seeds=[4])
     assert [(t.variant, t.fold, t.seed) for t in chosen] == [("tp_only", 0, 4), ("tp_only", 1, 4)]
-    with pytest.raises(InputError, match=r"fold must be one of the plan's.* no 7; it has 0, 1"):
+    with pytest.raises(UserError, match=r"fold must be one of the plan's.* no 7; it has 0, 1"):
         experiment.select_trials(trials, folds=[1, 7])
 
 

@@ -15,7 +15,7 @@ from benchmarks.load_test import (
     measure_direct,
     measure_server,
 )
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.model import ServedModel
 
 
@@ -52,11 +52,11 @@ def test_recordings(model, tmp_path):
     soundfile.write(tmp_path / "a.wav", np.stack([waveform, -waveform], axis=1), 1000)
     mixed = make_recording(model, "serving_default", tmp_path / "a.wav", 60, None)
     np.testing.assert_array_equal(mixed.value, np.zeros((1, 300)))
-    with pytest.raises(InputError, match="--sample-rate"):
+    with pytest.raises(UserError, match="--sample-rate"):
         make_recording(model, None, None, length_s=1, rate_hz=None)
-    with pytest.raises(InputError, match="nothing; the model has average"):
+    with pytest.raises(UserError, match="nothing; the model has average"):
         make_recording(model, "nothing", None, length_s=1, rate_hz=1000)
-    with pytest.raises(InputError, match="nap takes count"):
+    with pytest.raises(UserError, match="nap takes count"):
         make_recording(model, "nap", None, length_s=1, rate_hz=1000)
 
 

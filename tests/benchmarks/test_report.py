@@ -7,7 +7,7 @@ import pytest
 from benchmarks.machine import busy_warning, describe_machine, machine_line
 from benchmarks.measure import Timing
 from benchmarks.report import Report, format_number, read_figures, write_report
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 MACHINE = {
     "cpu": "Some CPU",
@@ -67,7 +67,7 @@ def test_a_busy_machine_is_said_beside_the_figures(tmp_path):
 def test_an_earlier_table_is_missing_or_damaged(tmp_path):
     assert read_figures("trial", tmp_path) is None
     (tmp_path / "trial.json").write_text('{"rows": [{"key": "a"}]}')
-    with pytest.raises(InputError, match=r"trial\.json is no readable report"):
+    with pytest.raises(UserError, match=r"trial\.json is no readable report"):
         read_figures("trial", tmp_path)
 
 

@@ -19,7 +19,7 @@ from benchmarks.report import read_figures
 from benchmarks.scale import Job, Rates, project, read_rates, simulate_index
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.shards.records import ShardReader, parse_crop
 
@@ -37,7 +37,7 @@ def test_material_is_part_of_a_folder_and_can_be_multiplied(tiny_data):
         folder = material.folder
     assert not folder.exists()
     with (
-        pytest.raises(InputError, match=r"Found 10\. Lower --recordings"),
+        pytest.raises(UserError, match=r"Found 10\. Lower --recordings"),
         open_material(tiny_data, 11, 0, 8000),
     ):
         pass
@@ -58,7 +58,7 @@ def test_numpy_crops_hold_what_the_shards_hold(tiny_data, tiny_config, tiny_shar
 
 def test_librosa_refuses_what_it_is_not_set_up_for(tiny_config):
     frontend = tiny_config.frontend.model_copy(update={"compression": "pcen_log"})
-    with pytest.raises(InputError, match="pcen or log"):
+    with pytest.raises(UserError, match="pcen or log"):
         librosa_spectrogram(np.zeros(800, np.float32), frontend)
 
 
@@ -124,7 +124,7 @@ def test_projection_of_a_job_by_hand(tmp_path):
     assert found["crops"] == pytest.approx(1216 + 7781)
     assert found["shards_gib"] == pytest.approx((1216 + 7781) / 1024)
     assert found["shards"] == pytest.approx(472.7)
-    with pytest.raises(InputError, match=r"run benchmark\.py shards"):
+    with pytest.raises(UserError, match=r"run benchmark\.py shards"):
         read_rates(tmp_path)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.measure import Timing
 from benchmarks.worker import Worker
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 
 def echo_tasks(word):
@@ -21,7 +21,7 @@ def echo_tasks(word):
 
 
 def failing_tasks():
-    raise InputError("The rule. What was found.")
+    raise UserError("The rule. What was found.")
 
 
 def dying_tasks():
@@ -46,7 +46,7 @@ def test_a_worker_runs_tasks_in_a_process_of_its_own_on_its_cores():
 
 
 def test_bad_input_in_a_worker_reaches_its_owner():
-    with pytest.raises(InputError, match="The rule"):
+    with pytest.raises(UserError, match="The rule"):
         Worker(failing_tasks, cores=1)
 
 
@@ -56,5 +56,5 @@ def test_a_worker_that_dies_says_its_status():
 
 
 def test_a_worker_cannot_have_more_cores_than_there_are():
-    with pytest.raises(InputError, match="Received: 100000"):
+    with pytest.raises(UserError, match="Received: 100000"):
         Worker(echo_tasks, "", cores=100_000)

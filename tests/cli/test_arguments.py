@@ -9,7 +9,7 @@ import pytest
 
 from rfcx_tf.cli.arguments import add_config_arguments, read_folds, run_main
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,7 +74,7 @@ def test_status_is_what_main_returns():
 
 
 def test_bad_input_and_interruption_take_one_line(capsys):
-    assert status_of(raising(InputError("The rule. What was found."))) == 2
+    assert status_of(raising(UserError("The rule. What was found."))) == 2
     assert capsys.readouterr().err == "error: The rule. What was found.\n"
     assert status_of(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
@@ -120,5 +120,5 @@ def test_folds_are_a_number_several_or_all():
     assert read_folds("4", 5) == [4]
     assert read_folds("3, 1,3", 5) == [3, 1]
     for text in ("", "1,", "-1", "1 2", "all,1", "x"):
-        with pytest.raises(InputError, match="Received: "):
+        with pytest.raises(UserError, match="Received: "):
             read_folds(text, 5)

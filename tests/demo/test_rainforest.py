@@ -11,7 +11,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.demo import rainforest as synthetic
 from rfcx_tf.demo.rainforest import SPECIES, make_rainforest
 
@@ -206,14 +206,14 @@ def test_same_parameters_reuse_the_folder(tmp_path, monkeypatch):
 def test_folder_with_other_parameters_is_refused(tmp_path):
     make_rainforest(tmp_path / "data", **TINY)
     before = digests(tmp_path)
-    with pytest.raises(InputError, match=r"was made with seed=0\."):
+    with pytest.raises(UserError, match=r"was made with seed=0\."):
         make_rainforest(tmp_path / "data", seed=1, **TINY)
     assert digests(tmp_path) == before
 
 
 def test_folder_of_someone_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("draft")
-    with pytest.raises(InputError, match="Found something else"):
+    with pytest.raises(UserError, match="Found something else"):
         make_rainforest(tmp_path, **TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -240,7 +240,7 @@ def test_interrupted_work_leaves_nothing(tmp_path, monkeypatch):
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path, name, value):
-    with pytest.raises(InputError, match=f"^{name} must be at least .* Received: {value}"):
+    with pytest.raises(UserError, match=f"^{name} must be at least .* Received: {value}"):
         make_rainforest(tmp_path / "data", **{name: value})
     assert not list(tmp_path.iterdir())
 

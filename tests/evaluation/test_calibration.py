@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, precision_recall_curve
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation import calibration_fit
 from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, fit_crops, read_crops
 from rfcx_tf.evaluation.calibration_report import calibration_error, make_report, reliability
@@ -41,7 +41,7 @@ PRECISION = Wanted("precision", 0.9)
 
 
 def refused(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation import prior_shift as module
 from rfcx_tf.evaluation.prior_shift import (
     KnownRecordings,
@@ -37,7 +37,7 @@ COLUMNS = ["s2", "s15", "s5"]
 
 
 def refused(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

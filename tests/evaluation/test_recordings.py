@@ -9,7 +9,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
 
 COLUMNS = ["s0", "s1", "s2", "s5"]
@@ -68,20 +68,20 @@ def test_roc_auc_needs_a_recording_without_the_class():
 
 def test_recordings_of_the_truth_without_scores_are_refused(case):
     values, present = case
-    with pytest.raises(InputError, match=r"must have scores.* 28 \(r2, r3, r4, \.\.\.\)"):
+    with pytest.raises(UserError, match=r"must have scores.* 28 \(r2, r3, r4, \.\.\.\)"):
         evaluate_scores(as_table(values[:2]), as_table(present))
 
 
 def test_classes_that_differ_are_refused(case):
     values, present = case
     scores = as_table(values).rename(columns={"s5": "s3"})
-    with pytest.raises(InputError, match=r"truth: 1 \(s5\); only in the scores: 1 \(s3\)"):
+    with pytest.raises(UserError, match=r"truth: 1 \(s5\); only in the scores: 1 \(s3\)"):
         evaluate_scores(scores, as_table(present))
 
 
 def test_a_truth_without_any_species_is_refused(case):
     values, present = case
-    with pytest.raises(InputError, match="none in 30 recordings"):
+    with pytest.raises(UserError, match="none in 30 recordings"):
         evaluate_scores(as_table(values), as_table(present & False))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
@@ -67,14 +67,14 @@ def test_lwlrap_of_held_out_recordings(run):
 
 def test_truth_of_other_recordings_is_refused(run):
     truth = pd.DataFrame({"recording_id": ["x"], "s2": [1], "s15": [0], "s5": [0]})
-    with pytest.raises(InputError, match=r"None of its 1 is among the 2 in"):
+    with pytest.raises(UserError, match=r"None of its 1 is among the 2 in"):
         evaluate_run(run, truth)
 
 
 def test_a_run_without_a_finished_fold_is_refused(run):
     for fold in (0, 1):
         (run.fold(fold) / "done.json").unlink()
-    with pytest.raises(InputError, match="at least one finished fold"):
+    with pytest.raises(UserError, match="at least one finished fold"):
         evaluate_run(run)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import (
     EVENT_COLUMNS,
     EventRecording,
@@ -178,7 +178,7 @@ def test_tables_without_events_join_others():
 )
 def test_rules_that_make_no_sense_are_refused(rules):
     (name,) = rules
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(UserError, match=name):
         EventRules(np.array([0.5]), **rules)
 
 

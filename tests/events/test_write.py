@@ -9,7 +9,7 @@ import pytest
 from crowsetta.formats.bbox import AudBBox, Raven
 from crowsetta.formats.seq import AudSeq
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording, empty_events
 from rfcx_tf.events.write import (
     EVENT_FORMATS,
@@ -167,9 +167,9 @@ def test_raven_finds_a_relative_file_and_a_name_with_tabs_stays_one_cell(tmp_pat
 
 
 def test_labels_of_several_recordings_need_a_folder(tmp_path):
-    with pytest.raises(InputError, match=r"Received: 3 recordings and the file .*all\.txt"):
+    with pytest.raises(UserError, match=r"Received: 3 recordings and the file .*all\.txt"):
         write(tmp_path / "all.txt", "audacity")
-    with pytest.raises(InputError, match="Name a folder"):
+    with pytest.raises(UserError, match="Name a folder"):
         check_events_out(tmp_path / "all.txt", "audacity", 2)
     check_events_out(tmp_path / "all.txt", "audacity", 1)
     check_events_out(tmp_path / "all", "audacity", 2)
@@ -183,7 +183,7 @@ def test_the_extension_tells_a_file_from_a_folder():
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     (tmp_path / "all").write_text("mine")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write(tmp_path / "all", "csv")
     assert (tmp_path / "all").read_text() == "mine"
 

@@ -11,7 +11,7 @@ import soundfile
 from crowsetta import BBox
 from crowsetta.formats.bbox import AudBBox, Raven
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotation_import import import_annotations
 from rfcx_tf.labels.annotation_tables import (
     TableColumns,
@@ -58,7 +58,7 @@ def table(tmp_path):
 
 
 def refusal(call, *arguments, **options):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     text = str(caught.value)
     assert "\n" not in text

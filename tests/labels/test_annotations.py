@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass, box_hz, mean_box_s, read_kaggle_folder
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 
@@ -31,7 +31,7 @@ def make_folder(folder, tp=(TP,), fp=(FP,), recordings=("007",), header=HEADER):
 
 
 def refusal(folder):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         read_kaggle_folder(folder)
     text = str(caught.value)
     assert "\n" not in text
@@ -322,7 +322,7 @@ def test_damaged_tfrecords_are_named(tfrec_folder):
     write_tfrec(path, [("007", b"no wav", '"14,1,44.5;"')])
     assert "00-1.tfrec:007:1: a row of label_info must be species_id" in refusal(tfrec_folder)
     (record,) = index_tfrec(path)
-    with pytest.raises(InputError, match=r"00-1\.tfrec at byte \d+ is not readable"):
+    with pytest.raises(UserError, match=r"00-1\.tfrec at byte \d+ is not readable"):
         read_audio(record.audio, 48000)
 
 

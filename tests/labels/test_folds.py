@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.folds import assign_folds
 
 one_row = st.tuples(st.integers(0, 12), st.integers(0, 4), st.booleans())
@@ -55,7 +55,7 @@ def test_every_recording_gets_one_fold_and_every_fold_an_annotated_recording(row
     recordings = [str(number) for number in range(15)]
     annotated = set(rows["recording_id"])
     if len(annotated) < folds:
-        with pytest.raises(InputError):
+        with pytest.raises(UserError):
             assign_folds(rows, recordings, folds, seed)
         return
     with warnings.catch_warnings():
@@ -89,12 +89,12 @@ def test_a_species_with_fewer_rows_than_folds_does_no_harm():
 
 def test_rows_of_recordings_that_are_not_there_do_not_count():
     rows = table([("here", 0, True), ("gone", 0, True), ("lost", 1, False)])
-    with pytest.raises(InputError, match="Found 1 annotated"):
+    with pytest.raises(UserError, match="Found 1 annotated"):
         assign_folds(rows, ["here", "silent", "still"], 2, seed=0)
 
 
 def test_too_few_recordings_are_refused_in_one_line():
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         assign_folds(table([("a", 0, True), ("b", 0, True), ("b", 1, True)]), ["a", "b"], 3, 0)
     assert "3 folds" in str(caught.value)
     assert "\n" not in str(caught.value)

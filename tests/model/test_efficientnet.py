@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config, ConfigError, load_config, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model import efficientnet
 from rfcx_tf.model.detector import build_detector
@@ -171,7 +171,7 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(published_files, mon
         str(published_files["h5"]): "EfficientNetB2 .*notop.h5 cannot be loaded",
         str(published_files["weights.h5"]): "EfficientNetB2 .*own.weights.h5 cannot be loaded",
     }.items():
-        with pytest.raises(InputError, match=words) as caught:
+        with pytest.raises(UserError, match=words) as caught:
             load_efficientnet_weights(backbone, "efficientnet_b2", source, False)
         assert "\n" not in str(caught.value)
     for one, other in zip(backbone.get_weights(), before, strict=True):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.core.config import ConfigError, load_yaml
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model, scale_to_peak
 
@@ -145,7 +145,7 @@ def test_a_hash_goes_by_content(tflite, saved, tmp_path):
 
 
 def refused(path, **values) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         EmbeddingModel.open(path, config(**values))
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from rfcx_tf.core.config import BackboneConfig, Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.model import pretrained
 from rfcx_tf.model.backbones import build_backbone
 from rfcx_tf.model.detector import build_detector
@@ -306,7 +306,7 @@ def test_unfit_tensors_are_named_and_nothing_is_changed(tmp_path, change, found)
     path = saved(tmp_path, tensors)
     backbone = backbone_of()
     before = [np.array(weight) for weight in backbone.weights]
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone, str(path))
     assert f"{path} {found}" in one_line(excinfo)
     for weight, value in zip(backbone.weights, before, strict=True):
@@ -323,7 +323,7 @@ def test_unfit_tensors_are_named_and_nothing_is_changed(tmp_path, change, found)
 )
 def test_another_depth_is_refused(tmp_path, network, in_file, found):
     path = saved(tmp_path, torchvision_tensors(in_file))
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone_of(network), str(path))
     assert found.format(path) in one_line(excinfo)
 
@@ -341,7 +341,7 @@ def test_files_that_cannot_be_read(tmp_path, name, text, found):
     path = tmp_path / name
     if text is not None:
         path.write_text(text)
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone_of("resnet10"), str(path))
     assert found in one_line(excinfo) and str(path) in one_line(excinfo)
 
@@ -350,7 +350,7 @@ def test_pytorch_files_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     path = tmp_path / "resnet18.pth"
     path.write_bytes(b"x")
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone_of("resnet10"), str(path))
     assert re.search(r"need PyTorch.*Convert it .*save_file", one_line(excinfo))
 
@@ -376,7 +376,7 @@ def test_pytorch_files_of_something_else(tmp_path, content):
         path.write_text("species,score\n")
     else:
         torch.save(content, path)
-    with pytest.raises(InputError, match=r"cannot be read as a PyTorch|holds something else"):
+    with pytest.raises(UserError, match=r"cannot be read as a PyTorch|holds something else"):
         load_backbone_weights(backbone_of("resnet10"), str(path))
 
 
@@ -402,7 +402,7 @@ def test_imagenet_without_network(monkeypatch):
         raise OSError("We cannot reach\nthe hub.")
 
     hub(monkeypatch, fail)
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone_of(), "imagenet")
     assert "which failed: We cannot reach the hub. Try again" in one_line(excinfo)
     assert "https://huggingface.co/timm/resnet18.a1_in1k" in one_line(excinfo)
@@ -410,13 +410,13 @@ def test_imagenet_without_network(monkeypatch):
 
 def test_imagenet_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(InputError) as excinfo:
+    with pytest.raises(UserError) as excinfo:
         load_backbone_weights(backbone_of(), "imagenet")
     assert "pip install huggingface_hub, or set model.backbone.weights" in one_line(excinfo)
 
 
 def test_imagenet_of_a_network_that_nobody_published():
-    with pytest.raises(InputError, match=r"resnet18, resnet34, resnet50\. Received: resnet10"):
+    with pytest.raises(UserError, match=r"resnet18, resnet34, resnet50\. Received: resnet10"):
         load_backbone_weights(backbone_of("resnet10"), "imagenet")
 
 
@@ -485,6 +485,6 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
 def test_a_fold_is_not_trained_from_a_file_that_is_not_there(tiny_config, tiny_shards, tmp_path):
     values = tiny_config.model_dump()
     values["model"]["backbone"] = {"name": "resnet18", "weights": "nowhere.safetensors"}
-    with pytest.raises(InputError, match=r"Not found: nowhere\.safetensors"):
+    with pytest.raises(UserError, match=r"Not found: nowhere\.safetensors"):
         train_run(Config.model_validate(values), tiny_shards, tmp_path / "run", [0], verbose=False)
     assert not (tmp_path / "run").exists(), "a corrected path would be another recipe"

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.regressions import MaskedRegressions, SoftRows, fit_regressions
 
 
@@ -108,7 +108,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     content = path.read_bytes()
     for damaged in (b"", b"no archive", content[:100]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="cannot be loaded"):
+        with pytest.raises(UserError, match="cannot be loaded"):
             MaskedRegressions.load(path)
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         MaskedRegressions.load(tmp_path / "none.npz")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.report.activity import hourly_activity
 
 
@@ -71,5 +71,5 @@ def test_without_clocks_hours_of_long_recordings_are_counted():
 def test_rates_are_not_made_up():
     found = events(("a", 1, 0.0, 1.0, "2023-04-01T05:00:00"))
     assert hourly_activity(found, {}, {}).recorded_h is None
-    with pytest.raises(InputError, match="a at 0 s has 'dawn'"):
+    with pytest.raises(UserError, match="a at 0 s has 'dawn'"):
         hourly_activity(found.assign(start_time="dawn"), {}, {})

@@ -10,7 +10,7 @@ import soundfile
 from page_reader import Page
 from PIL import Image
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.report.event_choice import best_events
 from rfcx_tf.report.event_picture import clock_text, draw_event
 from rfcx_tf.report.event_sound import encode_mp3
@@ -142,10 +142,10 @@ def test_curves_are_probabilities_where_there_is_a_calibration(tmp_path):
 def test_what_is_no_table_of_windows_is_refused(tmp_path):
     path = tmp_path / "x.parquet"
     pd.DataFrame({"recording_id": ["r"]}).to_parquet(path)
-    with pytest.raises(InputError, match="lacks end_s, start_s"):
+    with pytest.raises(UserError, match="lacks end_s, start_s"):
         WindowCurves(path, ["r"])
     path.write_text("no table")
-    with pytest.raises(InputError, match=r"x\.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"x\.parquet cannot be read"):
         WindowCurves(path, ["r"])
 
 

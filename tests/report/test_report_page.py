@@ -14,7 +14,7 @@ import pytest
 from page_reader import COLUMNS, NAMES, Page
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.report.prediction_report import prediction_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
@@ -222,5 +222,5 @@ def test_arguments_that_do_not_go_together_are_refused(report, tmp_path):
         (("--events", "e", "--truth", "t"), "Add --scores CSV"),
         (("--run", "r", "--max-mb", "0"), "above 0"),
     ):
-        with pytest.raises(InputError, match=re.escape(message)):
+        with pytest.raises(UserError, match=re.escape(message)):
             report(*arguments, *out)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording
 from rfcx_tf.events.read import read_events
 from rfcx_tf.events.write import write_events
@@ -65,7 +65,7 @@ def sheet_of(*rows, columns=COLUMNS, delimiter=",", end="\n") -> str:
 
 
 def refusal(call, *arguments, **options):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     text = str(caught.value)
     assert "\n" not in text
@@ -314,7 +314,7 @@ def test_wrong_events_are_named(make_event, tmp_path, change, complaint):
     right = make_event("a", 2, 1.0, 2.0, 0.5)
     path = tmp_path / "events.csv"
     pd.DataFrame([right, {**right, **change}]).to_csv(path, index=False)
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         read_events(path)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import EVENT_COLUMNS
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
 
@@ -151,5 +151,5 @@ def test_what_rows_judge_is_left_out():
     "wrong", [{"minutes": 0}, {"per_class": 0}, {"longest_s": float("nan")}, {"seed": -1}]
 )
 def test_rules_that_make_no_sense(wrong):
-    with pytest.raises(InputError, match=next(iter(wrong))):
+    with pytest.raises(UserError, match=next(iter(wrong))):
         PickRules(**wrong)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs import join as module
 from rfcx_tf.runs.join import join_folds
@@ -52,7 +52,7 @@ def change_info(run, **values) -> RunFolder:
 
 def refused(parts, out) -> str:
     before = sorted(out.rglob("*")) if out.exists() else None
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         join_folds(parts, out)
     assert "\n" not in str(caught.value)
     assert (sorted(out.rglob("*")) if out.exists() else None) == before

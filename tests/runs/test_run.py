@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import Manifest
@@ -40,7 +40,7 @@ def config(**training) -> Config:
 
 
 def message_of(call, *arguments):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     text = str(caught.value)
     assert "\n" not in text
@@ -104,7 +104,7 @@ def test_a_run_notes_its_pseudo_labels_and_start_and_goes_on_with_the_same(tmp_p
     RunFolder.create(run_dir, config(), manifest(), tmp_path, **moved)
 
     def refusal(**changes):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(UserError) as caught:
             RunFolder.create(run_dir, config(), manifest(), tmp_path, **options | changes)
         return str(caught.value)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.runs.summary import join_out_of_fold, summarise_folds, write_summary
@@ -84,6 +84,6 @@ def test_the_file_names_missing_folds_and_follows_later_ones(run):
 
 
 def test_nothing_finished_is_refused(run):
-    with pytest.raises(InputError, match="at least one finished fold"):
+    with pytest.raises(UserError, match="at least one finished fold"):
         write_summary(run)
     assert not (run.path / "summary.md").exists()

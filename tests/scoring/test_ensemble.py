@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.ensemble_report import join_members, make_report
 from rfcx_tf.evaluation.metrics import masked_log_loss
 from rfcx_tf.labels.annotations import SpeciesClass
@@ -31,7 +31,7 @@ COLUMNS = ["s2", "s15", "s5"]
 
 
 def refused(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -16,7 +16,7 @@ import soundfile
 import yaml
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
@@ -361,7 +361,7 @@ def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
 
 
 def refused(call, *arguments, **options) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.score_table import (
@@ -74,7 +74,7 @@ def test_truth_is_boolean(csv_file):
     ],
 )
 def test_bad_scores_are_refused_in_one_line(csv_file, text, words):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         read_scores(csv_file(text))
     message = str(caught.value)
     assert "\n" not in message
@@ -84,24 +84,24 @@ def test_bad_scores_are_refused_in_one_line(csv_file, text, words):
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"missing\.csv cannot be read: No such file"):
+    with pytest.raises(UserError, match=r"missing\.csv cannot be read: No such file"):
         read_scores(tmp_path / "missing.csv")
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(UserError, match="Is a directory"):
         read_scores(tmp_path)
     (tmp_path / "sound.flac").write_bytes(b"fLaC\x00\xff\xfe\n")
-    with pytest.raises(InputError, match=r"sound\.flac is not CSV"):
+    with pytest.raises(UserError, match=r"sound\.flac is not CSV"):
         read_scores(tmp_path / "sound.flac")
 
 
 def test_truth_takes_nothing_between_present_and_absent(csv_file):
-    with pytest.raises(InputError, match=r"table\.csv:2: .*'0\.5' in column s1"):
+    with pytest.raises(UserError, match=r"table\.csv:2: .*'0\.5' in column s1"):
         read_truth(csv_file("recording_id,s0,s1\na,1,0.5\n"))
 
 
 def test_class_names(csv_file):
     path = csv_file('name,species_id\nCoquí,0\n"Owl, small",12\n')
     assert read_class_names(path) == {"s0": "Coquí", "s12": "Owl, small"}
-    with pytest.raises(InputError, match="one column name"):
+    with pytest.raises(UserError, match="one column name"):
         read_class_names(csv_file("species_id,title\n0,x\n"))
 
 
@@ -119,9 +119,9 @@ def test_a_submission_has_the_sample_s_rows_and_columns(csv_file):
 
 def test_an_incomplete_submission_is_refused(csv_file):
     sample = csv_file("recording_id,s0,s1\nd,0,0\nc,0,0\nb,0,0\na,0,0\n")
-    with pytest.raises(InputError, match=r"every class .* lack 1 \(s1\)"):
+    with pytest.raises(UserError, match=r"every class .* lack 1 \(s1\)"):
         order_like_submission(pd.DataFrame({"recording_id": ["a"], "s0": [1.0]}), sample)
-    with pytest.raises(InputError, match=r"every recording .* lack 3 \(d, c, b\)"):
+    with pytest.raises(UserError, match=r"every recording .* lack 3 \(d, c, b\)"):
         order_like_submission(
             pd.DataFrame({"recording_id": ["a"], "s0": [1.0], "s1": [1.0]}), sample
         )
@@ -160,7 +160,7 @@ def test_the_file_appears_only_when_complete(tmp_path):
 def test_places_that_cannot_be_written_are_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "scores.csv", tmp_path, tmp_path / ("x" * 300)):
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(UserError) as caught:
             atomic_write_text(path, "text")
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -178,5 +178,5 @@ def test_checking_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
     check_writable(tmp_path / "new" / "scores.csv")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         check_writable(tmp_path / "file" / "scores.csv")

@@ -20,7 +20,7 @@ from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, read_calibration, write_calibration
@@ -428,7 +428,7 @@ def test_an_ensemble_of_windows_serves_what_is_predicted(run, make_other, tiny_d
 
 def test_an_ensemble_of_other_windows_is_refused(run, make_other):
     other = make_other(hop_length=64)
-    with pytest.raises(InputError, match="must have the same windows") as caught:
+    with pytest.raises(UserError, match="must have the same windows") as caught:
         EnsembleModel(open_runs([run.path, other.path]), ["run", "other"], [0.5, 0.5])
     assert "run: 1.024 s, one every 0.256 s; other: 1.024 s, one every 0.128 s" in str(caught.value)
 
@@ -459,7 +459,7 @@ def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "m"):
-        with pytest.raises(InputError, match="cannot be written") as caught:
+        with pytest.raises(UserError, match="cannot be written") as caught:
             export_saved_model(load_recording_model(run, [0]), out)
         assert str(out) in str(caught.value)
 
@@ -510,11 +510,11 @@ def test_script_takes_the_calibration_of_the_run(
 
     model = load_recording_model(run)
     other = read_calibration(tmp_path / "other.yaml")
-    with pytest.raises(InputError, match=r"in their order: 3 \(s2, s5, s9\). Found 3 \(s2, s9"):
+    with pytest.raises(UserError, match=r"in their order: 3 \(s2, s5, s9\). Found 3 \(s2, s9"):
         export_saved_model(model, tmp_path / "m", calibration=other)
     ranks = EnsembleModel([model], ["run"], [1.0], "rank")
-    with pytest.raises(InputError, match="Ranks have no calibration"):
+    with pytest.raises(UserError, match="Ranks have no calibration"):
         export_saved_model(ranks, tmp_path / "m", calibration=calibration)
-    with pytest.raises(InputError, match=r"longer than 0 s. Received: 3 -1"):
+    with pytest.raises(UserError, match=r"longer than 0 s. Received: 3 -1"):
         export_saved_model(model, tmp_path / "m", warmup_s=[3, -1])
     assert not (tmp_path / "m").exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tensorflow.lite.tools import flatbuffer_utils
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
@@ -279,17 +279,17 @@ def test_a_recording_in_pieces_is_nearly_what_one_pass_gives(converted, tiny_dat
 def test_what_cannot_be_exported_is_refused(pcen_run, tiny_config, tmp_path):
     front_end = {"n_fft": 250, "win_length": 250, "hop_length": 125}
     odd = RunFolder(tmp_path, changed(tiny_config, frontend=front_end), pcen_run.info)
-    with pytest.raises(InputError, match=r"power of two only\. frontend\.n_fft .* 250.* 256"):
+    with pytest.raises(UserError, match=r"power of two only\. frontend\.n_fft .* 250.* 256"):
         check_convertible(odd, SECONDS)
     check_convertible(pcen_run, SECONDS)
     # A window's 4 cells span 3 * 16 + 1 frames, 48 hops of sound.
     check_convertible(pcen_run, 0.768)
     for seconds in (0.767, float("nan"), float("inf"), -1.0):
-        with pytest.raises(InputError, match="as long as a window"):
+        with pytest.raises(UserError, match="as long as a window"):
             check_convertible(pcen_run, seconds)
     assert choose_folds(pcen_run, None) == [1]
     for run, folds in ((pcen_run, [0, 1]), (odd, None)):
-        with pytest.raises(InputError, match="Only finished folds"):
+        with pytest.raises(UserError, match="Only finished folds"):
             choose_folds(run, folds)
 
 
@@ -301,7 +301,7 @@ def test_a_file_of_others_is_refused(content, converted):
         )
         model.metadata = None
         content = flatbuffer_utils.convert_object_to_bytearray(model)
-    with pytest.raises(InputError, match="must hold the metadata `rfcx_tf`"):
+    with pytest.raises(UserError, match="must hold the metadata `rfcx_tf`"):
         read_metadata(content)
 
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.shards.dataset import training_dataset, validation_dataset
 from rfcx_tf.shards.make import make_shards
@@ -486,7 +486,7 @@ def test_pseudo_crops_of_held_out_recordings_are_never_drawn(
     in_fold_1 = pseudo.index[pseudo.index["fold"] == 1].index
     only_1 = ShardReader(pseudo.folder)
     only_1.index = only_1.index.loc[in_fold_1].reset_index(drop=True)
-    with pytest.raises(InputError, match="folds that are trained on"):
+    with pytest.raises(UserError, match="folds that are trained on"):
         training_dataset(reader, config, [0], pseudo=only_1)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend import recording as recording_transform
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.labels.annotations import read_kaggle_folder
@@ -328,7 +328,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
         patch.setattr(shard_plans, names[stop_at], stopped)
         with pytest.raises(KeyboardInterrupt):
             make(tiny_data, tiny_config, out)
-    with pytest.raises(InputError, match="let it finish"):
+    with pytest.raises(UserError, match="let it finish"):
         ShardReader(out)
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
     decoded = []
@@ -359,7 +359,7 @@ def test_a_second_run_of_a_complete_folder_does_nothing(tiny_data, tiny_config, 
 
 
 def refusal(*arguments):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         make(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.shards.records import (
     Crop,
@@ -160,7 +160,7 @@ def test_the_manifest_survives_its_round_trip(tmp_path):
 
 
 def refusal(folder):
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         ShardReader(folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from rfcx_tf.core.config import Config, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.scoring.score_table import class_columns, read_scores
@@ -172,7 +172,7 @@ def test_unreadable_recording_is_listed_and_the_rest_scored(
 )
 def test_bad_input_is_refused(config, tiny_shards, changed, message):
     arguments = {"folds": [0], "c": 1.0, **changed}
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(UserError, match=message):
         cross_validate(config, tiny_shards, **arguments)
 
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, TrainingConfig, save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
@@ -604,7 +604,7 @@ def test_lrap_is_better_when_higher_and_nan_is_never_best(tmp_path):
 def test_a_state_of_another_precision_is_refused(tmp_path):
     state = {"weights": "x", "precision": "mixed_float16", "ended": False, "history": []}
     (tmp_path / "state.json").write_text(json.dumps(state))
-    with pytest.raises(InputError, match="mixed_float16, here it would be float32"):
+    with pytest.raises(UserError, match="mixed_float16, here it would be float32"):
         RunState(tmp_path, TrainingConfig()).restore(None)
 
 
@@ -632,7 +632,7 @@ def test_dropout_masks_depend_on_the_epoch_alone(tmp_path):
 
 
 def refused(config, shards, run_dir, **options) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         train(config, shards, run_dir, **options)
     assert not Path(run_dir).exists() or (Path(run_dir) / "run.json").exists()
     text = str(caught.value)

@@ -16,7 +16,7 @@ from sklearn.metrics import label_ranking_average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.ensemble_report import join_members
@@ -65,7 +65,7 @@ def train(model, shards, run, config=CONFIG, data=None):
 
 
 def refused(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments)
     assert "\n" not in str(caught.value)
     return str(caught.value)

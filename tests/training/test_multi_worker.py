@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from rfcx_tf.core.config import TrainingConfig
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.shards.dataset import training_dataset
 from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training.devices import open_strategy
@@ -57,13 +57,13 @@ def test_without_tf_config_there_is_one(monkeypatch):
 )
 def test_another_tf_config_is_refused(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(InputError, match="TF_CONFIG must name all workers"):
+    with pytest.raises(UserError, match="TF_CONFIG must name all workers"):
         read_worker()
 
 
 def test_workers_have_their_own_devices(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config("worker", 0, worker=["a:1", "b:1"]))
-    with pytest.raises(InputError, match="logical_cpus is for one machine"):
+    with pytest.raises(UserError, match="logical_cpus is for one machine"):
         open_strategy(TrainingConfig(logical_cpus=2))
 
 

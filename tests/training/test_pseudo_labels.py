@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rfcx_tf.audio.decode import AudioSource
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.shards.records import ShardReader, parse_crop
 from rfcx_tf.training.pseudo.labels import label_per_fold, label_windows
@@ -79,9 +79,9 @@ def test_every_fold_has_labels_of_its_own(
         target, folds = labels_of(labels.of_fold(fold).folder)
         assert set(folds) == {-1, 1 - fold}
         np.testing.assert_allclose(target, level, rtol=1e-6)
-    with pytest.raises(InputError, match=r"holds .*Name another --out"):
+    with pytest.raises(UserError, match=r"holds .*Name another --out"):
         label([0], extra={})
-    with pytest.raises(InputError, match="has none for fold 2"):
+    with pytest.raises(UserError, match="has none for fold 2"):
         labels.of_fold(2)
     # Clean labels and others are never taken for each other.
     alike = label_windows(group, reader, pseudo_recipe, tmp_path / "alike", extra=extra)
@@ -111,20 +111,20 @@ def test_labels_for_all_folds_alike_are_not_mixed_with_others(
     labels = PseudoLabels(out)
     assert labels.id == manifest.shards_id
     assert labels.of_fold(0) is labels.of_fold(1)
-    with pytest.raises(InputError, match="holds labels for all folds alike"):
+    with pytest.raises(UserError, match="holds labels for all folds alike"):
         label_per_fold(group, reader, pseudo_recipe, out, [0], extra={}, progress=False)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"other": 1}'])
 def test_damaged_labels_are_refused_in_one_line(content, tmp_path):
     (tmp_path / "labels.json").write_text(content)
-    with pytest.raises(InputError, match="Label again"):
+    with pytest.raises(UserError, match="Label again"):
         PseudoLabels(tmp_path)
     (tmp_path / "windows").mkdir()
     (tmp_path / "windows" / "r.npz").write_text(content)
     (tmp_path / "windows" / ".1a2b3c4d.r.npz").write_text(content)
     assert names_with_windows(tmp_path) == ["r"]
-    with pytest.raises(InputError, match=r"r\.npz cannot be read"):
+    with pytest.raises(UserError, match=r"r\.npz cannot be read"):
         read_probability(tmp_path, "r")
     assert read_probability(tmp_path, "other") is None
 
@@ -143,11 +143,11 @@ def test_teachers_are_averaged_by_their_weights(tiny_shards, pseudo_recipe, tmp_
 def test_a_teacher_without_a_fold_is_refused(tiny_shards, tmp_path, fake_teacher):
     manifest = ShardReader(tiny_shards).manifest
     teacher = fake_teacher(tmp_path / "a", manifest.classes, [0])
-    with pytest.raises(InputError, match=r"a lacks 1\..*--fold"):
+    with pytest.raises(UserError, match=r"a lacks 1\..*--fold"):
         Teachers([teacher], None).check_folds(range(2), manifest)
     # Other folds would have seen what is held out here.
     teacher.folds_and_seed = (2, 7)
-    with pytest.raises(InputError, match=r"a has training\.folds 2 and training\.fold_seed 7"):
+    with pytest.raises(UserError, match=r"a has training\.folds 2 and training\.fold_seed 7"):
         Teachers([teacher], None).check_folds([0], manifest)
 
 
@@ -159,7 +159,7 @@ def test_labels_of_other_teachers_never_share_a_folder(
     out = tmp_path / "labels"
     label_windows(Teachers(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False)
     (tmp_path / "a" / "oof_scores.csv").write_text("recording_id,s2\nx,0.5\n")
-    with pytest.raises(InputError, match="holds those of another"):
+    with pytest.raises(UserError, match="holds those of another"):
         label_windows(
             Teachers(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False
         )

@@ -9,7 +9,7 @@ import pytest
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.config import save_config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.score_table import read_truth
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
@@ -152,7 +152,7 @@ def test_kept_teachers_stay_beside_the_newest_student(
 
 def test_some_of_the_folds_cannot_teach_the_others(teacher, tiny_shards, tiny_config, tmp_path):
     save_config(tiny_config, tmp_path / "c.yaml")
-    with pytest.raises(InputError, match="Rounds train one fold or all 2"):
+    with pytest.raises(UserError, match="Rounds train one fold or all 2"):
         run_rounds(
             tiny_config,
             tiny_shards,
@@ -202,7 +202,7 @@ def test_every_fold_is_taught_by_its_own_detectors_where_asked(
 
 
 def test_listeners_alone_give_no_warm_start(tmp_path, fake_teacher):
-    with pytest.raises(InputError, match=r"All teachers are listeners: .*a\. Leave out --warm"):
+    with pytest.raises(UserError, match=r"All teachers are listeners: .*a\. Leave out --warm"):
         pseudo_rounds._warm_start([fake_teacher(tmp_path / "a", [])])
 
 

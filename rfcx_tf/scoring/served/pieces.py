@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.served.retries import RequestError
 
 
@@ -90,7 +90,7 @@ def plan_cuts(
         hop_samples, window_samples: of the model's windows.
 
     Raises:
-        InputError: if a piece is too short to hold a window beside what overlaps.
+        UserError: if a piece is too short to hold a window beside what overlaps.
     """
     piece_samples = math.floor(piece_s * sample_rate_hz)
     margin_samples = math.ceil(overlap_s * sample_rate_hz)
@@ -100,7 +100,7 @@ def plan_cuts(
     step = (piece_samples - window_samples - margin_samples) // hop_samples - before
     if step < 1:
         shortest = (before + 1) * hop_samples + window_samples + margin_samples
-        raise InputError(
+        raise UserError(
             "A piece must be longer than its overlap on both sides, a window and a step, "
             f"{shortest / sample_rate_hz:.4g} s. Received: --chunk-s {piece_s:g}, "
             f"--overlap-s {overlap_s:g}."

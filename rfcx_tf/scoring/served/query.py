@@ -67,7 +67,7 @@ def query_server(
         One line for every recording that failed.
 
     Raises:
-        InputError: if the server has no such model, or the tables cannot be made of it.
+        UserError: if the server has no such model, or the tables cannot be made of it.
     """
     keys = {name: recording_key(name, path) for name, path in recordings.items()}
     model, parts, failed = asyncio.run(

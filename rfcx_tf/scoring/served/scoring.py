@@ -49,7 +49,7 @@ def plan_pieces(
         request_bytes: largest request.
 
     Raises:
-        InputError: if a piece is too short for its overlap and a window.
+        UserError: if a piece is too short for its overlap and a window.
     """
     if model.grid is None or math.isinf(longest_s):
         return None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.output import ScoredBy, WindowsOfModel
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration
@@ -138,7 +138,7 @@ async def ask_model(
         sample_rate_hz, classes: of a model without `about`; else they must be None.
 
     Raises:
-        InputError: if the server cannot be reached, has no such model or one of another kind,
+        UserError: if the server cannot be reached, has no such model or one of another kind,
             or if it does not say its sample rate and species and they are not given either.
     """
     try:
@@ -148,19 +148,19 @@ async def ask_model(
         identity = [transport.address, described.version, sorted(signatures)]
         if "about" not in signatures:
             if sample_rate_hz is None or classes is None:
-                raise InputError(
+                raise UserError(
                     "The model does not say which sample rate and species it has (no signature "
                     "`about`). Name them with --sample-rate and --classes, or export it again."
                 )
             identity += [sample_rate_hz, [c.species_id for c in classes]]
             return ServedModel(list(classes), sample_rate_hz, *scoring, _hash(identity))
         if sample_rate_hz is not None or classes is not None:
-            raise InputError(
+            raise UserError(
                 "The model says which sample rate and species it has (signature `about`). Leave "
                 "--sample-rate and --classes out."
             )
         if _WINDOW_SCORES not in scoring[2]:
-            raise InputError(
+            raise UserError(
                 f"A model with a signature `about` must give `{_WINDOW_SCORES}`. It gives "
                 f"{', '.join(scoring[2])}. Export it again."
             )
@@ -170,12 +170,12 @@ async def ask_model(
         request = transport.encode("about", inputs, about.outputs)
         said = await call_with_retries(lambda: transport.predict(request), rules)
     except RequestError as error:
-        raise InputError(f"The server does not say what its model is. {error}") from None
+        raise UserError(f"The server does not say what its model is. {error}") from None
     try:
         identity += [(name, values.tolist()) for name, values in sorted(said.items())]
         return _served_model(said, signatures, scoring, _hash(identity))
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(
+        raise UserError(
             "The model's signature `about` is not the one of scripts/export.py: "
             f"{type(error).__name__}: {error}. Export it again."
         ) from None
@@ -187,13 +187,13 @@ def read_classes(path: str | Path) -> list[SpeciesClass]:
     Such as assets/classes.csv of an export.
 
     Raises:
-        InputError: if the file cannot be read, lacks a column, or an id is no number.
+        UserError: if the file cannot be read, lacks a column, or an id is no number.
     """
     names = read_class_names(path)
     wrong = [column[1:] for column in names if not column[1:].isdecimal()]
     if wrong or not names:
         found = repr(wrong[0]) if wrong else "no species"
-        raise InputError(f"{path}: species_id must be a number, 0 or more. Found {found}.")
+        raise UserError(f"{path}: species_id must be a number, 0 or more. Found {found}.")
     return [SpeciesClass(int(column[1:]), name) for column, name in names.items()]
 
 
@@ -220,7 +220,7 @@ def _scoring(signatures: dict[str, Signature]) -> tuple[str, str, tuple[str, ...
     scoring = signatures.get(name)
     if scoring is None or len(scoring.inputs) != 1 or _SCORES not in scoring.outputs:
         found = f"{scoring.inputs} -> {scoring.outputs}" if scoring else ", ".join(signatures)
-        raise InputError(
+        raise UserError(
             f"The model must have a signature `{name}` that takes a waveform and gives "
             f"`{_SCORES}`. Found {found}. Name another --model."
         )

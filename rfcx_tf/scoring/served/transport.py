@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 
 SCHEMES = ("http", "https", "grpc")
 
@@ -76,7 +76,7 @@ def open_transport(server: str, model: str, timeout_s: float) -> Transport:
         timeout_s: for each attempt of a request, from its first byte to its reply's last.
 
     Raises:
-        InputError: if the address has another form.
+        UserError: if the address has another form.
     """
     scheme, address = split_server(server)
     # gRPC brings TensorFlow along, which takes seconds to import; REST does without.
@@ -93,12 +93,12 @@ def split_server(server: str) -> tuple[str, str]:
     """Scheme and address of a server.
 
     Raises:
-        InputError: if it is not scheme://address, or a gRPC address lacks its port.
+        UserError: if it is not scheme://address, or a gRPC address lacks its port.
     """
     scheme, _, address = server.rstrip("/").partition("://")
     has_port = address.rpartition(":")[2].isdecimal()
     if scheme not in SCHEMES or not address or (scheme == "grpc" and not has_port):
-        raise InputError(
+        raise UserError(
             "--server is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT; TensorFlow "
             f"Serving listens on 8501 for REST and 8500 for gRPC. Received: {server!r}."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.batching import Batcher
 from rfcx_tf.serving.server.grpc_api import make_grpc_server
 from rfcx_tf.serving.server.metrics import Metrics
@@ -49,7 +49,7 @@ async def serve(options: ServerOptions) -> None:
     """Serves until SIGTERM or SIGINT (a second one ends the process at once).
 
     Raises:
-        InputError: if no version loads or a port cannot be had.
+        UserError: if no version loads or a port cannot be had.
     """
     # Before anything slow: a stop that comes early must not be lost.
     stop = asyncio.Event()
@@ -103,7 +103,7 @@ def _bind_grpc(server, options: ServerOptions) -> int:
     except RuntimeError:
         port = 0
     if port == 0:
-        raise InputError(f"A port must be free. {address} cannot be had; name another --grpc-port.")
+        raise UserError(f"A port must be free. {address} cannot be had; name another --grpc-port.")
     return port
 
 
@@ -113,7 +113,7 @@ async def _start_rest(runner: web.AppRunner, options: ServerOptions) -> int:
     try:
         await site.start()
     except OSError as error:
-        raise InputError(
+        raise UserError(
             f"A port must be free. {_bracketed(options.host)}:{options.rest_port} cannot be had "
             f"({error.strerror}); name another --rest-port."
         ) from None

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.status import ServingError, invalid_argument, op_message
@@ -53,16 +53,16 @@ class Versions:
         """Loads the highest version that loads.
 
         Raises:
-            InputError: if none does.
+            UserError: if none does.
         """
         await self._look(settled=False)
         if self._serving is None:
             for version in sorted(self._refused, reverse=True):
-                raise InputError(
+                raise UserError(
                     f"A version of the model must load. {self._folder / str(version)} does not: "
                     f"{self._states[version].status.error_message} Export it again."
                 )
-            raise InputError(
+            raise UserError(
                 f"--model must be a folder with numbered SavedModels, as export.py writes it. "
                 f"{self._folder} has none."
             )

@@ -70,7 +70,7 @@ def label_windows(
         The manifest; its `skipped` names recordings that could not be read.
 
     Raises:
-        InputError: as `open_plan` and `write_plans`.
+        UserError: as `open_plan` and `write_plans`.
     """
     manifest = reader.manifest
     extra = {name: source for name, source in extra.items() if name not in manifest.recordings}
@@ -165,7 +165,7 @@ def label_per_fold(
         What is known of recordings that could not be read, a line each.
 
     Raises:
-        InputError: as `label_windows`, or if other labels are in the folder.
+        UserError: as `label_windows`, or if other labels are in the folder.
     """
     begin_per_fold(out_dir, _per_fold_id(teachers, reader.manifest, config, sorted(extra)))
     skipped: dict[str, None] = {}

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.listener_run import ListenerRun
@@ -106,12 +106,12 @@ def run_rounds(
         The rounds, finished earlier or now.
 
     Raises:
-        InputError: if shards, teachers and recipe do not go together.
+        UserError: if shards, teachers and recipe do not go together.
     """
     reader = ShardReader(tfrecords)
     check_shards_fit(reader.manifest, config, Path(tfrecords))
     if config.window_cells * config.model.backbone.stride[0] < config.crop_frames:
-        raise InputError(
+        raise UserError(
             "Pseudo-labels are those of windows as long as crops. Received: model.head.window_s "
             f"{config.model.head.window_s:g}, crops.crop_s {config.crops.crop_s:g}. Leave "
             "model.head.window_s out."
@@ -120,7 +120,7 @@ def run_rounds(
     # The labels of a single fold's student come from its own detectors in any case.
     per_fold = per_fold or len(folds) == 1
     if len(folds) < all_folds and not per_fold:
-        raise InputError(
+        raise UserError(
             f"Rounds train one fold or all {all_folds}: students of some folds could not teach "
             f"the others. Received: {', '.join(map(str, folds))}. With --per-fold each is taught "
             "by its own."
@@ -178,7 +178,7 @@ def _warm_start(teachers: Sequence[RunFolder | ListenerRun]) -> Path:
     """The first teacher that has weights to begin with."""
     own = [run.path for run in teachers if isinstance(run, RunFolder)]
     if not own:
-        raise InputError(
+        raise UserError(
             "A warm start needs a teacher with the student's network. All teachers are "
             f"listeners: {', '.join(str(run.path) for run in teachers)}. Leave out --warm."
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rfcx_tf.audio.decode import AudioSource
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.ensemble import check_classes
@@ -39,7 +39,7 @@ class Teachers:
             only_fold: see above.
 
         Raises:
-            InputError: if classes differ, or a fold that is needed is not finished.
+            UserError: if classes differ, or a fold that is needed is not finished.
         """
         check_classes(runs)
         self._runs = runs
@@ -79,13 +79,13 @@ class Teachers:
             manifest: of the annotated shards.
 
         Raises:
-            InputError: with the run and the folds.
+            UserError: with the run and the folds.
         """
         wanted = (manifest.folds, manifest.fold_seed)
         for run in self._runs:
             found = run.folds_and_seed
             if found != wanted:
-                raise InputError(
+                raise UserError(
                     "Teachers must have held out what the shards' folds hold out. "
                     f"{run.path} has training.folds {found[0]} and training.fold_seed {found[1]}, "
                     f"the shards {wanted[0]} and {wanted[1]}. Train teachers on these folds."
@@ -94,7 +94,7 @@ class Teachers:
         for run in self._runs:
             missing = [str(fold) for fold in needed if fold not in run.finished_folds]
             if missing:
-                raise InputError(
+                raise UserError(
                     "A teacher needs every fold finished that labels. "
                     f"{run.path} lacks {', '.join(missing)}. Train them, or name finished folds "
                     "with --per-fold and --fold."

@@ -6,7 +6,7 @@ from fake_serving import HOP, RATE_HZ, WINDOW, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.served.pieces import Cuts, PieceScores, cut_pieces, join_pieces, plan_cuts
 from rfcx_tf.scoring.served.retries import RequestError
 
@@ -85,7 +85,7 @@ def test_a_piece_must_be_longer_than_what_overlaps(piece_s, fits):
     if fits:
         assert cuts_of(piece_s, 0.15).step_windows == 1
         return
-    with pytest.raises(InputError, match=r"longer than .* 0\.45 s\. Received: --chunk-s 0\.449"):
+    with pytest.raises(UserError, match=r"longer than .* 0\.45 s\. Received: --chunk-s 0\.449"):
         cuts_of(piece_s, 0.15)
 
 

@@ -12,7 +12,7 @@ from fake_serving import HOP, NAMES, RATE_HZ, SPECIES_IDS, WINDOW, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.served.pieces import plan_cuts
 from rfcx_tf.scoring.served.retries import RetryRules
@@ -228,7 +228,7 @@ def test_a_full_disk_is_no_failed_recording(serving, sounds):
             client = ScoringClient(transport, model, None, QUICK, 2)
 
             def use(_):
-                raise InputError("No space left.")
+                raise UserError("No space left.")
 
             await client.score_all({p.stem: p for p in sounds}, use, progress=False)
         finally:
@@ -239,7 +239,7 @@ def test_a_full_disk_is_no_failed_recording(serving, sounds):
 
 
 def refused(call, *arguments, **options) -> str:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -26,7 +26,7 @@ from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceStub
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from rfcx_tf.core.errors import InputError
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.run import ServerOptions, serve
 from rfcx_tf.serving.server.versions import Versions
@@ -466,10 +466,10 @@ def test_versions_fall_back_come_back_and_are_dropped(tiny_model_folder, tmp_pat
     versions = Versions("tiny", folder, Metrics())
 
     async def main():
-        with pytest.raises(InputError, match="has none"):
+        with pytest.raises(UserError, match="has none"):
             await versions.start()
         (folder / "5").mkdir()
-        with pytest.raises(InputError, match="5 does not"):
+        with pytest.raises(UserError, match="5 does not"):
             await versions.start()
         shutil.copytree(tiny_model_folder / "1", folder / "4")
         await versions.start()
@@ -519,7 +519,7 @@ def test_a_port_that_is_taken(tiny_model_folder, protocol):
             stop_s=1,
             **ports,
         )
-        with pytest.raises(InputError, match=f"must be free.*--{protocol}-port"):
+        with pytest.raises(UserError, match=f"must be free.*--{protocol}-port"):
             asyncio.run(serve(options))
 
 
