@@ -15,7 +15,7 @@ from benchmarks.report import Report
 from benchmarks.torch_resnet import torch_is_there, torch_tasks
 from benchmarks.worker import Worker
 from rfcx_tf.core.config import BackboneConfig, Config, HeadConfig
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 CLASSES = [SpeciesClass(number, f"species {number}") for number in range(24)]
 

@@ -1,5 +1,9 @@
 """Errors that a user can mend: data, files, arguments, settings."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Input that cannot be used.
@@ -15,3 +19,12 @@ class WorkStopped(RuntimeError):
     The text is one line that says what is kept and how to go on. A verb prints it and exits with
     status 1.
     """
+
+
+def first_few(names: Iterable[str], limit: int = 3) -> str:
+    """A count and the first few of many names, for an error message: `5 (a, b, c, ...)`."""
+    names = list(names)
+    if not names:
+        return "none"
+    shown = names[:limit] + ["..."] * (len(names) > limit)
+    return f"{len(names)} ({', '.join(shown)})"

@@ -29,7 +29,7 @@ import pandas as pd
 from scipy.special import logit
 from sklearn.isotonic import IsotonicRegression
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.ensemble_report import join_members
 from rfcx_tf.evaluation.prior_shift import KnownRecordings
 from rfcx_tf.evaluation.prior_shift import fit_calibration as fit_platt
@@ -39,7 +39,7 @@ from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import LARGEST_LOGIT, Calibration, clipped_logits, map_scores
 from rfcx_tf.scoring.ensemble import combine_scores, member_names
-from rfcx_tf.scoring.score_table import class_columns, name_first, read_scores
+from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 METHODS = ("platt", "isotonic")
 # Fewer known present or known absent labels than this are too few for a map of their own.
@@ -245,7 +245,7 @@ def _read_tables(
         if set(given) != set(columns):
             raise UserError(
                 f"The out-of-fold tables of {run.path} must have the classes of its run.json. "
-                f"Only in a table: {name_first(set(given) - set(columns))}; only in the run: "
-                f"{name_first(set(columns) - set(given))}."
+                f"Only in a table: {first_few(set(given) - set(columns))}; only in the run: "
+                f"{first_few(set(columns) - set(given))}."
             )
     return crops, recordings[["recording_id", *columns]]

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.calibration_fit import METHODS, HeldOutCrops, fit_crops
 from rfcx_tf.evaluation.ensemble_report import markdown_table, parts_to_leave_out
 from rfcx_tf.evaluation.metrics import masked_log_loss
 from rfcx_tf.evaluation.thresholds import Wanted
 from rfcx_tf.scoring.calibration import Calibration
-from rfcx_tf.scoring.score_table import class_columns, name_first
+from rfcx_tf.scoring.score_table import class_columns
 
 # Bins of equal width in [0, 1] for calibration errors and figures.
 BINS = 10
@@ -283,8 +283,8 @@ def _truth_of(crops: HeldOutCrops, truth: pd.DataFrame) -> tuple[np.ndarray, np.
     if set(given) != set(crops.columns):
         raise UserError(
             "Runs and truth must have the same class columns. Only in the truth: "
-            f"{name_first(set(given) - set(crops.columns))}; only in the runs: "
-            f"{name_first(set(crops.columns) - set(given))}."
+            f"{first_few(set(given) - set(crops.columns))}; only in the runs: "
+            f"{first_few(set(crops.columns) - set(given))}."
         )
     by_id = truth.set_index("recording_id")
     ids = crops.recordings["recording_id"]
@@ -292,7 +292,7 @@ def _truth_of(crops: HeldOutCrops, truth: pd.DataFrame) -> tuple[np.ndarray, np.
     if not kept.any():
         raise UserError(
             "The truth must name recordings that were held out. It names none of the "
-            f"{len(ids)}: {name_first(ids)}."
+            f"{len(ids)}: {first_few(ids)}."
         )
     return by_id.loc[ids[kept], crops.columns].to_numpy(bool), kept
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 _ROW = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.held_out_windows import HeldOutWindows
 from rfcx_tf.evaluation.metrics import masked_log_loss, single_label_lrap
 from rfcx_tf.evaluation.recordings import evaluate_scores
@@ -27,7 +27,7 @@ from rfcx_tf.scoring.ensemble import (
     fit_weights,
     member_names,
 )
-from rfcx_tf.scoring.score_table import class_columns, name_first, read_scores
+from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 # What makes a crop the same one in two runs. Lines that agree in all of it are told apart by
 # their order, which is that of the annotations.
@@ -162,7 +162,7 @@ def make_report(
         if truth.empty:
             raise UserError(
                 "The truth must name recordings that every run held out. It names none of the "
-                f"{len(held_out.recordings)}: {name_first(held_out.recordings)}."
+                f"{len(held_out.recordings)}: {first_few(held_out.recordings)}."
             )
     everyone = list(range(len(held_out.names)))
     parts, part_name = parts_to_leave_out(held_out.crops)

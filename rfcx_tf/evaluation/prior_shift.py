@@ -29,13 +29,13 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.evaluation.run import read_held_out_crops
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.ensemble import check_classes, combine_scores, member_names
-from rfcx_tf.scoring.score_table import class_columns, name_first, read_scores
+from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 DEFAULT_SHRINKAGE = 1.0
 DEFAULT_PSEUDO_COUNT = 1.0
@@ -369,7 +369,7 @@ def _check_species(given: list[str], wanted: list[str], whose: str) -> None:
         only_wanted = [column for column in wanted if column not in given]
         raise UserError(
             f"Scores and {whose} must have the same species. Only in the scores: "
-            f"{name_first(only_given)}; only in {whose}: {name_first(only_wanted)}."
+            f"{first_few(only_given)}; only in {whose}: {first_few(only_wanted)}."
         )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.metrics import chance_lwlrap, lwlrap, lwlrap_per_class
-from rfcx_tf.scoring.score_table import class_columns, name_first
+from rfcx_tf.scoring.score_table import class_columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluate_scores(
     if len(unscored):
         raise UserError(
             "Every recording of the truth must have scores. "
-            f"Without: {name_first(unscored)}; predict those too, or take them out of the truth."
+            f"Without: {first_few(unscored)}; predict those too, or take them out of the truth."
         )
     present = truth[columns].to_numpy(bool)
     if not present.any():
@@ -145,7 +145,7 @@ def _shared_columns(scores: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
         only_scores = [column for column in given if column not in wanted]
         raise UserError(
             "Scores and truth must have the same class columns. "
-            f"Only in the truth: {name_first(only_truth)}; only in the scores: "
-            f"{name_first(only_scores)}."
+            f"Only in the truth: {first_few(only_truth)}; only in the scores: "
+            f"{first_few(only_scores)}."
         )
     return wanted

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 EVENT_TABLE_VERSION = 1
 # Far less than a sample: events that touch but for rounding are one.

@@ -19,6 +19,7 @@ import pandas as pd
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRules
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
 from rfcx_tf.events.write import (
@@ -27,7 +28,6 @@ from rfcx_tf.events.write import (
     write_events,
     writes_one_file,
 )
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration, read_calibration
 from rfcx_tf.scoring.journal import RecordingResult
 from rfcx_tf.scoring.score_table import blank_scores, order_like_submission, write_scores

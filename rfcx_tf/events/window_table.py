@@ -17,8 +17,8 @@ import pandas as pd
 
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRecording, EventRules, empty_events, find_events
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.journal import RecordingResult
 

@@ -19,6 +19,7 @@ import soundfile
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_tables import (
     Mark,
     TableColumns,
@@ -28,7 +29,6 @@ from rfcx_tf.labels.annotation_tables import (
 from rfcx_tf.labels.annotations import (
     BOX,
     RawRow,
-    SpeciesClass,
     checked_table,
     csv_rows,
     species_classes,

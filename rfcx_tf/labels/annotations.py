@@ -25,6 +25,7 @@ import pandas as pd
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
 BOX = ("t_min", "t_max", "f_min", "f_max")
@@ -33,14 +34,6 @@ COLUMNS = ("recording_id", "species_id", "songtype_id", *BOX, "present", "source
 
 # Order of the fields in the competition's label_info.
 _LABEL_INFO = ("species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max", "is_tp")
-
-
-@dataclass(frozen=True)
-class SpeciesClass:
-    """One class of the detector; its score column is `s{species_id}`."""
-
-    species_id: int
-    name: str
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.backbones import build_backbone
 from rfcx_tf.model.head import (
     FrequencyCoordinate,

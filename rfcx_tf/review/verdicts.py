@@ -16,9 +16,10 @@ from rfcx_tf.audio.decode import header_duration_s
 from rfcx_tf.audio.find import audio_files, folder_recordings, path_for_recording
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.labels.annotation_tables import read_verdict
-from rfcx_tf.labels.annotations import RawRow, SpeciesClass, csv_lines
+from rfcx_tf.labels.annotations import RawRow, csv_lines
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 
 _REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")

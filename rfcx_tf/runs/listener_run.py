@@ -24,7 +24,7 @@ from rfcx_tf.core.config import differences
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.listener_config import ListenerConfig
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.runs.run import holds_something_else, package_versions
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest

@@ -28,7 +28,7 @@ import rfcx_tf
 from rfcx_tf.core.config import Config, differences, load_config, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest
 

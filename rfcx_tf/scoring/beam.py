@@ -28,7 +28,7 @@ from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.journal import PartsFolder, recording_key
 from rfcx_tf.scoring.predict import (
     Predictions,

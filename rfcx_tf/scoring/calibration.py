@@ -19,9 +19,9 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.scoring.score_table import class_columns, name_first
+from rfcx_tf.scoring.score_table import class_columns
 
 # Logits of scores end here: a score of 2e-9 or less counts as 2e-9, and likewise near 1.
 LARGEST_LOGIT = 20.0
@@ -160,7 +160,7 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
     if columns is not None and calibration.columns != list(columns):
         only_file = [column for column in calibration.columns if column not in columns]
         only_scores = [column for column in columns if column not in calibration.columns]
-        found = f"only in {path}: {name_first(only_file)}; only there: {name_first(only_scores)}"
+        found = f"only in {path}: {first_few(only_file)}; only there: {first_few(only_scores)}"
         if not only_file and not only_scores:
             found = f"{path} has them in another order"
         raise UserError(

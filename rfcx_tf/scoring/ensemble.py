@@ -30,12 +30,11 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.score_table import name_first
 from rfcx_tf.scoring.window_times import at_centres
 
 DEFAULT_SHRINKAGE = 0.01
@@ -143,8 +142,8 @@ def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
         mine, theirs = ([f"s{c.species_id} {c.name}" for c in r.info.classes] for r in (first, run))
         only_mine = [name for name in mine if name not in theirs]
         only_theirs = [name for name in theirs if name not in mine]
-        found = f"only in {first.path}: {name_first(only_mine)}; "
-        found += f"only in {run.path}: {name_first(only_theirs)}"
+        found = f"only in {first.path}: {first_few(only_mine)}; "
+        found += f"only in {run.path}: {first_few(only_theirs)}"
         if not only_mine and not only_theirs:
             found = f"{first.path} and {run.path} have them in another order"
         raise UserError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions
 from rfcx_tf.runs.listener_run import ListenerRun

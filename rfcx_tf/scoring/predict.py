@@ -28,9 +28,9 @@ from rfcx_tf.audio.decode import (
     read_audio_blocks,
 )
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.threads import map_ahead
 from rfcx_tf.events.output import ScoredBy, WindowsOfModel
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import open_any_run
 from rfcx_tf.runs.run import RunFolder

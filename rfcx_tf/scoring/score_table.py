@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 
 def blank_scores(recording_ids: Iterable[str], classes: Iterable[SpeciesClass]) -> pd.DataFrame:
     """A scores table of zeros, to check what will become of the real one."""
     ids = list(recording_ids)
-    columns = [f"s{c.species_id}" for c in classes]
+    columns = [c.column for c in classes]
     table = pd.DataFrame(0.0, index=range(len(ids)), columns=columns)
     table.insert(0, "recording_id", ids)
     return table
@@ -85,7 +85,7 @@ def order_like_submission(scores: pd.DataFrame, sample_submission_path: str | Pa
         if missing:
             raise UserError(
                 f"A submission needs every {what} of {sample_submission_path}. "
-                f"The scores lack {name_first(missing)}; predict those too."
+                f"The scores lack {first_few(missing)}; predict those too."
             )
     ordered = scores.set_index("recording_id").reindex(sample["recording_id"]).reset_index()
     return ordered[sample.columns]
@@ -94,15 +94,6 @@ def order_like_submission(scores: pd.DataFrame, sample_submission_path: str | Pa
 def class_columns(columns: Iterable[str]) -> list[str]:
     """Those of a table's columns that are named s<species_id>, in their order."""
     return [column for column in columns if re.fullmatch(r"s[0-9]+", column)]
-
-
-def name_first(names: Iterable[str], limit: int = 3) -> str:
-    """A count and the first few of many names, for an error message: `5 (a, b, c, ...)`."""
-    names = list(names)
-    if not names:
-        return "none"
-    shown = names[:limit] + ["..."] * (len(names) > limit)
-    return f"{len(names)} ({', '.join(shown)})"
 
 
 def _read_table(path: str | Path, rule: str, holds: Callable[[float], bool]) -> pd.DataFrame:

@@ -12,12 +12,11 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.runs.listener_run import is_listener
 from rfcx_tf.runs.run import RunInfo
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.detector import EnsembleModel, RecordingModel
-from rfcx_tf.scoring.score_table import name_first
 from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.serving.warmup import write_warmup_requests
 
@@ -98,7 +97,7 @@ def _check_calibration(calibration: Calibration, model: RecordingModel | Ensembl
     if calibration.columns != columns:
         raise UserError(
             "A calibration must be of the model's classes, in their order: "
-            f"{name_first(columns)}. Found {name_first(calibration.columns)}. Make another with "
+            f"{first_few(columns)}. Found {first_few(calibration.columns)}. Make another with "
             "calibrate.py."
         )
     if isinstance(model, EnsembleModel) and model.rule == "rank":

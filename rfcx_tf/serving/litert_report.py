@@ -12,12 +12,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import read_audio
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import RecordingModel, load_recording_model
 from rfcx_tf.scoring.litert import LiteRtModel
-from rfcx_tf.scoring.score_table import class_columns, name_first, read_scores
+from rfcx_tf.scoring.score_table import class_columns, read_scores
 from rfcx_tf.serving.litert import convert_to_litert, litert_metadata
 
 SAVED_MODEL = "SavedModel"
@@ -136,7 +136,7 @@ def out_of_fold_lwlrap(
     if missing:
         raise UserError(
             "Every held-out recording of the truth must be in --audio. "
-            f"Missing: {name_first(missing)}."
+            f"Missing: {first_few(missing)}."
         )
     columns = class_columns(own.columns)
     tables = {precision: own.copy() for precision in precisions}

@@ -19,7 +19,7 @@ import pandas as pd
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 SCHEMA_VERSION = 1
 KINDS = ("tp", "fp", "unlabelled", "pseudo")

@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import Config, HeadConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.losses import label_weights
 from rfcx_tf.model.regressions import MaskedRegressions, fit_regressions
 from rfcx_tf.scoring.predict import Predictions, predict_recordings

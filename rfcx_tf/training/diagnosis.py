@@ -7,7 +7,7 @@ import io
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 
 _PRESENT, _ABSENT = "#009E73", "#D55E00"
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.pretrained import begin_from_weights
 from rfcx_tf.runs.run import RunFolder

@@ -19,8 +19,8 @@ import tensorflow as tf
 from rfcx_tf.core.config import LossConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.losses import label_weights
 from rfcx_tf.model.regressions import MaskedRegressions, SoftRows, fit_regressions

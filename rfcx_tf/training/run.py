@@ -9,7 +9,7 @@ import keras
 
 from rfcx_tf.core.config import Config, differences
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.runs.summary import join_out_of_fold, write_summary
 from rfcx_tf.shards.pseudo_folder import PseudoLabels

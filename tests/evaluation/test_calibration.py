@@ -20,12 +20,12 @@ from sklearn.metrics import brier_score_loss, log_loss, precision_recall_curve
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation import calibration_fit
 from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, fit_crops, read_crops
 from rfcx_tf.evaluation.calibration_report import calibration_error, make_report, reliability
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.thresholds import Wanted, choose_threshold, parse_wanted
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import (
     Calibration,

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation import prior_shift as module
 from rfcx_tf.evaluation.prior_shift import (
     KnownRecordings,
@@ -27,7 +28,6 @@ from rfcx_tf.evaluation.prior_shift import (
     read_offsets,
     write_prior,
 )
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import Manifest
 

@@ -8,8 +8,8 @@ import pytest
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import Manifest
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import (
     EVENT_COLUMNS,
     EventRecording,
@@ -16,7 +17,6 @@ from rfcx_tf.events.find import (
     empty_events,
     find_events,
 )
-from rfcx_tf.labels.annotations import SpeciesClass
 
 FROG = SpeciesClass(7, "Frog")
 OWL = SpeciesClass(3, "Owl")

@@ -12,6 +12,7 @@ from crowsetta import BBox
 from crowsetta.formats.bbox import AudBBox, Raven
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_import import import_annotations
 from rfcx_tf.labels.annotation_tables import (
     TableColumns,
@@ -19,7 +20,7 @@ from rfcx_tf.labels.annotation_tables import (
     read_table,
     recording_of_table,
 )
-from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
+from rfcx_tf.labels.annotations import read_kaggle_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"

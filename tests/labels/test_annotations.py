@@ -12,7 +12,8 @@ import soundfile
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass, box_hz, mean_box_s, read_kaggle_folder
+from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.labels.annotations import box_hz, mean_box_s, read_kaggle_folder
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 
 HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max"

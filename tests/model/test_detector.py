@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.detector import build_detector, class_spans, class_window_cells
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle"), SpeciesClass(9, "high")]

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import Config, ConfigError, load_config, save_config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model import efficientnet
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.efficientnet import (

@@ -10,7 +10,7 @@ import pytest
 from page_reader import COLUMNS, NAMES, NASTY
 
 from rfcx_tf.core.config import save_config
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.runs.run import RunInfo
 
 

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.ensemble_report import join_members, make_report
 from rfcx_tf.evaluation.metrics import masked_log_loss
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.ensemble import (
     choose_weights,

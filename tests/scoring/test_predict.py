@@ -17,8 +17,8 @@ import yaml
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import predict

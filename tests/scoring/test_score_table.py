@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.score_table import (
     blank_scores,
-    name_first,
     order_like_submission,
     read_class_names,
     read_scores,
@@ -128,9 +127,9 @@ def test_an_incomplete_submission_is_refused(csv_file):
 
 
 def test_long_lists_of_names_are_cut():
-    assert name_first([]) == "none"
-    assert name_first(["a", "b", "c"]) == "3 (a, b, c)"
-    assert name_first("abcd") == "4 (a, b, c, ...)"
+    assert first_few([]) == "none"
+    assert first_few(["a", "b", "c"]) == "3 (a, b, c)"
+    assert first_few("abcd") == "4 (a, b, c, ...)"
 
 
 # Files written whole

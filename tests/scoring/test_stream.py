@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from rfcx_tf.core.config import BackboneConfig, load_config
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.model.backbones import build_backbone, context_frames
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.scoring import stream as streaming

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.shards.records import (
     Crop,
     Manifest,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier, partner_weights
 

@@ -17,7 +17,8 @@ import tensorflow as tf
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, TrainingConfig, save_config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass, read_kaggle_folder
+from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import load_recording_model

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.output import Tables
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.journal import PartsFolder, RecordingResult, recording_key
 from rfcx_tf.scoring.served.retries import RetryRules
 from rfcx_tf.scoring.served.scoring import ScoringClient, plan_pieces

@@ -19,8 +19,8 @@ import numpy as np
 import soundfile
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.output import ScoredBy, WindowsOfModel
-from rfcx_tf.labels.annotations import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.score_table import read_class_names
 from rfcx_tf.scoring.served.pieces import PieceScores

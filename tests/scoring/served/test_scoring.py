@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.served.pieces import plan_cuts
 from rfcx_tf.scoring.served.retries import RetryRules
 from rfcx_tf.scoring.served.scoring import ScoringClient
