@@ -49,7 +49,7 @@ def main() -> int:
     check_exportable(arguments.run)
     calibration = arguments.calibration
     own = arguments.run[0] / "calibration.yaml"
-    if calibration is None and len(arguments.run) == 1 and arguments.combine != "rank":
+    if calibration is None and len(arguments.run) == 1:
         calibration = own if own.exists() else None
     weights = choose_weights(arguments.weights, arguments.run)
     models = open_runs(arguments.run, arguments.overrides)

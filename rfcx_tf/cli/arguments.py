@@ -84,10 +84,9 @@ def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble`."""
     parser.add_argument(
         "--combine",
-        choices=("mean", "rank", "window"),
+        choices=("mean", "window"),
         default="mean",
-        help="of several runs, the mean of their scores, of their ranks in each recording, or "
-        "the highest mean of their windows",
+        help="of several runs, the mean of their scores, or the highest mean of their windows",
     )
     add_weights_argument(parser)
 

@@ -95,9 +95,9 @@ def read_crops(runs: Sequence[RunFolder | ListenerRun], weights: Sequence[float]
         joined = join_members(runs)
         ids = joined.crops["recording_id"].to_numpy(str)
         fold = joined.crops["fold"].to_numpy(int)
-        scores = combine_scores(joined.probability, weights).numpy()
+        scores = combine_scores(joined.probability, weights)
         present, absent = joined.known & joined.target, joined.known & ~joined.target
-        recordings = pd.DataFrame(combine_scores(joined.scores, weights).numpy(), columns=columns)
+        recordings = pd.DataFrame(combine_scores(joined.scores, weights), columns=columns)
         recordings.insert(0, "recording_id", joined.recordings)
     members = [
         {"run": name, "weight": round(float(weight), 4), "folds": sorted(run.finished_folds)}

@@ -173,12 +173,12 @@ def make_report(
         figures = _figures(held_out, truth, probability, scores)
         rows.append({"predictions": predictions, **figures})
 
-    def add_equal(predictions: str, members: list[int], rule: str = "mean"):
+    def add_equal(predictions: str, members: list[int]):
         weights = [1 / len(members)] * len(members)
         add(
             predictions,
-            combine_scores(held_out.probability[members], weights, rule).numpy(),
-            combine_scores(held_out.scores[members], weights, rule).numpy(),
+            combine_scores(held_out.probability[members], weights),
+            combine_scores(held_out.scores[members], weights),
         )
 
     for member, name in enumerate(held_out.names):
@@ -190,10 +190,6 @@ def make_report(
         without = _FoldedFit(held_out, parts, others, shrinkage)
         add(f"without {name}, fitted weights", without.probability, without.scores)
     add_equal("all, equal weights", everyone)
-    if len(held_out.columns) > 1:
-        add_equal("all, equal weights of ranks", everyone, "rank")
-        # Ranks are no probabilities.
-        rows[-1]["log_loss"] = np.nan
     add("all, fitted weights", fits.probability, fits.scores)
     if windows is not None:
         # A crop is one window: of crops the figures are those of the mean.

@@ -138,7 +138,7 @@ def read_known_recordings(runs: Sequence[RunFolder], weights: Sequence[float]) -
         return table
 
     present = marked("tp")
-    scores = combine_scores(members, weights).numpy()
+    scores = combine_scores(members, weights)
     return KnownRecordings(scores, present, marked("fp") & ~present)
 
 

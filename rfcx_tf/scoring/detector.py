@@ -193,8 +193,7 @@ class EnsembleModel(tf.Module):
 
         Returns:
             as `RecordingModel.scores`. The scores are combined by the rule. The window scores
-            are weighted means of the members' probabilities by every rule: by ranks, silence
-            too would have its highest class.
+            are weighted means of the members' probabilities by every rule.
         """
         return self._combine([member.score_waveform(waveform) for member in self.members])
 
@@ -215,7 +214,7 @@ class EnsembleModel(tf.Module):
         if self.rule == "window":
             combined = tf.reduce_max(windows, axis=1)
         else:
-            combined = combine_scores(scores, self.weights, self.rule)
+            combined = combine_scores(scores, self.weights)
         return {
             "scores": combined,
             "window_scores": windows,

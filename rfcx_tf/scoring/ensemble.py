@@ -1,31 +1,24 @@
 """Several runs as one: how the scores of members are combined, and the weights of members.
 
-A member is a run, averaged over its own folds. There are three rules:
+A member is a run, averaged over its own folds. There are two rules:
 
     mean     the weighted mean of the members' scores.
-    rank     the weighted mean of the members' ranks: for every class the share of the other
-             classes of the same recording that the member scores below it, where a tie counts
-             half. The highest class of a recording gets 1, the lowest 0.
     window   the highest weighted mean of the members' window scores. Members that hear a class
              at the same time count for more than members that hear it at different times.
              Windows of different length or distance are compared at the middles of the
              closest-set ones, linear in between.
-
-Ranks are counted inside a recording, as LWLRAP counts them. So a recording's scores depend on
-nothing but itself, and a member with large scores has no more say than one with small ones.
-The price: every recording has a class near 1, so ranks compare neither between recordings nor
-with a threshold.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import yaml
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
@@ -42,24 +35,18 @@ DEFAULT_SHRINKAGE = 0.01
 _HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
 
 
-def combine_scores(scores: Sequence, weights: Sequence[float], rule: str = "mean") -> tf.Tensor:
-    """The scores of an ensemble.
+def combine_scores(scores: Sequence, weights: Sequence[float]):
+    """The weighted mean of the members' scores.
 
     Args:
         scores: of every member, arrays or tensors [..., classes] of one floating type.
         weights: of every member, in the same order, that sum to 1.
-        rule: `mean` or `rank`, see above; `window` needs windows, see `combine_windows`.
 
     Returns:
         [..., classes], of the type of the scores; in [0, 1] if those are.
-
-    Raises:
-        UserError: for ranks of a single class.
     """
-    if rule not in ("mean", "rank"):
-        raise ValueError(f"scores alone cannot be combined by the rule {rule!r}")
-    members = [rank_scores(s) if rule == "rank" else tf.convert_to_tensor(s) for s in scores]
-    return tf.add_n([s * float(w) for s, w in zip(members, weights, strict=True)])
+    weighted = (own * float(weight) for own, weight in zip(scores, weights, strict=True))
+    return functools.reduce(operator.add, weighted)
 
 
 def combine_windows(
@@ -104,29 +91,6 @@ def align_windows(
 def closest_set(hop_s: Sequence[float]) -> int:
     """The member with the smallest distance between windows; of equal ones the first."""
     return int(np.argmin(hop_s))
-
-
-def rank_scores(scores) -> tf.Tensor:
-    """The share of the other classes that score below each class, where a tie counts half.
-
-    Args:
-        scores: array or tensor [..., classes] of a floating type.
-
-    Returns:
-        The same shape and type, in [0, 1]; the mean over the classes is 1/2.
-
-    Raises:
-        UserError: for a single class, which has no others.
-    """
-    scores = tf.convert_to_tensor(scores)
-    others = scores.shape[-1] - 1
-    if others == 0:
-        raise UserError("Ranks need at least two classes. There is one; combine with `mean`.")
-    own, other = scores[..., :, tf.newaxis], scores[..., tf.newaxis, :]
-    below = tf.reduce_sum(tf.cast(own > other, scores.dtype), axis=-1)
-    # Every class ties with itself.
-    ties = tf.reduce_sum(tf.cast(own == other, scores.dtype), axis=-1) - 1
-    return (below + ties / 2) / others
 
 
 def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:

@@ -147,10 +147,10 @@ class RecordingScorer:
             lengths_s, hops_s = ([getattr(m, key) for m in self._models] for key in _GRID)
             combined = combine_windows(windows, lengths_s, hops_s, self._weights)
             return StreamScores(combined.max(axis=0), combined)
-        scores = combine_scores([o.scores for o in outputs], self._weights, self._rule).numpy()
+        scores = combine_scores([o.scores for o in outputs], self._weights)
         if any(w is None or w.shape != windows[0].shape for w in windows):
             return StreamScores(scores, None)
-        return StreamScores(scores, combine_scores(windows, self._weights).numpy())
+        return StreamScores(scores, combine_scores(windows, self._weights))
 
 
 def open_runs(

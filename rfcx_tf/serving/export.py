@@ -58,8 +58,8 @@ def export_saved_model(
         The new version's folder. It appears whole: a server never sees a part of it.
 
     Raises:
-        UserError: if the folder cannot be written, the calibration is of other classes, scores
-            are ranks, which have none, or a length is not positive.
+        UserError: if the folder cannot be written, the calibration is of other classes or a
+            length is not positive.
     """
     out_dir = Path(out_dir)
     if calibration is not None:
@@ -99,9 +99,4 @@ def _check_calibration(calibration: Calibration, model: RecordingModel | Ensembl
             "A calibration must be of the model's classes, in their order: "
             f"{first_few(columns)}. Found {first_few(calibration.columns)}. Make another with "
             "calibrate.py."
-        )
-    if isinstance(model, EnsembleModel) and model.rule == "rank":
-        raise UserError(
-            "Ranks have no calibration: they depend on a recording's other classes. Combine by "
-            "mean, or export without --calibration."
         )

@@ -386,7 +386,7 @@ def test_scripts_refuse_bad_input_in_one_line_with_status_2(tmp_path):
         (("prior_shift", *paths, *scores, "--pseudo-count", "0"), "--pseudo-count must be finite"),
         (("prior_shift", *paths, *scores), "cannot be read"),
         (
-            ("predict", *paths, "--audio", tmp_path, "--prior", "p", "--combine", "rank"),
+            ("predict", *paths, "--audio", tmp_path, "--prior", "p", "--combine", "window"),
             "--prior is of scores that are combined by their mean",
         ),
     ):

@@ -20,7 +20,6 @@ from rfcx_tf.scoring.ensemble import (
     choose_weights,
     combine_scores,
     fit_weights,
-    rank_scores,
     write_weights,
 )
 from rfcx_tf.shards.records import Manifest
@@ -37,31 +36,17 @@ def refused(call, *arguments) -> str:
     return str(caught.value)
 
 
-# Rules
+# The mean
 
 
-def test_ranks_are_the_share_of_other_classes_below_and_half_of_the_ties():
-    scores = np.array([[0.9, 0.1, 0.5, 0.2, 0.3], [0.7, 0.7, 0.1, 0.9, 0.1], [0.4] * 5])
-    expected = [[1, 0, 0.75, 0.25, 0.5], [0.625, 0.625, 0.125, 1, 0.125], [0.5] * 5]
-    np.testing.assert_array_equal(rank_scores(scores), expected)
-    np.testing.assert_array_equal(rank_scores(scores[1]), expected[1])
-
-
-def test_rules_by_hand():
+def test_the_mean_by_hand():
     one, other = np.array([[0.8, 0.4, 0.2]], np.float32), np.array([[0.1, 0.2, 0.0]], np.float32)
-    mean = combine_scores([one, other], [0.75, 0.25])
-    np.testing.assert_allclose(mean, [[0.625, 0.35, 0.15]], rtol=1e-6)
-    ranks = combine_scores([tf.constant(one), tf.constant(other)], [0.75, 0.25], "rank")
-    assert ranks.dtype == tf.float32
-    np.testing.assert_array_equal(ranks, [[0.75 + 0.125, 0.375 + 0.25, 0]])
-    # How large a member's scores are says nothing.
-    np.testing.assert_array_equal(combine_scores([one, other / 9], [0.75, 0.25], "rank"), ranks)
-    # A member alone is given back to the bit.
-    np.testing.assert_array_equal(combine_scores([one], [1.0]), one)
-
-
-def test_ranks_of_one_class_are_refused():
-    assert "at least two classes" in refused(rank_scores, np.array([[0.3]]))
+    for as_given in (np.asarray, tf.constant):
+        mean = combine_scores([as_given(one), as_given(other)], np.array([0.75, 0.25]))
+        assert mean.dtype == one.dtype
+        np.testing.assert_allclose(mean, [[0.625, 0.35, 0.15]], rtol=1e-6)
+        # A member alone is given back to the bit.
+        np.testing.assert_array_equal(combine_scores([as_given(one)], [1.0]), one)
 
 
 # Fitted weights
@@ -218,7 +203,6 @@ def test_fitted_weights_are_tried_on_the_fold_that_they_did_not_see(tmp_path):
     assert losses["all, fitted weights"] == pytest.approx(-np.log(0.5), abs=1e-3)
     flattered = losses["all, weights fitted on the same crops (flattered)"]
     assert flattered == pytest.approx(-np.log(0.7), abs=1e-3)
-    assert np.isnan(losses["all, equal weights of ranks"])
     assert "worse than equal ones" in report.text
     assert "leave out one fold" in report.text
     assert "lwlrap" not in report.text

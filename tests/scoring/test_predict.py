@@ -25,7 +25,7 @@ from rfcx_tf.scoring import predict
 from rfcx_tf.scoring import stream as streaming
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
 from rfcx_tf.scoring.detector import load_recording_model
-from rfcx_tf.scoring.ensemble import rank_scores, write_weights
+from rfcx_tf.scoring.ensemble import write_weights
 from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs, recording_key
 from rfcx_tf.scoring.predict import (
     RecordingScorer,
@@ -123,9 +123,6 @@ def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny
     one, other = (predict_recordings([m], some).scores[COLUMNS].to_numpy() for m in models)
     weighted = predict_recordings(models, some, weights=[0.75, 0.25]).scores
     np.testing.assert_allclose(weighted[COLUMNS], 0.75 * one + 0.25 * other, atol=1e-6)
-    ranked = predict_recordings(models, some, weights=[0.75, 0.25], rule="rank").scores
-    expected = 0.75 * rank_scores(one).numpy() + 0.25 * rank_scores(other).numpy()
-    np.testing.assert_allclose(ranked[COLUMNS], expected, atol=1e-6)
     assert np.abs(one - other).max() > 0.01
 
 
@@ -354,7 +351,7 @@ def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
         fingerprint(one_fold),
         fingerprint(overrides=["prediction.running_mean_s=1"]),
         fingerprint(weights=(0.5,)),
-        fingerprint(rule="rank"),
+        fingerprint(rule="window"),
         fingerprint(windows=True),
     ]
     assert len(set(all_of_them)) == len(all_of_them)
@@ -450,14 +447,14 @@ def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp
     out = tmp_path / "scores.csv"
     result = run_script(
         *("predict", "--run", run.path, finer_run.path, "--weights", tmp_path / "weights.yaml"),
-        *("--combine", "rank", "--audio", recording, "--out", out),
+        *("--combine", "window", "--audio", recording, "--out", out),
     )
     assert result.returncode == 0, result.stderr
     expected = predict_recordings(
         open_runs([run.path, finer_run.path]),
         {"tiny03": recording},
         weights=[0.75, 0.25],
-        rule="rank",
+        rule="window",
     ).scores
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
 

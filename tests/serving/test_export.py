@@ -386,12 +386,12 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     }
 
 
-def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_path, run_script):
-    """One front end, so there is a signature for spectrograms; windows keep probabilities."""
+def test_script_exports_an_ensemble_of_windows(run, make_other, tiny_data, tmp_path, run_script):
+    """One front end, so there is a signature for spectrograms."""
     other = make_other()
     result = run_script(
         *("export", "--run", run.path, other.path, "--out", tmp_path / "m"),
-        *("--combine", "rank", "--weights", "3", "1"),
+        *("--combine", "window", "--weights", "3", "1"),
     )
     assert result.returncode == 0, result.stderr
     assert f"Exported fold(s) 0, 1 of {run.path}." in result.stdout
@@ -401,7 +401,7 @@ def test_script_exports_an_ensemble_of_ranks(run, make_other, tiny_data, tmp_pat
     wave = soundfile.read(path, dtype="float32")[0][None]
     models, weights = open_runs([run.path, other.path]), [0.75, 0.25]
     predicted = predict_recordings(
-        models, {"tiny03": path}, weights=weights, rule="rank", progress=False
+        models, {"tiny03": path}, weights=weights, rule="window", progress=False
     ).scores[COLUMNS]
     outputs = served["serving_default"](waveform=tf.constant(wave))
     np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-6)
@@ -484,7 +484,7 @@ def test_script_refuses_an_unfinished_run_in_one_line(run, tiny_config, tiny_sha
 def test_script_takes_the_calibration_of_the_run(
     tiny_config, tiny_shards, tmp_path, calibration, monkeypatch, capsys
 ):
-    """And refuses one of other classes, and any for ranks."""
+    """And refuses one of other classes."""
     run = random_run(tmp_path / "run", tiny_config, tiny_shards, [0])
     write_calibration(calibration, run.path / "calibration.yaml")
     write_calibration(replace(calibration, columns=["s2", "s9", "s5"]), tmp_path / "other.yaml")
@@ -503,18 +503,12 @@ def test_script_takes_the_calibration_of_the_run(
     assert taken[0]["warmup_s"] == [2.0, 5.0]
     assert taken[0]["info"] == run.info
     assert f"Probabilities are by {run.path / 'calibration.yaml'}." in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*command, "--combine", "rank"])
-    assert script["main"]() == 0
-    assert taken[1]["calibration"] is None
     monkeypatch.undo()
 
     model = load_recording_model(run)
     other = read_calibration(tmp_path / "other.yaml")
     with pytest.raises(UserError, match=r"in their order: 3 \(s2, s5, s9\). Found 3 \(s2, s9"):
         export_saved_model(model, tmp_path / "m", calibration=other)
-    ranks = EnsembleModel([model], ["run"], [1.0], "rank")
-    with pytest.raises(UserError, match="Ranks have no calibration"):
-        export_saved_model(ranks, tmp_path / "m", calibration=calibration)
     with pytest.raises(UserError, match=r"longer than 0 s. Received: 3 -1"):
         export_saved_model(model, tmp_path / "m", warmup_s=[3, -1])
     assert not (tmp_path / "m").exists()
