@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from rfcx_tf.cli.arguments import run_main
+from rfcx_tf.evaluation.fold_summary import write_summary
 from rfcx_tf.runs.join import join_folds
 from rfcx_tf.runs.run import RunFolder
 
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path, help="run folder for all of them")
     arguments = parser.parse_args()
     joined = join_folds([RunFolder.open(path) for path in arguments.run], arguments.out)
-    print((joined.path / "summary.md").read_text(encoding="utf-8"))
+    print(write_summary(joined))
     print(f"Wrote {joined.path}: folds, out-of-fold scores, summary.md.")
     return 0
 

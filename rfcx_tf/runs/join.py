@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from rfcx_tf.core.config import differences, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.runs.run import RunFolder, holds_something_else
-from rfcx_tf.runs.summary import join_out_of_fold, write_summary
 
 # Small files that no two trainings have alike: the first holds their seconds.
 _TELLING_FILES = ("done.json", "oof_crops.csv", "oof_scores.csv")
@@ -35,7 +36,7 @@ def join_folds(
         report: takes a line at a time.
 
     Returns:
-        The joined run, with out-of-fold tables and summary.md of all folds in it.
+        The joined run, with out-of-fold tables of all folds in it.
 
     Raises:
         UserError: if parts differ in recipe, classes, shards, pseudo-labels or in whether they
@@ -63,8 +64,18 @@ def join_folds(
             _copy_fold(part, joined, fold)
             report(f"Fold {fold} copied from {part.path}.")
     join_out_of_fold(joined)
-    write_summary(joined)
     return joined
+
+
+def join_out_of_fold(run: RunFolder) -> None:
+    """Joins the out-of-fold tables of all finished folds in the run folder."""
+    for name in ("oof_scores.csv", "oof_crops.csv"):
+        parts = [
+            pd.read_csv(run.fold(fold) / name, dtype={"recording_id": str}, keep_default_na=False)
+            for fold in run.finished_folds
+        ]
+        with atomic_file(run.path / name) as temporary:
+            pd.concat(parts).to_csv(temporary, index=False)
 
 
 def _check_same_run(first: RunFolder, other: RunFolder) -> None:

@@ -25,8 +25,8 @@ from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.losses import label_weights
 from rfcx_tf.model.regressions import MaskedRegressions, SoftRows, fit_regressions
 from rfcx_tf.runs.embeddings import EmbeddingStore, embed_recordings
+from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.summary import join_out_of_fold
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.augment import label_crop
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows

@@ -10,8 +10,9 @@ import keras
 from rfcx_tf.core.config import Config, differences
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.evaluation.fold_summary import write_summary
+from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.runs.summary import join_out_of_fold, write_summary
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest, ShardReader
 from rfcx_tf.training.devices import choose_precision, describe_devices, open_strategy

@@ -28,10 +28,10 @@ from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions, SoftRows
 from rfcx_tf.runs import embeddings as recording_embeddings
 from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
+from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import open_any_run
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.runs.summary import join_out_of_fold
 from rfcx_tf.scoring import predict
 from rfcx_tf.scoring import stream as streaming
 from rfcx_tf.scoring.detector import load_recording_model

@@ -9,8 +9,9 @@ import pytest
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.evaluation.fold_summary import summarise_folds, write_summary
+from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.runs.summary import join_out_of_fold, summarise_folds, write_summary
 from rfcx_tf.shards.records import Manifest
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "high")]

@@ -1,0 +1,94 @@
+"""The finished folds of a run -> `summary.md`: what each took, and how well it predicts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.evaluation.run import evaluate_run
+from rfcx_tf.runs.run import RunFolder
+
+_FIGURES = ["tp_log_loss", "fp_log_loss", "lrap"]
+_HEADER = """\
+| fold | epochs | seconds | checkpoint | TP log loss | FP log loss | LRAP | recordings |
+|---|---|---|---|---|---|---|---|
+"""
+_LEGEND = (
+    "\nFigures of held-out crops: log loss over known-present labels (TP) and known-absent ones "
+    "(FP) in nats, and the mean reciprocal rank of the present species of TP crops (LRAP). "
+    "`mean` and `sd` are over folds, `all` is of all held-out crops together. Recordings: "
+    "held out and predicted whole.\n"
+)
+
+
+def summarise_folds(run: RunFolder) -> pd.DataFrame:
+    """What the finished folds took and how well they predict what they held out.
+
+    Args:
+        run: a run whose out-of-fold tables are joined.
+
+    Returns:
+        A row a finished fold, then `mean` and `sd` (over folds, with n - 1; NaN for a single
+        fold), then `all` (of all held-out crops together, where a fold counts by its crops):
+        fold, epochs, seconds, checkpoint, tp_log_loss, fp_log_loss, lrap, recordings (predicted
+        whole; of `all`: their sum). NaN where a row has no such figure.
+
+    Raises:
+        UserError: if no fold is finished.
+    """
+    crops = evaluate_run(run).crops.set_index("fold")
+    rows = []
+    for fold in run.finished_folds:
+        done = json.loads((run.fold(fold) / "done.json").read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "fold": str(fold),
+                "epochs": done["epochs"],
+                "seconds": done["seconds"],
+                # done.json also says what the choice means.
+                "checkpoint": done["checkpoint"].partition(" (")[0],
+                **crops.loc[str(fold), _FIGURES],
+                "recordings": done["recordings_predicted"],
+            }
+        )
+    folds = pd.DataFrame(rows)
+    numbers = folds[["epochs", "seconds", *_FIGURES, "recordings"]]
+    over_folds = [{"fold": "mean", **numbers.mean()}, {"fold": "sd", **numbers.std()}]
+    together = {**crops.loc["all", _FIGURES], "recordings": folds["recordings"].sum()}
+    return pd.DataFrame([*rows, *over_folds, {"fold": "all", **together}], columns=folds.columns)
+
+
+def write_summary(run: RunFolder) -> str:
+    """Writes `summary.md` of a run whose out-of-fold tables are joined; returns its text.
+
+    Raises:
+        UserError: if no fold is finished.
+    """
+    rows = summarise_folds(run).to_dict("records")
+    finished, total = run.finished_folds, run.config.training.folds
+    missing = ", ".join(str(fold) for fold in range(total) if fold not in finished)
+    text = f"# Folds of {run.path.resolve().name}\n\n{len(finished)} of {total} folds finished"
+    text += f"; missing: {missing}.\n\n" if missing else ".\n\n"
+    text += _HEADER + "".join(map(_line, rows)) + _LEGEND
+    monitor = run.config.training.monitor
+    if monitor != "last":
+        text += (
+            f"The epoch was chosen by {monitor} of the same crops, which flatters them a little.\n"
+        )
+    atomic_write_text(run.path / "summary.md", text)
+    return text
+
+
+def _line(row: dict) -> str:
+    # Means of counts are no whole numbers.
+    count = ".1f" if row["fold"] in ("mean", "sd") else ".0f"
+    forms = {"epochs": count, "seconds": ".0f", "recordings": count}
+    forms |= dict.fromkeys(_FIGURES, ".4f")
+    cells = [
+        value if isinstance(value, str) else "" if np.isnan(value) else f"{value:{forms[name]}}"
+        for name, value in row.items()
+    ]
+    return f"| {' | '.join(cells)} |\n"
