@@ -1,56 +1,6 @@
-"""Evaluates scores against truth, or a run on what its folds did not see.
+"""`rfcx-tf evaluate` from a clone, without installation."""
 
-python scripts/evaluate.py --scores scores.csv --truth demo/data/test_truth.csv
-python scripts/evaluate.py --run runs/demo [--truth demo/data/train_truth.csv]
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from rfcx_tf.cli.arguments import run_main
-from rfcx_tf.core.errors import UserError
-from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
-from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
-from rfcx_tf.runs.open import open_any_run
-from rfcx_tf.scoring.score_table import read_class_names, read_scores, read_truth
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--scores", metavar="CSV", help="recording_id,s0,s1,...")
-    source.add_argument("--run", metavar="DIR", help="run folder: its out-of-fold predictions")
-    parser.add_argument("--truth", metavar="CSV", help="same columns, 1 present, 0 absent")
-    parser.add_argument("--species", metavar="CSV", help="species_id,name: names in the table")
-    parser.add_argument("--out", metavar="CSV", help="also write the table to this file")
-    arguments = parser.parse_args(argv)
-
-    if arguments.out and not arguments.truth:
-        raise UserError("--out writes the table of the recordings. Add --truth CSV.")
-    truth = read_truth(arguments.truth) if arguments.truth else None
-    if arguments.run:
-        result = evaluate_run(open_any_run(arguments.run), truth)
-        print("Held-out crops:", format_run_evaluation(result), sep="\n")
-        evaluation = result.recordings
-        if evaluation:
-            print("\nHeld-out recordings:")
-    elif truth is None:
-        raise UserError("--scores are evaluated against complete labels. Add --truth CSV.")
-    else:
-        names = read_class_names(arguments.species) if arguments.species else None
-        evaluation = evaluate_scores(read_scores(arguments.scores), truth, names)
-    if evaluation:
-        print(format_evaluation(evaluation))
-    if arguments.out:
-        save_evaluation(evaluation, arguments.out)
-        print(f"Wrote {arguments.out}.")
-    return 0
-
+from clone import run_verb
 
 if __name__ == "__main__":
-    run_main(main)
+    run_verb("evaluate")

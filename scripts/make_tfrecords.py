@@ -1,55 +1,6 @@
-"""Cuts PCEN spectrogram crops around all annotated boxes into TFRecord shards.
+"""`rfcx-tf make-tfrecords` from a clone, without installation."""
 
-python scripts/make_tfrecords.py --config configs/rfcx.yaml --data DIR --out tfrecords/rfcx
-"""
-
-import argparse
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from rfcx_tf.cli.arguments import add_config_arguments, run_main
-from rfcx_tf.core.config import load_config
-from rfcx_tf.core.errors import UserError
-from rfcx_tf.frontend.recording import use_one_thread_an_operation
-from rfcx_tf.labels.annotations import read_kaggle_folder
-from rfcx_tf.shards.make import make_shards
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument("--data", required=True, type=Path, help="folder in the Kaggle layout")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the shards")
-    parser.add_argument("--workers", type=int, help="recordings at once (default: one a core)")
-    arguments = parser.parse_args()
-    if arguments.workers is not None and arguments.workers < 1:
-        raise UserError(f"--workers must be at least 1. Received: {arguments.workers}.")
-    config = load_config(arguments.config, arguments.overrides)
-    annotations = read_kaggle_folder(arguments.data)
-    print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")
-    untrained = annotations.untrained_classes
-    if untrained:
-        names = ", ".join(c.name for c in untrained)
-        print(f"No TP row with its recording for {names}: their scores will mean nothing.")
-    use_one_thread_an_operation()
-    manifest = make_shards(
-        annotations, config, arguments.data, arguments.out, workers=arguments.workers
-    )
-    counts = ", ".join(f"{count} {kind}" for kind, count in manifest.counts.items())
-    print(f"Crops: {counts}; {len(manifest.shards)} shards in {manifest.folds} folds.")
-    print(f"Wrote {arguments.out}/manifest.json, index.csv and the shards beside them.")
-    if manifest.skipped:
-        print(f"Left out, {len(manifest.skipped)} in all:", file=sys.stderr)
-        for text in manifest.skipped:
-            print(f"  {text}", file=sys.stderr)
-        print(f"After mending them delete {arguments.out} and run this again.", file=sys.stderr)
-        return 1
-    return 0
-
+from clone import run_verb
 
 if __name__ == "__main__":
-    run_main(main)
+    run_verb("make-tfrecords")

@@ -3,11 +3,8 @@
 import csv
 import json
 import os
-import runpy
 import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 # Before NumPy: of the tests' small matrices, threads of linear algebra only make more work. They
 # spin while they wait for each other.
@@ -18,12 +15,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config, load_config, save_config
 from rfcx_tf.labels.annotations import read_kaggle_folder
 
 pytest_plugins = ["listener_fixtures"]
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
 TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}
 TINY_SAMPLE_RATE_HZ = 8000
@@ -186,22 +183,18 @@ def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
 
 
 @pytest.fixture
-def run_script(monkeypatch, capsys):
-    """A function that runs a script to its end in this process: run(name, *arguments).
+def run_script(capsys):
+    """A function that runs a verb in this process: run(verb, *arguments).
 
     It gives what `subprocess.run` would: returncode, stdout and stderr. A process of its own
-    costs some seconds more, for importing TensorFlow and for everything's first time; one test
-    or another of every script starts it so all the same.
+    costs some seconds more, for importing TensorFlow and for everything's first time.
     """
-    monkeypatch.setattr(sys, "path", sys.path[:])
 
-    def run(name, *arguments) -> subprocess.CompletedProcess:
-        command = [str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
+    def run(verb, *arguments) -> subprocess.CompletedProcess:
+        command = [verb, *map(str, arguments)]
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(command[0], run_name="__main__")
-        return subprocess.CompletedProcess(command, ended.value.code, *capsys.readouterr())
+        status = main(command)
+        return subprocess.CompletedProcess(command, status, *capsys.readouterr())
 
     return run
 

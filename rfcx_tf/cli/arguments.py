@@ -1,41 +1,11 @@
-"""What all scripts share: how a `main` ends, and the arguments that name a recipe."""
+"""Arguments that several verbs take."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable
-from typing import NoReturn
 
 from rfcx_tf.audio.find import RECORDING_IDS
-from rfcx_tf.core.errors import UserError, WorkStopped
-
-
-def run_main(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a script's `main` and exits the process with what it returns (None counts as 0).
-
-    Bad input (`UserError`) becomes one line on stderr and exit status 2, Ctrl-C status 130,
-    a reader that went away (`... | head`) status 141 without a word: the statuses that a
-    shell gives. Any other exception is a defect of ours and keeps its traceback.
-    """
-    try:
-        status = main()
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except WorkStopped as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out; let that succeed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
-    sys.exit(status or 0)
+from rfcx_tf.core.errors import UserError
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

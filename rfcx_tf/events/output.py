@@ -1,12 +1,11 @@
 """Results of recordings -> the tables that were asked for: scores, window scores, events.
 
-predict.py, query_server.py and predict_bulk.py share these arguments, checks and tables, so that
-it does not matter where a recording was scored.
+All ways of scoring share these checks and tables, so that it does not matter where a recording was
+scored.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRules
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
 from rfcx_tf.events.write import (
-    EVENT_FORMATS,
     check_events_out,
     write_events,
     writes_one_file,
@@ -75,54 +73,31 @@ class ScoredBy:
         return [f"s{c.species_id}" for c in self.classes]
 
 
-def add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--out` and all that says which tables to write."""
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the scores")
-    parser.add_argument(
-        "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
-    )
-    parser.add_argument(
-        "--prior",
-        type=Path,
-        metavar="YAML",
-        help="of prior_shift.py: shift scores by its offsets (not those of windows)",
-    )
-    parser.add_argument(
-        "--window-scores",
-        type=Path,
-        metavar="PARQUET",
-        help="also write the scores of all windows, a Parquet table",
-    )
-    parser.add_argument(
-        "--events", type=Path, metavar="PATH", help="also write events, a file or a folder"
-    )
-    parser.add_argument(
-        "--format",
-        nargs="+",
-        choices=EVENT_FORMATS,
-        metavar="F",
-        help=f"of events: {', '.join(EVENT_FORMATS)}; default: csv",
-    )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="YAML",
-        help="of calibrate.py, for events; default: the model's own (of a single run: "
-        "calibration.yaml in it), if it has one",
-    )
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="from which a window starts an event, for all species; default: those of the "
-        f"calibration, or a score of {UNCALIBRATED_THRESHOLD}",
-    )
-    parser.add_argument(
-        "--recording-times",
-        type=Path,
-        metavar="CSV",
-        help="recording_id or file, and start_time; default: from the names of files",
-    )
+@dataclass(frozen=True)
+class WantedTables:
+    """The tables that are asked for.
+
+    Attributes:
+        out: CSV file for the scores.
+        like: a sample_submission.csv to keep to.
+        prior: YAML file of prior shifts, for the scores.
+        window_scores: Parquet file for the scores of all windows.
+        events: file or folder for the events.
+        formats: of the events, one or more of `EVENT_FORMATS`.
+        calibration: YAML file, for events; None: the model's own.
+        threshold: from which a window starts an event; None: those of the calibration.
+        recording_times: CSV file of recordings' start times; None: from the names of files.
+    """
+
+    out: Path
+    like: Path | None = None
+    prior: Path | None = None
+    window_scores: Path | None = None
+    events: Path | None = None
+    formats: Sequence[str] = ("csv",)
+    calibration: Path | None = None
+    threshold: float | None = None
+    recording_times: Path | None = None
 
 
 class Tables:
@@ -132,39 +107,31 @@ class Tables:
         keep_windows: whether they need window scores.
     """
 
-    def __init__(self, arguments: argparse.Namespace, recordings: int):
-        """Checks the arguments before any work.
+    def __init__(self, wanted: WantedTables, recordings: int):
+        """Checks what is wanted before any work.
 
         Args:
-            arguments: of `add_table_arguments`.
+            wanted: the tables.
             recordings: how many there are.
 
         Raises:
             UserError: if they do not go together, or a place cannot be written.
         """
-        self._arguments = arguments
-        self._formats: Sequence[str] = arguments.format or ["csv"]
-        self.keep_windows = bool(arguments.events or arguments.window_scores)
-        if not arguments.events:
-            for name in ("format", "calibration", "threshold", "recording_times"):
-                if getattr(arguments, name) is not None:
-                    raise UserError(
-                        f"--{name.replace('_', '-')} is for events. Add --events PATH, or leave "
-                        "it out."
-                    )
-        if arguments.threshold is not None and not 0 < arguments.threshold <= 1:
+        self._wanted = wanted
+        self.keep_windows = bool(wanted.events or wanted.window_scores)
+        if wanted.threshold is not None and not 0 < wanted.threshold <= 1:
             raise UserError(
-                f"--threshold must be above 0 and at most 1. Received: {arguments.threshold:g}."
+                f"--threshold must be above 0 and at most 1. Received: {wanted.threshold:g}."
             )
-        outputs = [p for p in (arguments.out, arguments.window_scores, arguments.events) if p]
+        outputs = [p for p in (wanted.out, wanted.window_scores, wanted.events) if p]
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise UserError("--out, --window-scores and --events must name different places.")
-        if arguments.events:
+        if wanted.events:
             self._check_events(recordings)
-        for path in (arguments.out, arguments.window_scores):
+        for path in (wanted.out, wanted.window_scores):
             if path:
                 check_writable(path)
-        times = arguments.recording_times
+        times = wanted.recording_times
         self._starts: Mapping[str, datetime] = read_start_times(times) if times else {}
 
     def check_model(self, model: ScoredBy, recordings: Iterable[str]) -> None:
@@ -174,7 +141,7 @@ class Tables:
             UserError: if a class or recording is missing that an argument names, or the model
                 does not say what events need.
         """
-        arguments = self._arguments
+        wanted = self._wanted
         if self.keep_windows and model.windows is None:
             raise UserError(
                 "Events and window scores need to know the model's windows. The model does not "
@@ -182,8 +149,8 @@ class Tables:
                 "--window-scores out."
             )
         blank = self._shifted(blank_scores(recordings, model.classes))
-        if arguments.like:
-            order_like_submission(blank, arguments.like)
+        if wanted.like:
+            order_like_submission(blank, wanted.like)
         self._with_calibration(model)
 
     def write(
@@ -202,23 +169,23 @@ class Tables:
             results: gives the recordings in the same order, with window scores if they are kept.
             complete: whether no recording is missing; else `--like` is not kept to.
         """
-        arguments, windows = self._arguments, model.windows
-        if arguments.window_scores:
+        wanted, windows = self._wanted, model.windows
+        if wanted.window_scores:
             write_window_scores(
                 results(),
-                arguments.window_scores,
+                wanted.window_scores,
                 columns=model.columns,
                 window_s=windows.window_s,
                 hop_s=windows.hop_s,
             )
-            print(f"Wrote {arguments.window_scores}.")
-        if arguments.events:
+            print(f"Wrote {wanted.window_scores}.")
+        if wanted.events:
             self._write_events(model, results())
         scores = self._shifted(scores)
-        if arguments.like and complete:
-            scores = order_like_submission(scores, arguments.like)
-        write_scores(scores, arguments.out)
-        print(f"Wrote {arguments.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
+        if wanted.like and complete:
+            scores = order_like_submission(scores, wanted.like)
+        write_scores(scores, wanted.out)
+        print(f"Wrote {wanted.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
 
     def report_failures(self, failed: Sequence[str], misnamed: Sequence[Path]) -> int:
         """Lists on stderr what is not in the tables; returns the exit status, 0 or 1.
@@ -227,7 +194,7 @@ class Tables:
             failed: one line for every recording that has no result.
             misnamed: files with sound in them that were not looked at (`misnamed_recordings`).
         """
-        arguments = self._arguments
+        wanted = self._wanted
         lines = list(failed)
         lines += [
             f"The file {path} holds sound, but is not named like a sound file. Rename it."
@@ -237,51 +204,49 @@ class Tables:
             print(f"Could not be scored, {len(lines)} in all:", *lines, sep="\n  ", file=sys.stderr)
         if failed:
             print(
-                f"  The same command tries these again; {arguments.out}.parts has the others.",
+                f"  The same command tries these again; {wanted.out}.parts has the others.",
                 file=sys.stderr,
             )
-            if arguments.like:
-                print(
-                    f"  {arguments.out} is not in the order of {arguments.like}.", file=sys.stderr
-                )
+            if wanted.like:
+                print(f"  {wanted.out} is not in the order of {wanted.like}.", file=sys.stderr)
         return 1 if lines else 0
 
     def _check_events(self, recordings: int) -> None:
-        events = self._arguments.events
-        in_one = [name for name in self._formats if writes_one_file(events, name)]
-        if in_one and len(self._formats) > 1:
+        events = self._wanted.events
+        in_one = [name for name in self._wanted.formats if writes_one_file(events, name)]
+        if in_one and len(self._wanted.formats) > 1:
             raise UserError(
                 "Events in several formats need a folder. Received: the file "
-                f"{events} for {', '.join(self._formats)}."
+                f"{events} for {', '.join(self._wanted.formats)}."
             )
-        for name in self._formats:
+        for name in self._wanted.formats:
             check_events_out(events, name, recordings)
         check_writable(events if in_one else events / "events")
 
     def _shifted(self, scores: pd.DataFrame) -> pd.DataFrame:
-        if not self._arguments.prior:
+        if not self._wanted.prior:
             return scores
         # It imports TensorFlow, which a client of a REST server can do without.
         from rfcx_tf.evaluation.prior_shift import apply_offsets, read_offsets
 
-        return apply_offsets(scores, read_offsets(self._arguments.prior))
+        return apply_offsets(scores, read_offsets(self._wanted.prior))
 
     def _with_calibration(self, model: ScoredBy) -> WindowsOfModel | None:
         """The windows with the calibration that is named, or the model's own."""
-        path = self._arguments.calibration
+        path = self._wanted.calibration
         if not path:
             return model.windows
         calibration = read_calibration(path, model.columns)
         return replace(model.windows, calibration=calibration, calibration_from=str(path))
 
     def _write_events(self, model: ScoredBy, results: Iterable[RecordingResult]) -> None:
-        arguments, windows = self._arguments, self._with_calibration(model)
+        wanted, windows = self._wanted, self._with_calibration(model)
         calibration = windows.calibration
-        if arguments.threshold is None and calibration:
-            wanted = f" ({calibration.wanted})" if calibration.wanted else ""
-            thresholds, which = calibration.thresholds, f"its thresholds{wanted}"
+        if wanted.threshold is None and calibration:
+            chosen = f" ({calibration.wanted})" if calibration.wanted else ""
+            thresholds, which = calibration.thresholds, f"its thresholds{chosen}"
         else:
-            one = arguments.threshold
+            one = wanted.threshold
             one = UNCALIBRATED_THRESHOLD if one is None else one
             thresholds, which = np.full(len(model.classes), one), f"{one:g}"
         events, recordings = events_of_recordings(
@@ -296,9 +261,9 @@ class Tables:
             box_hz=windows.box_hz,
         )
         highest_hz = model.sample_rate_hz / 2
-        for name in self._formats:
-            write_events(events, recordings, arguments.events, name, highest_hz=highest_hz)
+        for name in self._wanted.formats:
+            write_events(events, recordings, wanted.events, name, highest_hz=highest_hz)
         of = "uncalibrated scores"
         if calibration:
             of = f"probabilities by {windows.calibration_from}"
-        print(f"Wrote {arguments.events}: {len(events)} events, of {of} from {which} on.")
+        print(f"Wrote {wanted.events}: {len(events)} events, of {of} from {which} on.")

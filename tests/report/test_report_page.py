@@ -2,36 +2,21 @@
 
 import base64
 import hashlib
-import importlib.util
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from page_reader import COLUMNS, NAMES, Page
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.cli.main import main
 from rfcx_tf.report.prediction_report import prediction_report
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 
-
-@pytest.fixture
-def report(monkeypatch):
-    """Runs the script with arguments; returns its exit status."""
-    spec = importlib.util.spec_from_file_location("report_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["report.py", *map(str, arguments)])
-        return module.main()
-
-    return run
+def report(*arguments) -> int:
+    """Runs the verb; returns its exit status."""
+    return main(["report", *map(str, arguments)])
 
 
 def check_self_contained(page: Page):
@@ -71,7 +56,7 @@ def check_references(page: Page):
     assert all("aria-label" in a and "controls" in a for a in page.of("audio"))
 
 
-def test_the_page_of_a_run_has_the_figures_of_its_tables(report, hand_made_run, tmp_path, capsys):
+def test_the_page_of_a_run_has_the_figures_of_its_tables(hand_made_run, tmp_path, capsys):
     out, truth_path = tmp_path / "run.html", tmp_path / "truth.csv"
     truth, crops = hand_made_run.truth, hand_made_run.crops
     truth.astype(dict.fromkeys(COLUMNS, int)).to_csv(truth_path, index=False)
@@ -110,7 +95,7 @@ def test_the_page_of_a_run_has_the_figures_of_its_tables(report, hand_made_run, 
     assert "Held-out LRAP by epoch. At the last epoch of every fold: 0.600, 0.600" in page.text
 
 
-def test_scores_that_cannot_be_calibrated_still_give_a_page(report, hand_made_run, tmp_path):
+def test_scores_that_cannot_be_calibrated_still_give_a_page(hand_made_run, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(hand_made_run.path, path)
     crops = hand_made_run.crops.copy()
@@ -122,9 +107,7 @@ def test_scores_that_cannot_be_calibrated_still_give_a_page(report, hand_made_ru
     assert "calibration" not in page.tables
 
 
-def test_the_page_of_events_and_their_run(
-    report, hand_made_run, found_events, tiny_data, tmp_path, capsys
-):
+def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data, tmp_path, capsys):
     events, out = tmp_path / "events.csv", tmp_path / "events.html"
     found_events.to_csv(events, index=False)
     status = report(
@@ -214,7 +197,7 @@ def test_a_page_of_no_events_and_no_clock(found_events, tiny_data):
         assert "scores, not calibrated" in page.text
 
 
-def test_arguments_that_do_not_go_together_are_refused(report, tmp_path):
+def test_arguments_that_do_not_go_together_are_refused(tmp_path, capsys):
     out = ("--out", tmp_path / "x.html")
     for arguments, message in (
         ((), "Add --run DIR or --events CSV"),
@@ -222,5 +205,5 @@ def test_arguments_that_do_not_go_together_are_refused(report, tmp_path):
         (("--events", "e", "--truth", "t"), "Add --scores CSV"),
         (("--run", "r", "--max-mb", "0"), "above 0"),
     ):
-        with pytest.raises(UserError, match=re.escape(message)):
-            report(*arguments, *out)
+        assert report(*arguments, *out) == 2
+        assert message in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
 
 import json
-import runpy
 import shutil
 import subprocess
 import sys
@@ -477,20 +476,8 @@ def test_script_scores_good_files_beside_a_bad_one_and_exits_1(
     assert line.startswith("  ")
 
 
-@pytest.fixture
-def script_here(monkeypatch):
-    """A function that runs the script's `main` on arguments, without another process."""
-    main = runpy.run_path(str(ROOT / "scripts" / "predict.py"))["main"]
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
-        return main()
-
-    return call
-
-
 def test_script_writes_events_window_scores_and_what_it_could_not_read(
-    run, tiny_data, tmp_path, script_here, capsys
+    run, tiny_data, tmp_path, run_script
 ):
     audio, out = tmp_path / "audio", tmp_path / "scores.csv"
     (audio / "site").mkdir(parents=True)
@@ -509,12 +496,12 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     events, windows = tmp_path / "events.csv", tmp_path / "windows.parquet"
     arguments = ["--run", run.path, "--audio", audio, "--out", out, "--events", events]
     arguments += ["--window-scores", windows, "--calibration", tmp_path / "calibration.yaml"]
-    assert script_here(*arguments) == 1
-    printed = capsys.readouterr()
-    assert "Could not be scored, 2 in all:" in printed.err
-    assert "site/empty.wav is empty" in printed.err
-    assert "site/c.txt holds sound, but is not named like a sound file" in printed.err
-    assert "probabilities by" in printed.out and "its thresholds (a test)" in printed.out
+    result = run_script("predict", *arguments)
+    assert result.returncode == 1
+    assert "Could not be scored, 2 in all:" in result.stderr
+    assert "site/empty.wav is empty" in result.stderr
+    assert "site/c.txt holds sound, but is not named like a sound file" in result.stderr
+    assert "probabilities by" in result.stdout and "its thresholds (a test)" in result.stdout
 
     scores = pd.read_csv(out)
     assert scores["recording_id"].to_list() == ["A_20240501_060000", "b"]
@@ -545,8 +532,9 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     assert len(kept) == 2
     shutil.copy(tiny_data / "train" / "tiny02.flac", audio / "site" / "empty.wav")
     (audio / "site" / "c.txt").unlink()
-    assert script_here(*arguments) == 0
-    assert "2/3 recordings" in capsys.readouterr().err
+    result = run_script("predict", *arguments)
+    assert result.returncode == 0
+    assert "2/3 recordings" in result.stderr
     assert pd.read_csv(out)["recording_id"].to_list() == ["A_20240501_060000", "b", "empty"]
     assert not parts.exists()
 
@@ -569,11 +557,12 @@ def probability(score):
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(
-    arguments, reason, run, tiny_data, tmp_path, monkeypatch, script_here
+    arguments, reason, run, tiny_data, tmp_path, monkeypatch, run_script
 ):
     monkeypatch.chdir(tmp_path)
     common = ["--run", run.path, "--audio", tiny_data / "train", "--out", "scores.csv"]
-    assert reason in refused(script_here, *common, *arguments)
+    result = run_script("predict", *common, *arguments)
+    assert result.returncode == 2 and reason in result.stderr
     assert not list(tmp_path.iterdir())
 
 

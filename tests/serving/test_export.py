@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -482,7 +481,7 @@ def test_script_refuses_an_unfinished_run_in_one_line(run, tiny_config, tiny_sha
 
 
 def test_script_takes_the_calibration_of_the_run(
-    tiny_config, tiny_shards, tmp_path, calibration, monkeypatch, capsys
+    tiny_config, tiny_shards, tmp_path, calibration, monkeypatch, run_script
 ):
     """And refuses one of other classes."""
     run = random_run(tmp_path / "run", tiny_config, tiny_shards, [0])
@@ -495,14 +494,13 @@ def test_script_takes_the_calibration_of_the_run(
         return out_dir / "1"
 
     monkeypatch.setattr("rfcx_tf.serving.export.export_saved_model", export)
-    script = runpy.run_path(str(ROOT / "scripts" / "export.py"))
-    command = ["export.py", "--run", str(run.path), "--out", str(tmp_path / "m")]
-    monkeypatch.setattr(sys, "argv", [*command, "--warmup-seconds", "2", "5"])
-    assert script["main"]() == 0
+    command = ["export", "--run", run.path, "--out", tmp_path / "m"]
+    result = run_script(*command, "--warmup-seconds", "2", "5")
+    assert result.returncode == 0, result.stderr
     assert taken[0]["calibration"].wanted == "a test"
     assert taken[0]["warmup_s"] == [2.0, 5.0]
     assert taken[0]["info"] == run.info
-    assert f"Probabilities are by {run.path / 'calibration.yaml'}." in capsys.readouterr().out
+    assert f"Probabilities are by {run.path / 'calibration.yaml'}." in result.stdout
     monkeypatch.undo()
 
     model = load_recording_model(run)

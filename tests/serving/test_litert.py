@@ -1,8 +1,6 @@
 """LiteRT files against the recording model, in TensorFlow's own interpreter."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import keras
@@ -332,7 +330,7 @@ def test_report_counts_differences_and_time(converted):
 
 
 def test_script_writes_the_files_and_the_out_of_fold_lwlrap(
-    log_run, tiny_data, tmp_path, monkeypatch, capsys
+    log_run, tiny_data, tmp_path, run_script
 ):
     truth_path, audio = tiny_data / "train_truth.csv", tiny_data / "train"
     truth, saved = read_truth(truth_path), load_recording_model(log_run, [1])
@@ -348,11 +346,9 @@ def test_script_writes_the_files_and_the_out_of_fold_lwlrap(
     out = tmp_path / "log.litert"
     arguments = ["--run", log_run.path, "--out", out, "--folds", 1, "--seconds", 6.0]
     arguments += ["--audio", audio, "--truth", truth_path]
-    monkeypatch.setattr(sys, "argv", ["export_litert.py", *map(str, arguments)])
-    main = runpy.run_path(str(ROOT / "scripts" / "export_litert.py"))["main"]
-    assert main() == 0
-
-    printed = capsys.readouterr().out
+    result = run_script("export-litert", *arguments)
+    assert result.returncode == 0, result.stderr
+    printed = result.stdout
     table = [line.strip("| ").split(" | ") for line in printed.splitlines() if line[0] == "|"]
     assert table[0][-1] == "out-of-fold LWLRAP"
     own_rows = truth[truth["recording_id"].isin(names)]

@@ -3,8 +3,6 @@
 import csv
 import functools
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import soundfile
 import tensorflow as tf
 
 from rfcx_tf.audio.decode import read_audio
+from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend import recording as recording_transform
@@ -268,13 +267,9 @@ def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(damaged_data, tmp_pa
 
 
 def run_script(monkeypatch, *arguments):
-    path = ROOT / "scripts" / "make_tfrecords.py"
     # It is for a process of its own, before TensorFlow begins.
     monkeypatch.setattr(recording_transform, "use_one_thread_an_operation", lambda: None)
-    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(path), run_name="__main__")
-    return exit.value.code
+    return main(["make-tfrecords", *map(str, arguments)])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A listener's run from shards to scores: what it learns from, what it keeps, where it goes."""
 
 import json
-import runpy
 import shutil
 import subprocess
 import sys
@@ -564,40 +563,32 @@ def test_runs_that_cannot_be_used_are_refused(
     assert "made by listener.py" in refused(open_any_run, run_copy)
 
 
-def script(name, monkeypatch, *arguments) -> int:
-    """Runs the main of a script in this process, which has TensorFlow already."""
-    path = ROOT / "scripts" / f"{name}.py"
-    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-    return runpy.run_path(str(path))["main"]()
-
-
 def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
-    tone_model, tiny_shards, tiny_data, tmp_path, monkeypatch, capsys
+    tone_model, tiny_shards, tiny_data, tmp_path, run_script
 ):
     data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
     (data / "train" / "tiny05.flac").write_bytes(b"not a sound")
     listener_yaml, run = tmp_path / "tones.yaml", tmp_path / "run"
     values = CONFIG.model_dump(exclude_none=True)
     listener_yaml.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
-    status = script(
-        *("listener", monkeypatch, "--listener", listener_yaml, "--model", tone_model),
+    result = run_script(
+        *("listener", "--listener", listener_yaml, "--model", tone_model),
         *("--run", run, "--tfrecords", tiny_shards, "--data", data, "--set", "c=0.2"),
     )
-    assert status == 1
-    text = capsys.readouterr()
-    assert "Fold 1: fitted 3 of 3 classes on " in text.out
-    assert f"Wrote {run}: " in text.out
-    assert "embeddings of 9 recordings" in text.out
-    assert "Recordings without scores, 1 in all:" in text.err
-    assert "tiny05.flac" in text.err.splitlines()[-1]
+    assert result.returncode == 1
+    assert "Fold 1: fitted 3 of 3 classes on " in result.stdout
+    assert f"Wrote {run}: " in result.stdout
+    assert "embeddings of 9 recordings" in result.stdout
+    assert "Recordings without scores, 1 in all:" in result.stderr
+    assert "tiny05.flac" in result.stderr.splitlines()[-1]
     assert ListenerRun.open(run).config.c == 0.2
     names = read_scores(run / "oof_scores.csv")["recording_id"]
     assert sorted(names) == [f"tiny{number:02d}" for number in range(10) if number != 5]
     truth = pd.read_csv(tiny_data / "train_truth.csv")
     truth[truth["recording_id"] != "tiny05"].to_csv(tmp_path / "truth.csv", index=False)
-    arguments = ("--run", run, "--truth", tmp_path / "truth.csv")
-    assert script("evaluate", monkeypatch, *arguments) == 0
-    assert float(capsys.readouterr().out.split("LWLRAP ")[1].split()[0]) > 0.9
+    result = run_script("evaluate", "--run", run, "--truth", tmp_path / "truth.csv")
+    assert result.returncode == 0
+    assert float(result.stdout.split("LWLRAP ")[1].split()[0]) > 0.9
 
 
 def test_script_refuses_bad_input_in_one_line(tone_model, tiny_shards, tmp_path):

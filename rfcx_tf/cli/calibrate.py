@@ -1,0 +1,79 @@
+"""Makes probabilities and thresholds of scores, from what runs held out.
+
+    rfcx-tf calibrate --run runs/rfcx           -> runs/rfcx/calibration.yaml, .md, .png
+    rfcx-tf calibrate --run runs/a runs/b --weights weights.yaml --out both.yaml
+
+A probability is that of a candidate box of an annotator to be a TP, where TP and FP mix as in the
+annotations. In continuous recordings most windows hold no candidate, and precision is lower.
+Figures are of crops that took no part in the fit. The truth is used for scoring only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rfcx_tf.cli.arguments import add_weights_argument
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
+    add_weights_argument(parser)
+    parser.add_argument(
+        "--method",
+        choices=("platt", "isotonic"),
+        default="platt",
+        help="straight in log odds, or any map that does not fall; default: platt",
+    )
+    parser.add_argument(
+        "--wanted",
+        default="precision=0.9",
+        metavar="precision=P|recall=R|f1",
+        help="what thresholds are chosen for; default: precision=0.9",
+    )
+    parser.add_argument("--truth", metavar="CSV", help="complete truth: also figures of recordings")
+    parser.add_argument(
+        "--out", type=Path, metavar="YAML", help="default, for one run: its calibration.yaml"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
+    from rfcx_tf.evaluation.thresholds import parse_wanted
+    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.scoring.score_table import read_truth
+
+    wanted = parse_wanted(arguments.wanted)
+    if arguments.out is None and len(arguments.run) > 1:
+        raise UserError(
+            "A calibration of several runs belongs to none of their folders. Name a file with "
+            "--out."
+        )
+    out = arguments.out or arguments.run[0] / "calibration.yaml"
+    report_path, figure_path = out.with_suffix(".md"), out.with_suffix(".png")
+    if out in (report_path, figure_path):
+        raise UserError(
+            f"--out names the YAML file; {report_path} and {figure_path} are for report and figure."
+        )
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    runs = [open_any_run(path) for path in arguments.run]
+    from rfcx_tf.evaluation.calibration_figure import draw_reliability
+    from rfcx_tf.evaluation.calibration_fit import read_crops
+    from rfcx_tf.evaluation.calibration_report import make_report
+    from rfcx_tf.scoring.calibration import write_calibration
+    from rfcx_tf.scoring.ensemble import choose_weights
+
+    weights = choose_weights(arguments.weights, arguments.run)
+    for path in (out, report_path, figure_path):
+        check_writable(path)
+    crops = read_crops(runs, weights)
+    report = make_report(crops, arguments.method, wanted, truth)
+    png = draw_reliability(crops, report)
+    atomic_write_text(report_path, report.text)
+    with atomic_file(figure_path) as temporary:
+        temporary.write_bytes(png)
+    write_calibration(report.calibration, out)
+    print(report.text)
+    print(f"Wrote {out}, {report_path} and {figure_path}.")
+    return 0

@@ -1,0 +1,70 @@
+"""Fits weights of an ensemble on what its runs held out, and reports what each run adds.
+
+    rfcx-tf ensemble --run runs/a runs/b runs/c --out weights.yaml \\
+        --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
+
+--windows adds how the highest mean of the runs' windows does (predict.py --combine window). Since
+our own runs keep no windows, they score again what they held out.
+
+The truth is used for scoring only. predict.py and export.py take the weights: --weights FILE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folders")
+    parser.add_argument("--out", required=True, type=Path, help="YAML file for the weights")
+    parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
+    parser.add_argument(
+        "--shrinkage",
+        type=float,
+        default=0.01,
+        help="nats a label that must be gained before one run gets all the weight; default: 0.01",
+    )
+    parser.add_argument(
+        "--windows", action="store_true", help="also try the highest mean of windows"
+    )
+    parser.add_argument("--data", type=Path, help="the recordings, if they moved; for --windows")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.files import atomic_write_text, check_writable
+    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.scoring.score_table import read_truth
+
+    if arguments.windows and not arguments.truth:
+        raise UserError("--windows is about whole recordings, which take a --truth.")
+    if arguments.data and not arguments.windows:
+        raise UserError("--data is where --windows finds recordings. Leave it out.")
+    if not 0 <= arguments.shrinkage < math.inf:
+        raise UserError(
+            f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
+        )
+    report_path = arguments.out.with_suffix(".md")
+    if report_path == arguments.out:
+        raise UserError(f"--out names the YAML file; {report_path} is for the report.")
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    runs = [open_any_run(path) for path in arguments.run]
+    from rfcx_tf.evaluation.ensemble_report import join_members, make_report
+    from rfcx_tf.evaluation.held_out_windows import held_out_windows
+    from rfcx_tf.scoring.ensemble import write_weights
+
+    for path in (arguments.out, report_path):
+        check_writable(path)
+    joined = join_members(runs)
+    windows = None
+    if arguments.windows:
+        windows = held_out_windows(runs, joined.recordings, arguments.data)
+    report = make_report(joined, truth, arguments.shrinkage, windows)
+    write_weights(arguments.out, report.weights["member"], report.weights["weight"])
+    atomic_write_text(report_path, report.text)
+    print(report.text)
+    print(f"Wrote {arguments.out} and {report_path}.")
+    return 0

@@ -1,0 +1,114 @@
+"""The command `rfcx-tf`: a verb and its arguments -> an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rfcx_tf import __version__
+from rfcx_tf.core.errors import UserError, WorkStopped
+
+# By group and verb, in the order of `--help`. Verb `make-tfrecords` is the module
+# rfcx_tf.cli.make_tfrecords, with `add_arguments(parser)` and `run(arguments)`; only the module of
+# the verb that is asked for is imported.
+VERBS = {
+    "Every day": {
+        "make-demo-data": "write a small synthetic rainforest with complete truth",
+        "import-annotations": "add boxes drawn in Raven or Audacity to a data folder",
+        "make-tfrecords": "cut spectrogram crops around all boxes into shards",
+        "train": "train a detector on shards, one fold or several",
+        "evaluate": "evaluate scores, or what a run held out",
+        "calibrate": "make probabilities and thresholds from what runs held out",
+        "predict": "score recordings, and find events in them",
+        "report": "make one HTML page of a run or of predictions",
+        "review": "pick events for a person to judge, and take the verdicts back",
+        "export": "export a run as a SavedModel that takes waveforms",
+        "serve": "serve exported models over REST and gRPC",
+    },
+    "Advanced": {
+        "ensemble": "fit weights of several runs on what they held out",
+        "pseudo-label": "train students on labels by runs, in rounds",
+        "prior-shift": "estimate how common species are in unlabelled recordings",
+        "listener": "train regressions on the embeddings of a pretrained model",
+        "baseline": "score held-out recordings with a baseline without a network",
+        "join-folds": "join folds that were trained in several run folders",
+        "export-litert": "export a run as LiteRT models for field devices",
+        "predict-bulk": "score recordings by several processes or machines",
+        "query-server": "score recordings with a served model",
+    },
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports wrong arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. See {self.prog} --help.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb and returns the exit status.
+
+    0 is success, 1 work that left something out (listed) or stopped, 2 bad input (one line on
+    stderr), 130 Ctrl-C, 141 a reader that went away (`... | head`). Any other exception is a
+    defect of ours and keeps its traceback.
+
+    Args:
+        argv: verb and arguments; default: those of the process.
+    """
+    try:
+        status = _run_verb(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except WorkStopped as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The interpreter flushes stdout once more on its way out; let that succeed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run_verb(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(f"rfcx-tf {__version__}")
+        return 0
+    verb = argv[0].replace("_", "-")
+    if not any(verb in verbs for verbs in VERBS.values()):
+        raise UserError(f"There is no verb {argv[0]!r}. See rfcx-tf --help.")
+    module = importlib.import_module(f"rfcx_tf.cli.{verb.replace('-', '_')}")
+    parser = Parser(
+        prog=f"rfcx-tf {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(argv[1:])
+    except SystemExit:  # After --help, which is printed.
+        return 0
+    arguments.command_line = shlex.join(["rfcx-tf", verb, *argv[1:]])
+    return module.run(arguments)
+
+
+def _help() -> str:
+    lines = ["usage: rfcx-tf VERB ...", "", "Species detection in forest recordings.", ""]
+    for group, verbs in VERBS.items():
+        lines += [f"{group}:"]
+        lines += [f"  {verb:20}{summary}" for verb, summary in verbs.items()]
+        lines += [""]
+    return "\n".join([*lines, "rfcx-tf VERB --help says more about a verb."])

@@ -1,0 +1,77 @@
+"""Estimates how common each species is in unlabelled recordings, for predict.py --prior.
+
+    rfcx-tf predict --run runs/rfcx --audio DIR/test --out scores.csv
+    rfcx-tf prior-shift --run runs/rfcx --scores scores.csv --out prior.yaml \\
+        --apply shifted_scores.csv
+
+The scores must be those of the same runs and weights, combined by their mean. Species that are
+common there are raised, rare ones lowered. No truth is used. It rests on calls and noise being
+alike in both sets, so try it on recordings whose truth is known before you trust it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+
+from rfcx_tf.cli.arguments import add_weights_argument
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
+    parser.add_argument("--scores", required=True, metavar="CSV", help="of unlabelled recordings")
+    parser.add_argument("--out", required=True, type=Path, help="YAML file for the prior")
+    parser.add_argument("--apply", type=Path, metavar="CSV", help="also write shifted scores here")
+    add_weights_argument(parser)
+    parser.add_argument(
+        "--shrinkage",
+        type=float,
+        default=1.0,
+        help="of the calibration, towards one intercept for all species; default: 1",
+    )
+    parser.add_argument(
+        "--pseudo-count",
+        type=float,
+        default=1.0,
+        help="recordings that count as drawn with the training prior; default: 1",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.files import check_writable
+    from rfcx_tf.runs.run import RunFolder
+    from rfcx_tf.scoring.score_table import read_scores, write_scores
+
+    for name in ("shrinkage", "pseudo_count"):
+        value = getattr(arguments, name)
+        if not 0 < value < math.inf:
+            raise UserError(
+                f"--{name.replace('_', '-')} must be finite and above 0. Received: {value}."
+            )
+    target = read_scores(arguments.scores)
+    runs = [RunFolder.open(path) for path in arguments.run]
+    for path in filter(None, (arguments.out, arguments.apply)):
+        check_writable(path)
+    from rfcx_tf.evaluation import prior_shift
+    from rfcx_tf.scoring.ensemble import choose_weights
+
+    weights = choose_weights(arguments.weights, arguments.run)
+    shift = prior_shift.estimate_prior_shift(
+        prior_shift.read_known_recordings(runs, weights),
+        target,
+        runs,
+        arguments.shrinkage,
+        arguments.pseudo_count,
+    )
+    prior_shift.write_prior(arguments.out, shift, runs, weights, arguments.scores)
+    print(shift.species.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    print(f"Calibration slope {shift.calibration.slope:.3f}; {shift.recordings} recordings.")
+    print(f"Wrote {arguments.out}.")
+    if arguments.apply:
+        # As predict.py --prior does it, with the digits of the file.
+        offsets = prior_shift.read_offsets(arguments.out)
+        write_scores(prior_shift.apply_offsets(target, offsets), arguments.apply)
+        print(f"Wrote {arguments.apply}.")
+    return 0

@@ -1,0 +1,123 @@
+"""Rounds of pseudo-labels: runs label all windows, a student learns from them, and teaches next.
+
+    rfcx-tf pseudo-label --config configs/rfcx.yaml --tfrecords tfrecords/rfcx \\
+        --run runs/rfcx runs/b0 --audio DIR/test --rounds 3 --out pseudo/rfcx
+
+Every annotated recording is labelled by the detectors that held it out. But what a student of a
+fold is tested on has taught them, so the students' out-of-fold scores are flattered. With
+--per-fold, as with a single --fold, every student is taught by its own fold's detectors alone, and
+its scores mean what they say, if those of the teachers did; the labels take as many times the space
+as there are folds.
+
+Rounds end early when the students get worse. The same command again goes on after a stop. The last
+student is an ordinary run, OUT/round3/run. A truth file is for the report only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from rfcx_tf.audio.find import find_recordings
+from rfcx_tf.cli.arguments import (
+    add_config_arguments,
+    add_recording_ids_argument,
+    read_folds,
+)
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--tfrecords", required=True, type=Path, help="annotated shards")
+    parser.add_argument("--run", required=True, nargs="+", type=Path, help="first teachers")
+    parser.add_argument(
+        "--keep", nargs="+", type=Path, default=[], help="runs that teach in every round as well"
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="W",
+        help="of --run and --keep in the first round, or a file",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
+    parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
+    parser.add_argument(
+        "--fold",
+        default="all",
+        help="fold to train, several as in 1,3 with --per-fold, or `all` (the default)",
+    )
+    parser.add_argument(
+        "--per-fold",
+        action="store_true",
+        help="label once for every fold, by its own detectors alone: clean out-of-fold scores",
+    )
+    parser.add_argument(
+        "--audio", nargs="+", type=Path, default=[], help="recordings without annotations"
+    )
+    add_recording_ids_argument(parser)
+    parser.add_argument(
+        "--warm", action="store_true", help="students begin with their teacher's weights"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.005,
+        help="rounds end when the out-of-fold LWLRAP falls by more; default: 0.005",
+    )
+    parser.add_argument("--data", type=Path, help="the annotated recordings, if they moved")
+    parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.audio.decode import AudioSource
+    from rfcx_tf.core.config import load_config
+    from rfcx_tf.scoring.score_table import read_truth
+
+    config = load_config(arguments.config, arguments.overrides)
+    folds = read_folds(arguments.fold, config.training.folds)
+    if arguments.rounds < 1:
+        raise UserError(f"--rounds must be at least 1. Received: {arguments.rounds}.")
+    if not 0 <= arguments.tolerance < math.inf:
+        raise UserError(
+            f"--tolerance must be finite and not negative. Received: {arguments.tolerance}."
+        )
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    extra = (
+        {
+            name: AudioSource(path)
+            for name, path in find_recordings(arguments.audio, arguments.recording_ids).items()
+        }
+        if arguments.audio
+        else {}
+    )
+    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.training.pseudo.rounds import run_rounds
+
+    rounds = run_rounds(
+        config,
+        arguments.tfrecords,
+        [open_any_run(path) for path in arguments.run],
+        arguments.out,
+        rounds=arguments.rounds,
+        folds=folds,
+        keep=[open_any_run(path) for path in arguments.keep],
+        weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
+        extra=extra,
+        per_fold=arguments.per_fold,
+        warm=arguments.warm,
+        tolerance=arguments.tolerance,
+        truth=truth,
+        data_dir=arguments.data,
+    )
+    best = max(rounds, key=lambda one: one.masked_lwlrap)
+    print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
+    if rounds[-1].left_out:
+        print(
+            f"Recordings that could not be read: {rounds[-1].left_out}, see above.", file=sys.stderr
+        )
+        return 1
+    return 0

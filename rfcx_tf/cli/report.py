@@ -1,0 +1,150 @@
+"""Makes one HTML page of a run, or of predictions, that needs nothing else to be read.
+
+    rfcx-tf report --run runs/rfcx --truth DIR/train_truth.csv --out report.html
+    rfcx-tf report --events events.csv --audio DIR --scores scores.csv \\
+        --window-scores windows.parquet --run runs/rfcx --out report.html
+
+Of a run: figures of what its folds did not see, tables of species, reliability and precision-recall
+curves, training, configuration. Of events: the surest of each species with spectrogram, window
+scores and sound, activity by hour of day, tables; with --run its sections too. Pictures and sound
+are in the page, which loads nothing. With --events, --truth is of the recordings of --scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", type=Path, help="run folder")
+    parser.add_argument(
+        "--events", type=Path, help="events of predict.py, csv or parquet, a file or a folder"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="HTML", help="the page")
+    parser.add_argument("--truth", type=Path, metavar="CSV", help="complete truth, for scoring")
+    parser.add_argument(
+        "--audio",
+        nargs="+",
+        type=Path,
+        help="all recordings that were searched, or folders of them, as predict.py was given them; "
+        "default: the files that the events name",
+    )
+    parser.add_argument("--scores", type=Path, metavar="CSV", help="of predict.py --out")
+    parser.add_argument(
+        "--window-scores", type=Path, metavar="PARQUET", help="of predict.py: curves below events"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="YAML",
+        help="that events were found with; default: that of the run, if there",
+    )
+    parser.add_argument(
+        "--recording-times",
+        type=Path,
+        metavar="CSV",
+        help="recording_id or file, and start_time; default: from the names of files",
+    )
+    parser.add_argument(
+        "--per-class",
+        type=int,
+        default=5,
+        metavar="N",
+        help="events of a species with picture and sound (default %(default)s)",
+    )
+    parser.add_argument(
+        "--max-mb",
+        type=float,
+        default=10.0,
+        metavar="MB",
+        help="fewer pictures and sounds rather than a larger page (default %(default)g)",
+    )
+    parser.add_argument("--title", help="of the page")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.audio.start_time import read_start_times
+    from rfcx_tf.core.files import atomic_write_text, check_writable
+    from rfcx_tf.scoring.score_table import read_scores, read_truth
+
+    check_arguments(arguments)
+    check_writable(arguments.out)
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    scores = read_scores(arguments.scores) if arguments.scores else None
+    starts = read_start_times(arguments.recording_times) if arguments.recording_times else {}
+    from rfcx_tf.report.page import page_html
+    from rfcx_tf.runs.open import open_any_run
+
+    run = open_any_run(arguments.run) if arguments.run else None
+    sections, failed = [], []
+    if run is not None:
+        from rfcx_tf.report.run_measures import measure_run
+        from rfcx_tf.report.run_sections import run_sections
+
+        measures = measure_run(run, None if arguments.events else truth)
+        sections = run_sections(run, measures)
+        title, subtitle = f"Run {run.path.resolve().name}", "What its folds did not see"
+    if arguments.events:
+        from rfcx_tf.events.read import read_events
+        from rfcx_tf.report.prediction_report import prediction_report
+        from rfcx_tf.scoring.calibration import read_calibration
+
+        path = arguments.calibration
+        if path is None and run is not None and (run.path / "calibration.yaml").exists():
+            path = run.path / "calibration.yaml"
+        events = read_events(arguments.events)
+        # Where events are of scores, so is what is drawn below them.
+        use_calibration = path is not None and events["probability"].notna().any()
+        report = prediction_report(
+            events,
+            {f"s{c.species_id}": c.name for c in run.info.classes} if run else {},
+            arguments.audio,
+            known_starts=starts,
+            scores=scores,
+            truth=truth,
+            windows=arguments.window_scores,
+            calibration=read_calibration(path) if use_calibration else None,
+            per_class=arguments.per_class,
+            max_bytes=round(arguments.max_mb * 1e6),
+            others=sections,
+        )
+        sections, failed = report.sections + sections, report.failed
+        title = f"Events of {arguments.events.name}"
+        subtitle = f"Found by the run {run.path.resolve().name}" if run else ""
+        left_out = f", {report.left_out} left out for its size" if report.left_out else ""
+        print(f"{len(events)} events, {report.shown} of them with picture and sound{left_out}.")
+    html = page_html(arguments.title or title, subtitle, sections, arguments.command_line)
+    atomic_write_text(arguments.out, html)
+    print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
+    if failed:
+        print(f"Could not be read, {len(failed)} in all:", file=sys.stderr)
+        for text in failed:
+            print(f"  {text}", file=sys.stderr)
+        return 1
+    return 0
+
+
+_FOR_EVENTS = ("audio", "scores", "window_scores", "calibration", "recording_times")
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuses arguments that do not go together."""
+    if not (arguments.run or arguments.events):
+        raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
+    if not arguments.events:
+        for name in _FOR_EVENTS:
+            if getattr(arguments, name) is not None:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is for events. Add --events CSV, or leave it out."
+                )
+    if arguments.events and arguments.truth and not arguments.scores:
+        raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
+    if arguments.per_class < 0 or not arguments.max_mb > 0:
+        raise UserError(
+            "--per-class must be 0 or more, and --max-mb above 0. Received: "
+            f"{arguments.per_class} and {arguments.max_mb:g}."
+        )

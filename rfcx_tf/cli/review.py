@@ -1,0 +1,175 @@
+"""Picks events that are worth a person's minutes, and takes the verdicts back as training rows.
+
+    rfcx-tf predict --run runs/rfcx --audio DIR --out scores.csv \\
+        --events events.csv --threshold 0.1
+    rfcx-tf review pick --events events.csv --audio DIR --out review
+    rfcx-tf review apply --review review/review.csv --data DATA
+
+`pick` writes review/review.csv with an empty column `verdict`, a clip and a picture of every event,
+and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. A low
+threshold for events, so that there are some on both sides of where the model decides.
+`apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make_tfrecords.py reads. A
+verdict is TP (the species is in the box), FP (it is not), unsure, or empty: not judged yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="pick|apply")
+    _add_pick(commands)
+    _add_apply(commands)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return arguments.command(arguments)
+
+
+def _add_pick(commands) -> None:
+    pick = commands.add_parser("pick", help="picks events, cuts clips, writes review.csv")
+    pick.set_defaults(command=_pick)
+    pick.add_argument(
+        "--events", required=True, type=Path, help="events of predict.py, csv or parquet"
+    )
+    pick.add_argument(
+        "--audio",
+        nargs="+",
+        type=Path,
+        help="recordings, or folders of them, as predict.py was given them; default: the files "
+        "that the events name",
+    )
+    pick.add_argument("--out", required=True, type=Path, help="folder for the review")
+    pick.add_argument(
+        "--data", type=Path, metavar="DIR", help="leave out what rows of this folder already judge"
+    )
+    pick.add_argument(
+        "--calibration", type=Path, metavar="YAML", help="of calibrate.py: thresholds by class"
+    )
+    pick.add_argument(
+        "--minutes", type=float, default=30.0, help="of a person (default %(default)g)"
+    )
+    pick.add_argument("--per-class", type=int, default=20, help="events at most (%(default)s)")
+    pick.add_argument(
+        "--per-recording",
+        type=int,
+        default=3,
+        help="events at most of a class in an hour of a recording (%(default)s)",
+    )
+    pick.add_argument(
+        "--longest",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="of a longer event only the middle is judged (%(default)g)",
+    )
+    pick.add_argument("--seed", type=int, default=0, help="of random choices")
+
+
+def _add_apply(commands) -> None:
+    apply = commands.add_parser("apply", help="adds judged rows to train_tp.csv and train_fp.csv")
+    apply.set_defaults(command=_apply)
+    apply.add_argument("--review", required=True, type=Path, help="review.csv with verdicts")
+    apply.add_argument("--data", required=True, type=Path, metavar="DIR", help="data folder")
+    apply.add_argument(
+        "--copy-recordings", action="store_true", help="copy recordings that DIR/train lacks there"
+    )
+
+
+def _pick(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.events.read import read_events
+    from rfcx_tf.labels.annotation_import import FolderLabels
+    from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
+    from rfcx_tf.review.sheet import check_review_folder, write_review
+
+    rules = PickRules(
+        minutes=arguments.minutes,
+        per_class=arguments.per_class,
+        per_recording=arguments.per_recording,
+        longest_s=arguments.longest,
+        seed=arguments.seed,
+    )
+    check_review_folder(arguments.out)
+    events = read_events(arguments.events)
+    found = len(events)
+    if arguments.data:
+        events = not_judged_yet(events, FolderLabels.read(arguments.data).rows)
+        print(f"{found - len(events)} of {found} events are already judged.")
+    if arguments.audio:
+        recordings = find_named_recordings(arguments.audio, events["recording_id"])
+    else:
+        files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
+        recordings = {name: path for name, path in files.items() if path.is_file()}
+    lost = sorted(set(events["recording_id"]) - recordings.keys())
+    events = events[events["recording_id"].isin(recordings)]
+    if events.empty:
+        where = f"; not found: {lost[0]} ({len(lost)} recordings in all)" if lost else ""
+        raise UserError(
+            f"A review needs events that are not judged yet, with their recordings. "
+            f"{arguments.events} has none{where}. Check --events, --audio and --data."
+        )
+    thresholds = None
+    if arguments.calibration:
+        from rfcx_tf.scoring.calibration import read_calibration
+
+        calibration = read_calibration(arguments.calibration)
+        ids = (int(column[1:]) for column in calibration.columns)
+        thresholds = dict(zip(ids, map(float, calibration.thresholds), strict=True))
+    picks = pick_events(events, rules, thresholds)
+    if picks.empty:
+        raise UserError(
+            f"One event takes {rules.seconds(events).min():.0f} s or more to judge. "
+            f"Received: --minutes {rules.minutes:g}."
+        )
+    written = write_review(picks, recordings, arguments.out, context_s=rules.context_s)
+    classes, picked = events["species_id"].nunique(), picks["species_id"].nunique()
+    print(
+        f"Picked {len(picks)} of {len(events)} events, {picked} of {classes} species, "
+        f"{picks['recording_id'].nunique()} recordings: about "
+        f"{rules.seconds(picks).sum() / 60:.0f} minutes."
+    )
+    print(f"Wrote {written.sheet}, and clips, pictures and {written.page} for it.")
+    if lost:
+        print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
+    if written.failed:
+        print(f"Could not be read, {len(written.failed)} in all:", file=sys.stderr)
+        for text in written.failed:
+            print(f"  {text}", file=sys.stderr)
+    return 1 if lost or written.failed else 0
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.review.verdicts import apply_review
+
+    applied = apply_review(
+        arguments.review, arguments.data, copy_recordings=arguments.copy_recordings
+    )
+    print(
+        f"{applied.repeated} rows were there already; {applied.unsure} unsure ones and "
+        f"{applied.empty} without a verdict were left out."
+    )
+    for species in applied.new_classes:
+        print(f"New species s{species.species_id}: {species.name}")
+    if applied.copied:
+        print(f"Copied {len(applied.copied)} recordings into {arguments.data / 'train'}.")
+    print(
+        f"Added {applied.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
+        f"{applied.added_fp} to {arguments.data / 'train_fp.csv'}."
+    )
+    if applied.missing:
+        print(
+            f"{len(applied.missing)} recordings of these rows are not in "
+            f"{arguments.data / 'train'}; make_tfrecords.py leaves their rows out. Copy them "
+            "there, by hand or with --copy-recordings:",
+            file=sys.stderr,
+        )
+        for name, file in applied.missing.items():
+            print(f"  {name}: {file or 'no file is named'}", file=sys.stderr)
+        return 1
+    return 0

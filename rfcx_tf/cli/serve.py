@@ -1,0 +1,102 @@
+"""Serves an exported folder as TensorFlow Serving does, without Docker: REST and gRPC.
+
+rfcx-tf serve --model exported/rfcx
+    -> http://127.0.0.1:8501/v1/models/rfcx:predict, gRPC on 127.0.0.1:8500
+
+Any folder of numbered SavedModels can be served. A new version that appears in it is loaded and
+takes over without a request lost. Anyone who reaches the ports may use them: there is no password.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rfcx_tf.core.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, type=Path, help="folder of the model's versions")
+    parser.add_argument("--name", help="the model's name in requests; default: the folder's")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--rest-port", type=int, default=8501, help="0: any free one")
+    parser.add_argument("--grpc-port", type=int, default=8500, help="0: any free one")
+    parser.add_argument(
+        "--max-body-mib", type=_positive, default=64, help="largest request, MiB (default 64)"
+    )
+    parser.add_argument(
+        "--timeout", type=_positive, default=60, help="longest wait for an answer, s (default 60)"
+    )
+    parser.add_argument(
+        "--read-timeout", type=_positive, default=60, help="longest upload, s (default 60)"
+    )
+    parser.add_argument(
+        "--max-batch", type=_count, default=4, help="rows joined into one call; 1: none (default 4)"
+    )
+    parser.add_argument(
+        "--batch-wait",
+        type=float,
+        default=0.005,
+        help="wait for requests that are on their way, s (default 0.005)",
+    )
+    parser.add_argument(
+        "--max-pending", type=_count, default=64, help="requests at once (default 64)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=1, help="calls of the model at once (default 1)"
+    )
+    parser.add_argument(
+        "--poll", type=_positive, default=2, help="look for new versions every so many s"
+    )
+    parser.add_argument(
+        "--stop-time", type=_positive, default=30, help="longest wait for requests at the end, s"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    folder = arguments.model
+    if not folder.is_dir():
+        raise UserError(f"--model must be a folder. {folder} is not one; export.py makes it.")
+    if (folder / "saved_model.pb").exists():
+        raise UserError(
+            f"--model must be the folder of the versions. {folder} is a version; "
+            f"use --model {folder.resolve().parent}."
+        )
+    import asyncio
+    import logging
+
+    from rfcx_tf.serving.server.run import ServerOptions, serve
+
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    options = ServerOptions(
+        folder=folder,
+        name=arguments.name or folder.resolve().name,
+        host=arguments.host,
+        rest_port=arguments.rest_port,
+        grpc_port=arguments.grpc_port,
+        max_body_bytes=int(arguments.max_body_mib * 2**20),
+        timeout_s=arguments.timeout,
+        read_timeout_s=arguments.read_timeout,
+        max_batch=arguments.max_batch,
+        batch_wait_s=arguments.batch_wait,
+        max_pending=arguments.max_pending,
+        workers=arguments.workers,
+        poll_s=arguments.poll,
+        stop_s=arguments.stop_time,
+    )
+    asyncio.run(serve(options))
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more. Received: {text}")
+    return value

@@ -1,0 +1,124 @@
+"""The command `rfcx-tf`: which verb runs, its exit status and what stands on stderr."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rfcx_tf.cli import evaluate as evaluate_verb
+from rfcx_tf.cli.main import VERBS, main
+from rfcx_tf.core.errors import UserError, WorkStopped
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
+
+TRUTH = "recording_id,s0,s1,s2\na,0,1,0\nb,1,0,0\n"
+# a: s1 has rank 2, 1/2. b: s0 has rank 1, 1. LWLRAP 3/4.
+SCORES = "recording_id,s0,s1,s2\nb,0.9,0.1,0.2\na,0.9,0.8,0.1\n"
+
+
+def evaluate(folder, *arguments):
+    """Runs scripts/evaluate.py in another folder than the project's."""
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / "evaluate.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_script_prints_the_figures_and_ends_with_what_it_wrote(tmp_path):
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    (tmp_path / "scores.csv").write_text(SCORES)
+    (tmp_path / "species.csv").write_text("species_id,name\n0,Coqui\n1,Owl\n2,Toad\n")
+    result = evaluate(
+        tmp_path,
+        *("--scores", "scores.csv", "--truth", "truth.csv"),
+        *("--species", "species.csv", "--out", "out/table.csv"),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("LWLRAP 0.7500 ")
+    assert "Owl" in result.stdout
+    assert result.stdout.splitlines()[-1] == "Wrote out/table.csv."
+    assert (tmp_path / "out" / "table.csv").read_text().startswith("class,name,positives,lwlrap,")
+
+
+def test_a_script_names_a_missing_file_in_one_line_with_status_2(tmp_path):
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    result = evaluate(tmp_path, "--scores", "scores.csv", "--truth", "truth.csv")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: The table scores.csv cannot be read: No such file or directory.\n"
+    )
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_wrong_arguments_are_refused_in_one_line_with_status_2(verb, capsys):
+    assert main([verb, "--no-such-option"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("error: ") and f"See rfcx-tf {verb} --help." in line
+    # Verbs may be spelt like their modules, and scripts are named like them.
+    assert main([verb.replace("-", "_"), "--help"]) == 0
+    assert f"usage: rfcx-tf {verb} " in capsys.readouterr().out
+    assert (ROOT / "scripts" / f"{verb.replace('-', '_')}.py").is_file()
+
+
+def test_help_lists_the_verbs_and_an_unknown_one_is_refused(capsys):
+    assert main([]) == main(["--help"]) == 0
+    assert capsys.readouterr().out.count("make-tfrecords") == 2
+    assert main(["fly"]) == 2
+    assert capsys.readouterr().err == "error: There is no verb 'fly'. See rfcx-tf --help.\n"
+
+
+def test_help_imports_nothing_heavy():
+    heavy = {"matplotlib", "numpy", "pandas", "pydantic", "tensorflow", "yaml"}
+    code = (
+        "import sys; from rfcx_tf.cli.main import main; "
+        f"[main([verb, '--help']) for verb in {['--help', *ALL_VERBS]}]; "
+        f"sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def status_of(monkeypatch, error) -> int:
+    def run(arguments):
+        raise error
+
+    monkeypatch.setattr(evaluate_verb, "run", run)
+    return main(["evaluate", "--run", "x"])
+
+
+def test_bad_input_stopped_work_and_interruption_take_one_line(monkeypatch, capsys):
+    assert status_of(monkeypatch, UserError("The rule. What was found.")) == 2
+    assert capsys.readouterr().err == "error: The rule. What was found.\n"
+    assert status_of(monkeypatch, WorkStopped("What is gone.")) == 1
+    assert capsys.readouterr().err == "error: What is gone.\n"
+    assert status_of(monkeypatch, KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+    # A defect of ours keeps its traceback.
+    with pytest.raises(ZeroDivisionError):
+        status_of(monkeypatch, ZeroDivisionError())
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = (
+        "import sys; from rfcx_tf.cli import evaluate, main\n"
+        "def run(arguments):\n"
+        "    for line in range(100_000): print(line)\n"
+        "evaluate.run = run\n"
+        "sys.exit(main.main(['evaluate', '--run', 'x']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"0\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
