@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pydantic
 
-from rfcx_tf.core.config import PositiveFloat, PositiveInt, Probability
+from rfcx_tf.core.config.section import PositiveFloat, PositiveInt, Probability, Section
 
 
-class ListenerConfig(pydantic.BaseModel):
+class ListenerConfig(Section):
     """A pretrained embedding model, and the logistic regressions on its embeddings.
 
     Attributes:
@@ -33,8 +33,6 @@ class ListenerConfig(pydantic.BaseModel):
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"num_threads", "c", "unknown_negative_weight", "pseudo_weight"}
     )
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     sample_rate_hz: PositiveInt
     window_s: PositiveFloat
@@ -63,12 +61,11 @@ class ListenerConfig(pydantic.BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @pydantic.model_validator(mode="after")
-    def _values_go_together(self) -> ListenerConfig:
-        if self.hop_s > self.window_s:
-            raise ValueError(
-                f"hop_s must not exceed window_s ({self.window_s:g}), or sound is skipped. "
-                f"Received: {self.hop_s:g}."
-            )
-        if self.hop_samples == 0:
-            raise ValueError(f"hop_s must span at least one sample. Received: {self.hop_s:g}.")
+    def _rules(self) -> ListenerConfig:
+        self.require(
+            self.hop_s <= self.window_s,
+            "hop_s",
+            f"must not exceed window_s ({self.window_s:g}), or sound is skipped",
+        )
+        self.require(self.hop_samples > 0, "hop_s", "must span at least one sample")
         return self

@@ -178,6 +178,14 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(empty, override, key):
         ("- 1\n- 2\n", "must map keys to values"),
         ("a: [1\nb: 2\n", "not valid YAML"),
         ("just text\n" * 50, "must map keys to values"),
+        ("a: " + "[" * 2000, "not valid YAML"),
+        # Written out, this is 9^30 values.
+        (
+            "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9 if n else ''}]\n" for n in range(30))
+            + "seed: *a29",
+            "seed",
+        ),
+        ("seed: &a [*a]", "seed"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, words):

@@ -1,0 +1,124 @@
+"""The network below the head: the section `model.backbone`, and the table of networks.
+
+A network that is not in the table takes a module in `rfcx_tf.model` and a line here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
+
+import pydantic
+from pydantic import Field
+
+from rfcx_tf.core.config.section import PositiveInt, Section
+
+StridePair = tuple[PositiveInt, PositiveInt]
+
+
+class Source(NamedTuple):
+    """Where networks come from.
+
+    Attributes:
+        module: of `rfcx_tf.model`, with `build` and `load_weights` (see `rfcx_tf.model.backbones`).
+        stride: total stride of a network, in frames and in mel bands.
+        check: refuses settings that its networks cannot have.
+    """
+
+    module: str
+    stride: Callable[[BackboneConfig], tuple[int, int]]
+    check: Callable[[BackboneConfig], None]
+
+
+def as_pair(stride: int | tuple[int, int]) -> tuple[int, int]:
+    """A stride as (frames, mel bands)."""
+    return (stride, stride) if isinstance(stride, int) else tuple(stride)
+
+
+def _resnet_stride(config: BackboneConfig) -> tuple[int, int]:
+    pairs = [as_pair(s) for s in (config.stem_stride, *config.stage_strides)]
+    pool = 2 if config.stem_pooling else 1
+    return tuple(pool * math.prod(axis) for axis in zip(*pairs, strict=True))
+
+
+def _check_resnet(config: BackboneConfig) -> None:
+    strides = config.stage_strides
+    config.require(len(strides) == 4, "stage_strides", "must have four entries, one a stage")
+    config.require(config.stem_kernel % 2 == 1, "stem_kernel", "must be odd")
+    if config.weights == "none":
+        return
+    published = "as published, with model.backbone.weights"
+    config.require(
+        config.name != "resnet10",
+        "weights",
+        "must be none for resnet10, of which none are published",
+    )
+    config.require(config.width == 64, "width", f"must be 64, {published}")
+    config.require(config.stem_kernel == 7, "stem_kernel", f"must be 7, {published}")
+    # Strided, the first stage has a shortcut with weights that no published file holds.
+    config.require(
+        config.name == "resnet50" or as_pair(strides[0]) == (1, 1),
+        "stage_strides",
+        f"must begin with 1, {published}",
+    )
+
+
+def _check_efficientnet(config: BackboneConfig) -> None:
+    for key, field in type(config).model_fields.items():
+        config.require(
+            key in ("name", "weights") or getattr(config, key) == field.default,
+            key,
+            f"is an option of residual networks: leave it out for {config.name}",
+        )
+
+
+_RESNET = Source("resnet", _resnet_stride, _check_resnet)
+_EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_efficientnet)
+BACKBONES = {
+    "resnet10": _RESNET,
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "resnet50": _RESNET,
+    "efficientnet_b0": _EFFICIENTNET,
+    "efficientnet_b2": _EFFICIENTNET,
+}
+
+
+class BackboneConfig(Section):
+    """Residual network (He et al. 2016) or EfficientNet (Tan and Le 2019).
+
+    The total stride of a residual network is that of stem, pooling and stages. An EfficientNet's
+    is 16, and `name` and `weights` are all that it takes.
+
+    Attributes:
+        name: kind of network, depth and kind of block.
+        width: channels of the first stage, 64 in the publication; later stages double it.
+        stem_stride, stage_strides: each one number or a [time, frequency] pair.
+        stem_pooling: the 3x3 max-pooling of stride 2 after the stem; off gives stride 16.
+        weights: where training begins: `none` (random), `imagenet`, or the path of a weights file
+            (`rfcx_tf.model.pretrained`).
+    """
+
+    name: Literal[tuple(BACKBONES)] = "resnet34"
+    width: PositiveInt = 64
+    stem_kernel: Annotated[int, Field(gt=0, lt=32)] = 7
+    stem_stride: PositiveInt | StridePair = 2
+    stem_pooling: bool = False
+    stage_strides: tuple[PositiveInt | StridePair, ...] = (1, 2, 2, 2)
+    weights: str = "none"
+
+    @property
+    def source(self) -> Source:
+        """Where the network comes from."""
+        return BACKBONES[self.name]
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Total stride in frames and in mel bands."""
+        return self.source.stride(self)
+
+    @pydantic.model_validator(mode="after")
+    def _rules(self) -> BackboneConfig:
+        self.source.check(self)
+        return self

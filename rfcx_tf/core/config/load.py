@@ -1,0 +1,115 @@
+"""A YAML file and `a.b=value` overrides -> a checked configuration, and back to YAML."""
+
+from __future__ import annotations
+
+import contextlib
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pydantic
+import yaml
+
+from rfcx_tf.core.config.recipe import Config
+from rfcx_tf.core.errors import UserError
+
+Schema = TypeVar("Schema", bound=pydantic.BaseModel)
+
+
+class ConfigError(UserError):
+    """A configuration that cannot be used; the message is one line that names the key."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a recipe; see `load_yaml`."""
+    return load_yaml(Config, path, overrides)
+
+
+def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
+    """Reads a YAML file, applies `a.b=value` overrides, and checks the result.
+
+    Args:
+        schema: what the file describes; what it leaves out keeps its default.
+        path: a YAML file.
+        overrides: such as `training.epochs=3`; values are read as YAML.
+
+    Raises:
+        ConfigError: with one line that names the file or the key.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"The config {path} is not valid YAML: {reason}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"The config {path} must map keys to values. Received: {_short(values)}.")
+    for override in overrides:
+        _apply_override(values, override)
+    try:
+        return schema.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from None
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Writes every value, defaults included, as YAML that `load_config` takes."""
+    Path(path).write_text(
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+    )
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[tuple[str, object, object]]:
+    """The values of `new` that differ from those of `old`: (dotted key, old, new)."""
+    changed = []
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(old.get(key), dict):
+            changed += differences(old[key], value, f"{prefix}{key}.")
+        elif old.get(key) != value:
+            changed.append((f"{prefix}{key}", old.get(key), value))
+    return changed
+
+
+def _apply_override(values: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set takes key.sub=value. Received: {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(
+            f"--set {key}: the value is not valid YAML. Received: {text!r}."
+        ) from None
+    if isinstance(value, str):
+        # YAML 1.1 reads 1e-3 (no point) as text; people mean the number.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    *parents, last = key.strip().split(".")
+    section = values
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {key}: {parent} is a value, not a section.")
+    section[last] = value
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    problems = error.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        text = f"{key} is not a known key."
+    elif first["type"] == "value_error":
+        # A rule of a section names the key from that section on.
+        text = f"{key}." * bool(key) + str(first["ctx"]["error"])
+    else:
+        text = f"{key}: {first['msg']}. Received: {_short(first['input'])}."
+    more = len(problems) - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _short(value: object) -> str:
+    """A value as the user wrote it, cut short: aliases of YAML can unfold without end."""
+    return f"{reprlib.repr(value):.60}"
