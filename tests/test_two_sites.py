@@ -11,8 +11,9 @@ import soundfile
 from rfcx_tf.cli.main import main
 from rfcx_tf.events.read import read_events
 from rfcx_tf.labels.annotation_import import import_annotations
-from rfcx_tf.labels.annotation_tables import TableColumns, find_tables
+from rfcx_tf.labels.annotation_tables import find_tables
 from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.labels.marks import TableColumns
 from rfcx_tf.review.selection import not_judged_yet
 from rfcx_tf.scoring.predict import RecordingScorer
 from rfcx_tf.shards.make import make_shards

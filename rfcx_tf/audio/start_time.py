@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path, PureWindowsPath
 
+from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.annotations import csv_lines
 
 # Digits of a longer number, or a letter at either end, are not a time. The T behind is
 # AudioMoth's mark of a triggered recording.
@@ -81,14 +81,13 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
         UserError: naming file and line, if the table cannot be read, lacks a column, has a
             start_time that is none, or names a recording or file with two different ones.
     """
-    path = Path(path)
     starts: dict[str, datetime] = {}
     by_end: dict[str, set[datetime]] = {}
-    for line, cells in csv_lines(path, ["start_time"]):
+    for place, cells in read_csv(path, ["start_time"]).rows:
         recording_id = cells.get("recording_id")
         names = [recording_id] if recording_id else _ends_of_path(cells.get("file", ""))
         if not names:
-            raise UserError(f"{path}:{line}: a row must have a recording_id or a file.")
+            raise UserError(f"{place}: a row must have a recording_id or a file.")
         name = names[0]
         text = cells.get("start_time", "")
         try:
@@ -98,12 +97,12 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
             start = None
         if start is None:
             raise UserError(
-                f"{path}:{line}: start_time must be a date with a time, such as "
+                f"{place}: start_time must be a date with a time, such as "
                 f"2023-04-01T05:30:00+02:00. Received: {text!r}."
             )
         if starts.setdefault(name, start) != start:
             raise UserError(
-                f"{path}:{line}: a recording must begin once. {name} began at "
+                f"{place}: a recording must begin once. {name} began at "
                 f"{starts[name].isoformat()} above, at {start.isoformat()} here."
             )
         for end in names[1:]:

@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.species import read_species
     from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
     from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
     from rfcx_tf.runs.open import open_any_run
-    from rfcx_tf.scoring.score_table import read_class_names, read_scores, read_truth
+    from rfcx_tf.scoring.score_table import read_scores, read_truth
 
     if arguments.out and not arguments.truth:
         raise UserError("--out writes the table of the recordings. Add --truth CSV.")
@@ -38,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
     elif truth is None:
         raise UserError("--scores are evaluated against complete labels. Add --truth CSV.")
     else:
-        names = read_class_names(arguments.species) if arguments.species else None
+        names = None
+        if arguments.species:
+            names = {species.column: species.name for species in read_species(arguments.species)}
         evaluation = evaluate_scores(read_scores(arguments.scores), truth, names)
     if evaluation:
         print(format_evaluation(evaluation))

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.labels.annotation_import import import_annotations
-    from rfcx_tf.labels.annotation_tables import TableColumns, find_tables
+    from rfcx_tf.labels.annotation_tables import find_tables
+    from rfcx_tf.labels.marks import TableColumns
 
     columns = TableColumns(
         arguments.class_column,

@@ -1,8 +1,13 @@
-"""A species that a detector knows."""
+"""The species that a detector knows, and tables that name them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from rfcx_tf.core.csv_tables import read_csv, read_whole_number
+from rfcx_tf.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -16,3 +21,27 @@ class SpeciesClass:
     def column(self) -> str:
         """Name of its column in a table of scores."""
         return f"s{self.species_id}"
+
+
+def read_species(path: str | Path) -> list[SpeciesClass]:
+    """Reads species.csv, in its order; a species without a name is called s<species_id>.
+
+    Raises:
+        UserError: if the file cannot be read, lacks species_id, or has one that is no whole
+            number or occurs twice.
+    """
+    header, rows = read_csv(path, ["species_id"])
+    name_column = species_name_column(header)
+    species: dict[int, SpeciesClass] = {}
+    for place, cells in rows:
+        id_ = read_whole_number(place, "species_id", cells.get("species_id", ""))
+        if id_ in species:
+            raise UserError(f"{place}: species_id {id_} must not occur twice.")
+        species[id_] = SpeciesClass(id_, cells.get(name_column, "") or f"s{id_}")
+    return list(species.values())
+
+
+def species_name_column(header: Sequence[str]) -> str | None:
+    """`name`, `scientific_name` or else the first other column; None where there is only an id."""
+    others = [column for column in header if column != "species_id"]
+    return next((c for c in ("name", "scientific_name", *others[:1]) if c in others), None)

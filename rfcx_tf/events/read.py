@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.find import EVENT_COLUMNS, empty_events
-from rfcx_tf.labels.annotations import csv_lines
 
 _ENDINGS = (".events.csv", ".events.parquet")
 _MAY_BE_EMPTY = ("low_hz", "high_hz", "probability")
@@ -59,9 +59,9 @@ def _read_table(path: Path) -> pd.DataFrame:
             )
         places = [f"{path}, row {number}" for number in range(1, len(table) + 1)]
     else:
-        lines = list(csv_lines(path, EVENT_COLUMNS))
-        table = pd.DataFrame([cells for _, cells in lines], columns=list(EVENT_COLUMNS))
-        places = [f"{path}:{number}" for number, _ in lines]
+        rows = read_csv(path, EVENT_COLUMNS).rows
+        table = pd.DataFrame([row.cells for row in rows], columns=list(EVENT_COLUMNS))
+        places = [row.place for row in rows]
     return _checked(table[list(EVENT_COLUMNS)], places)
 
 

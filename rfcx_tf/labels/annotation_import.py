@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,22 +18,13 @@ import pandas as pd
 import soundfile
 
 from rfcx_tf.audio.find import folder_recordings
+from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.labels.annotation_tables import (
-    Mark,
-    TableColumns,
-    read_table,
-    recording_of_table,
-)
-from rfcx_tf.labels.annotations import (
-    BOX,
-    RawRow,
-    checked_table,
-    csv_rows,
-    species_classes,
-)
+from rfcx_tf.core.species import SpeciesClass, species_name_column
+from rfcx_tf.labels.annotation_tables import read_table
+from rfcx_tf.labels.annotations import BOX, RawRow, checked_table, csv_rows, species_classes
+from rfcx_tf.labels.marks import Mark, TableColumns, recording_of_table, seconds_text
 
 LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 _FILES = {True: "train_tp.csv", False: "train_fp.csv"}
@@ -73,7 +65,7 @@ def import_annotations(
     of its recording's band.
 
     Args:
-        tables: files, see `annotation_tables.read_table`.
+        tables: files, in one of `annotation_tables.FORMATS`.
         data_dir: the folder; recordings are looked for in its train/.
         columns: how the tables say what was heard.
         empty_means: what a table without rows says: `absent`, that every species was searched
@@ -100,12 +92,38 @@ def import_annotations(
         )
     new_classes = _new_classes(folder.classes, judged)
     classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
-    named = {mark.recording_id for mark in marks} | set(empty.values())
-    band = _Recordings(folder.data_dir, named | set(folder.rows["recording_id"]))
     ids = ids_by_name(classes)
-    rows = [_row(mark, ids[name_key(mark.species)], band) for mark in judged]
+    named = {mark.recording_id for mark in marks} | set(empty.values())
+    train = folder.data_dir / "train"
+    recordings = folder_recordings(train, named | set(folder.rows["recording_id"]))
+
+    def sound_info(recording_id: str, source: str, why: str):
+        if recording_id not in recordings:
+            raise UserError(
+                f"{source}: {why}, so its recording must be there. Not found in {train}: "
+                f"{recording_id}."
+            )
+        path = recordings[recording_id]
+        try:
+            return soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"The recording {path} cannot be read: {error}.") from None
+
     if empty_means == "absent":
-        rows += _absent_rows(empty, classes, band)
+        for path, name in empty.items():
+            info = sound_info(name, str(path), "an empty table means absent")
+            end = seconds_text(info.frames / info.samplerate)
+            judged += [Mark(str(path), name, c.name, False, "0", end) for c in classes]
+    rows = []
+    for mark in judged:
+        high = mark.f_max
+        if not high:
+            why = "the box has no upper frequency"
+            high = f"{sound_info(mark.recording_id, mark.source, why).samplerate / 2:g}"
+        box = (mark.t_min, mark.f_min or "0", mark.t_max, high)
+        values = (mark.recording_id, str(ids[name_key(mark.species)]), "1", *box)
+        cells = dict(zip(LABEL_HEADER, values, strict=True))
+        rows.append(RawRow(mark.source, mark.present, cells))
     new_rows, repeated = folder.not_there_yet(rows)
     if empty_means == "absent":
         _check_absent(checked_table([*folder.raw, *new_rows]), empty)
@@ -115,10 +133,10 @@ def import_annotations(
         added_tp=added_tp,
         added_fp=len(new_rows) - added_tp,
         repeated=repeated,
-        unjudged=len(marks) - len(judged),
+        unjudged=sum(mark.present is None for mark in marks),
         empty_tables=len(empty),
         new_classes=new_classes,
-        missing=sorted(named - band.paths.keys()),
+        missing=sorted(named - recordings.keys()),
     )
 
 
@@ -200,28 +218,6 @@ class FolderLabels:
             _add_lines(self.data_dir / name, LABEL_HEADER, own)
 
 
-class _Recordings:
-    """Lengths and bands of the recordings in train/, read when they are needed."""
-
-    def __init__(self, data_dir: Path, named: Iterable[str]):
-        self.folder = data_dir / "train"
-        self.paths = folder_recordings(self.folder, named)
-
-    def info(self, recording_id: str, source: str, why: str) -> tuple[float, float]:
-        """Duration in seconds and highest frequency in Hz; UserError where it is not there."""
-        path = self.paths.get(recording_id)
-        if path is None:
-            raise UserError(
-                f"{source}: {why}, so its recording must be there. Not found in {self.folder}: "
-                f"{recording_id}."
-            )
-        try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"The recording {path} cannot be read: {error}.") from None
-        return info.frames / info.samplerate, info.samplerate / 2
-
-
 def name_key(name: str) -> str:
     """A species' name without what does not tell it from another: case and spaces."""
     return " ".join(name.split()).casefold()
@@ -254,38 +250,11 @@ def _new_classes(known: list[SpeciesClass], marks: Iterable[Mark]) -> list[Speci
         for key in unknown
         if (match := re.fullmatch(r"s(0|[1-9]\d{0,8})", key)) and int(match[1]) not in taken
     }
-    following = max(taken | set(numbered.values()), default=-1) + 1
-    new = []
-    for key, name in unknown.items():
-        if key in numbered:
-            new.append(SpeciesClass(numbered[key], name))
-        else:
-            new.append(SpeciesClass(following, name))
-            following += 1
-    return new
-
-
-def _row(mark: Mark, species_id: int, band: _Recordings) -> RawRow:
-    low, high = mark.f_min or "0", mark.f_max
-    if not high:
-        why = "the box has no upper frequency"
-        high = f"{band.info(mark.recording_id, mark.source, why)[1]:g}"
-    values = (mark.recording_id, str(species_id), "1", mark.t_min, low, mark.t_max, high)
-    return RawRow(mark.source, bool(mark.present), dict(zip(LABEL_HEADER, values, strict=True)))
-
-
-def _absent_rows(
-    empty: Mapping[Path, str], classes: Iterable[SpeciesClass], band: _Recordings
-) -> list[RawRow]:
-    rows = []
-    for path, name in empty.items():
-        duration_s, highest_hz = band.info(name, str(path), "an empty table means absent")
-        for species in classes:
-            values = (name, str(species.species_id), "1", "0", "0")
-            ends = (f"{duration_s:.6f}".rstrip("0").rstrip("."), f"{highest_hz:g}")
-            cells = dict(zip(LABEL_HEADER, (*values, *ends), strict=True))
-            rows.append(RawRow(str(path), False, cells))
-    return rows
+    following = itertools.count(max(taken | set(numbered.values()), default=-1) + 1)
+    return [
+        SpeciesClass(numbered[key] if key in numbered else next(following), name)
+        for key, name in unknown.items()
+    ]
 
 
 def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
@@ -301,19 +270,17 @@ def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
 
 
 def _add_species(path: Path, known: list[SpeciesClass], new: list[SpeciesClass]) -> None:
-    if not path.exists():
-        cells = [{"species_id": str(c.species_id), "name": c.name} for c in known + new]
-        cells.sort(key=lambda row: int(row["species_id"]))
-        _add_lines(path, ["species_id", "name"], cells)
-    elif new:
-        header = _header(path)
-        others = [column for column in header if column != "species_id"]
-        column = next((c for c in ("name", "scientific_name", *others[:1]) if c in header), None)
-        if column is None:
-            raise UserError(
-                f"{path}: species.csv must have a column for names. Received: {', '.join(header)}."
-            )
-        _add_lines(path, header, [{"species_id": str(c.species_id), column: c.name} for c in new])
+    header, column, added = ["species_id", "name"], "name", new
+    if path.exists():
+        header = read_csv(path).header
+        column = species_name_column(header)
+    else:
+        added = sorted(known + new, key=lambda c: c.species_id)
+    if added and column is None:
+        raise UserError(
+            f"{path}: species.csv must have a column for names. Received: {', '.join(header)}."
+        )
+    _add_lines(path, header, [{"species_id": str(c.species_id), column: c.name} for c in added])
 
 
 def _add_lines(path: Path, header: list[str], rows: Sequence[dict[str, str]]) -> None:
@@ -324,7 +291,7 @@ def _add_lines(path: Path, header: list[str], rows: Sequence[dict[str, str]]) ->
             return
         # As it is, line ends included.
         before = path.read_bytes().decode("utf-8")
-        header = _header(path)
+        header = read_csv(path).header
         if not before.endswith("\n"):
             before += "\n"
     text = io.StringIO()
@@ -333,10 +300,3 @@ def _add_lines(path: Path, header: list[str], rows: Sequence[dict[str, str]]) ->
         writer.writeheader()
     writer.writerows(rows)
     atomic_write_text(path, before + text.getvalue())
-
-
-def _header(path: Path) -> list[str]:
-    """Column names of a CSV file that has been read before."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, skipinitialspace=True)
-        return [cell.strip() for cell in next(line for line in lines if any(line))]

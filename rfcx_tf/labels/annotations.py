@@ -11,8 +11,6 @@ list, and where the recordings are.
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,8 +22,9 @@ import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.audio.find import folder_recordings
+from rfcx_tf.core.csv_tables import read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass, read_species
 from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
 BOX = ("t_min", "t_max", "f_min", "f_max")
@@ -185,8 +184,8 @@ def _find_audio(
 
 def csv_rows(path: Path, present: bool) -> Iterator[RawRow]:
     """The rows of train_tp.csv (present) or train_fp.csv, unchecked but for their columns."""
-    for line, cells in csv_lines(path, REQUIRED_COLUMNS):
-        yield RawRow(f"{path}:{line}", present, cells)
+    for place, cells in read_csv(path, REQUIRED_COLUMNS).rows:
+        yield RawRow(place, present, cells)
 
 
 def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
@@ -203,52 +202,15 @@ def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
         yield RawRow(source, values[-1] == "1", cells)
 
 
-def csv_lines(
-    path: Path, required: Iterable[str] = (), delimiter: str = ","
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column of every line below the header that is not blank.
-
-    Raises:
-        UserError: naming file and line, if the file cannot be read, has no header or one that
-            lacks a required column, or a line has more cells than the header.
-    """
-    try:
-        # utf-8-sig: spreadsheet programs put a byte order mark before the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} must be a CSV file in UTF-8: {error}.") from None
-    lines = [(number, cells) for number, cells in lines if any(cells)]
-    if not lines:
-        raise UserError(f"{path} is empty. It must begin with a line of column names.")
-    header_line, header = lines[0]
-    lacking = [column for column in required if column not in header]
-    if lacking:
-        raise UserError(
-            f"{path}:{header_line}: the header must name {', '.join(lacking)}. "
-            f"Received: {', '.join(header)}."
-        )
-    for number, cells in lines[1:]:
-        if any(cells[len(header) :]):
-            raise UserError(
-                f"{path}:{number}: a line must have no more cells than the header "
-                f"({len(header)}). Received: {len(cells)}."
-            )
-        yield number, dict(zip(header, cells, strict=False))
-
-
 def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
     """The rows as a table (`Annotations.rows`); UserError as in `read_kaggle_folder`."""
     rows, problems = [], []
     first_seen: dict[tuple, RawRow] = {}
     for raw in raw_rows:
         try:
-            row = _parse_row(raw.cells)
+            row = _parse_row(raw.source, raw.cells)
         except UserError as error:
-            problems.append(f"{raw.source}: {error}")
+            problems.append(str(error))
             continue
         first = first_seen.setdefault(tuple(row.values()), raw)
         if first.present != raw.present:
@@ -267,19 +229,19 @@ def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype(types)
 
 
-def _parse_row(cells: dict[str, str]) -> dict[str, str | int | float]:
-    """One row without its verdict, checked; the UserError lacks the place."""
+def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float]:
+    """The checked values of a row, but for its verdict."""
     if not cells["recording_id"]:
-        raise UserError("recording_id must not be empty.")
-    species_id = _whole_number("species_id", cells.get("species_id", ""))
-    songtype_id = _whole_number("songtype_id", cells.get("songtype_id") or "1")
-    box = {column: _number(column, cells.get(column, "")) for column in BOX}
+        raise UserError(f"{place}: recording_id must not be empty.")
+    species_id = read_whole_number(place, "species_id", cells.get("species_id", ""))
+    songtype_id = read_whole_number(place, "songtype_id", cells.get("songtype_id") or "1")
+    box = {column: read_number(place, column, cells.get(column, "")) for column in BOX}
     for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
         if box[low] < 0:
-            raise UserError(f"{low} must not be negative. Received: {box[low]:g}.")
+            raise UserError(f"{place}: {low} must not be negative. Received: {box[low]:g}.")
         if box[high] <= box[low]:
             raise UserError(
-                f"{high} must be greater than {low}. "
+                f"{place}: {high} must be greater than {low}. "
                 f"Received: {low}={box[low]:g}, {high}={box[high]:g}."
             )
     return {
@@ -290,49 +252,14 @@ def _parse_row(cells: dict[str, str]) -> dict[str, str | int | float]:
     }
 
 
-def _number(column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{column} must be a finite number. Received: {text!r}.")
-    return value
-
-
-def _whole_number(column: str, text: str) -> int:
-    # "1.0" is what pandas writes for whole numbers in a column with gaps.
-    value = _number(column, text)
-    if not (0 <= value < 2**31 and value.is_integer()):
-        raise UserError(f"{column} must be a whole number, 0 or more. Received: {text!r}.")
-    return int(value)
-
-
 def species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:
     """Every species in rows, species.csv and sample_submission.csv, in order of species_id."""
-    names = {int(species_id): "" for species_id in rows["species_id"].unique()}
-    submission = data_dir / "sample_submission.csv"
+    ids = {int(species_id) for species_id in rows["species_id"].unique()}
+    submission, names = data_dir / "sample_submission.csv", data_dir / "species.csv"
     if submission.exists():
-        _, cells = next(csv_lines(submission), (0, {}))
-        columns = (re.fullmatch(r"s(\d+)", column) for column in cells)
-        names |= {int(match[1]): "" for match in columns if match}
-    species_csv = data_dir / "species.csv"
-    if species_csv.exists():
-        names |= _species_names(species_csv)
-    return [SpeciesClass(id_, name or f"s{id_}") for id_, name in sorted(names.items())]
-
-
-def _species_names(path: Path) -> dict[int, str]:
-    """Names by species_id, from the column `name`, `scientific_name` or else the second one."""
-    names: dict[int, str] = {}
-    for line, cells in csv_lines(path, ["species_id"]):
-        others = [column for column in cells if column != "species_id"]
-        column = next((c for c in ("name", "scientific_name", *others[:1]) if c in cells), "")
-        try:
-            species_id = _whole_number("species_id", cells["species_id"])
-        except UserError as error:
-            raise UserError(f"{path}:{line}: {error}") from None
-        if species_id in names:
-            raise UserError(f"{path}:{line}: species_id {species_id} must not occur twice.")
-        names[species_id] = cells.get(column, "")
-    return names
+        columns = (re.fullmatch(r"s(\d+)", column) for column in read_csv(submission).header)
+        ids |= {int(match[1]) for match in columns if match}
+    classes = {id_: SpeciesClass(id_, f"s{id_}") for id_ in ids}
+    if names.exists():
+        classes |= {species.species_id: species for species in read_species(names)}
+    return [classes[id_] for id_ in sorted(classes)]

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from rfcx_tf.audio.decode import header_duration_s
 from rfcx_tf.audio.find import audio_files, folder_recordings, path_for_recording
+from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
-from rfcx_tf.labels.annotation_tables import read_verdict
-from rfcx_tf.labels.annotations import RawRow, csv_lines
+from rfcx_tf.labels.annotations import RawRow
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
+from rfcx_tf.labels.marks import read_verdict
 
 _REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")
 _NUMBERS = ("species_id", "t_min", "t_max", "f_min", "f_max")
@@ -117,14 +118,14 @@ def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Place and cells of every row; numbers with a decimal point."""
     delimiter = _delimiter(path)
     rows = []
-    for number, cells in csv_lines(path, _REQUIRED, delimiter):
+    for place, cells in read_csv(path, _REQUIRED, delimiter).rows:
         # A program may leave the empty cells at the end of a line out.
         cells = {"species": "", "file": ""} | dict.fromkeys(_REQUIRED, "") | cells
         if delimiter != ",":
             for name in _NUMBERS:
                 if cells[name].count(",") == 1 and "." not in cells[name]:
                     cells[name] = cells[name].replace(",", ".")
-        rows.append((f"{path}:{number}", cells))
+        rows.append((place, cells))
     return rows
 
 
@@ -134,7 +135,7 @@ def _delimiter(path: Path) -> str:
         with path.open(encoding="utf-8-sig") as file:
             header = next((line for line in file if line.strip()), "")
     except (OSError, UnicodeDecodeError):
-        # `csv_lines` says what is wrong.
+        # `read_csv` says what is wrong.
         return ","
     return max(",;\t", key=header.count)
 

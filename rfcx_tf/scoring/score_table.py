@@ -6,14 +6,13 @@ species_id 0. In memory: a DataFrame of recording_id (str) and s<id> columns (fl
 
 from __future__ import annotations
 
-import csv
-import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from rfcx_tf.core.csv_tables import read_csv, read_number
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
@@ -38,10 +37,10 @@ def read_scores(path: str | Path) -> pd.DataFrame:
     """Reads a scores table; columns other than recording_id and s<id> are left out.
 
     Raises:
-        UserError: if the file cannot be read, has no recording_id or no s<id> column, lists a
-            recording twice, or holds a score that is not a finite number.
+        UserError: naming file and line, if the file cannot be read, has no recording_id or no
+            s<id> column, lists a recording twice, or holds a score that is not a finite number.
     """
-    return _read_table(path, "Scores must be finite numbers", math.isfinite)
+    return _read_table(path, read_number)
 
 
 def read_truth(path: str | Path) -> pd.DataFrame:
@@ -50,24 +49,8 @@ def read_truth(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: as `read_scores`, or if a value is neither 0 nor 1.
     """
-    table = _read_table(path, "Truth must be 0 (absent) or 1 (present)", (0.0, 1.0).__contains__)
+    table = _read_table(path, _read_presence)
     return table.astype(dict.fromkeys(class_columns(table), bool))
-
-
-def read_class_names(path: str | Path) -> dict[str, str]:
-    """Species names by class column, {"s0": ...}, from a CSV with columns species_id and name.
-
-    Raises:
-        UserError: if the file cannot be read or lacks a column or a field.
-    """
-    header, lines = _read_lines(path)
-    for column in ("species_id", "name"):
-        _require_once(column, header, path)
-    names = {}
-    for line, row in lines:
-        fields = _fields(row, header, f"{path}:{line}")
-        names[f"s{fields['species_id'].strip()}"] = fields["name"]
-    return names
 
 
 def order_like_submission(scores: pd.DataFrame, sample_submission_path: str | Path) -> pd.DataFrame:
@@ -96,78 +79,38 @@ def class_columns(columns: Iterable[str]) -> list[str]:
     return [column for column in columns if re.fullmatch(r"s[0-9]+", column)]
 
 
-def _read_table(path: str | Path, rule: str, holds: Callable[[float], bool]) -> pd.DataFrame:
-    """Reads and checks line by line, so that every error names its line."""
-    header, lines = _read_lines(path)
-    columns = _kept_columns(header, path)
-    classes = class_columns(columns)
-    line_of: dict[str, int] = {}
-    rows = []
-    for line, row in lines:
-        where = f"{path}:{line}"
-        fields = _fields(row, header, where)
-        recording_id = fields["recording_id"]
-        if recording_id in line_of:
-            raise UserError(
-                f"{where}: a recording must have one line. {recording_id} is also in line "
-                f"{line_of[recording_id]}; remove one."
-            )
-        line_of[recording_id] = line
-        values = {column: _number(fields[column]) for column in classes}
-        for column, value in values.items():
-            if not holds(value):
-                raise UserError(f"{where}: {rule}. Found {fields[column]!r} in column {column}.")
-        rows.append({"recording_id": recording_id, **values})
-    if not rows:
-        raise UserError(f"{path} must list at least one recording. Found only a header.")
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _read_lines(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the (line number, fields) of every line that is not blank."""
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark before the header.
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            return header, [(reader.line_num, row) for row in reader if row]
-    except OSError as error:
-        raise UserError(f"The table {path} cannot be read: {error.strerror}.") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"The table {path} is not CSV in UTF-8: {error}.") from None
-
-
-def _kept_columns(header: list[str], path: str | Path) -> list[str]:
-    """recording_id and the class columns, in the file's order."""
+def _read_table(path: str | Path, read_value: Callable[[str, str, str], float]) -> pd.DataFrame:
+    """Reads a table whose values `read_value` makes of their place, column and text."""
+    header, rows = read_csv(path, ["recording_id"])
     classes = class_columns(header)
-    for column in ("recording_id", *classes):
-        _require_once(column, header, path)
     if not classes:
         raise UserError(
             f"{path} must have a column s<species_id> for every class. "
             f"Found the header {','.join(header)!r:.60}."
         )
-    return [column for column in header if column == "recording_id" or column in classes]
+    columns = [column for column in header if column in ("recording_id", *classes)]
+    repeated = [column for column in columns if columns.count(column) > 1]
+    if repeated:
+        raise UserError(f"{path} must have one column {repeated[0]}. Found {len(repeated)} of it.")
+    if not rows:
+        raise UserError(f"{path} must list at least one recording. Found only a header.")
+    place_of: dict[str, str] = {}
+    values = []
+    for place, cells in rows:
+        recording_id = cells["recording_id"]
+        if recording_id in place_of:
+            raise UserError(
+                f"{place}: a recording must have one line. {recording_id} is also in "
+                f"{place_of[recording_id]}; remove one."
+            )
+        place_of[recording_id] = place
+        scores = {column: read_value(place, column, cells.get(column, "")) for column in classes}
+        values.append({"recording_id": recording_id, **scores})
+    return pd.DataFrame(values, columns=columns)
 
 
-def _require_once(column: str, header: list[str], path: str | Path) -> None:
-    if header.count(column) != 1:
-        raise UserError(
-            f"{path} must have one column {column}. Found {header.count(column)} of it in the "
-            f"header {','.join(header)!r:.60}."
-        )
-
-
-def _fields(row: list[str], header: list[str], where: str) -> dict[str, str]:
-    if len(row) != len(header):
-        raise UserError(
-            f"{where}: a line must have the header's {len(header)} fields. Found {len(row)}."
-        )
-    return dict(zip(header, row, strict=True))
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+def _read_presence(place: str, column: str, text: str) -> float:
+    value = read_number(place, column, text)
+    if value not in (0, 1):
+        raise UserError(f"{place}: {column} must be 0 (absent) or 1 (present). Received: {text!r}.")
+    return value

@@ -49,9 +49,7 @@ def test_a_script_names_a_missing_file_in_one_line_with_status_2(tmp_path):
     (tmp_path / "truth.csv").write_text(TRUTH)
     result = evaluate(tmp_path, "--scores", "scores.csv", "--truth", "truth.csv")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == (
-        "error: The table scores.csv cannot be read: No such file or directory.\n"
-    )
+    assert result.stderr == ("error: scores.csv cannot be read: No such file or directory.\n")
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)

@@ -14,13 +14,9 @@ from crowsetta.formats.bbox import AudBBox, Raven
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_import import import_annotations
-from rfcx_tf.labels.annotation_tables import (
-    TableColumns,
-    find_tables,
-    read_table,
-    recording_of_table,
-)
+from rfcx_tf.labels.annotation_tables import find_tables, read_table
 from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.labels.marks import TableColumns, recording_of_table
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
@@ -220,12 +216,15 @@ def test_recordings_that_are_not_there_are_counted(folder, table):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (raven((0, 1, 1, 2, "Owl"), (0, "b", 1, 2, "Owl")), ":3: End Time (s) must be a number"),
+        (
+            raven((0, 1, 1, 2, "Owl"), (0, "b", 1, 2, "Owl")),
+            ":3: End Time (s) must be a finite number",
+        ),
         (raven((1, 1, 1, 2, "Owl")), ":2: t_max must be greater than t_min"),
         (raven((0, 1, 2, 2, "Owl")), ":2: f_max must be greater than f_min"),
         (raven((-1, 1, 1, 2, "Owl")), ":2: t_min must not be negative"),
         (raven((0, 1, "x", 2, "Owl")), ":2: f_min must be a finite number"),
-        (raven((0, "nan", 1, 2, "Owl")), ":2: t_max must be a finite number"),
+        (raven((0, "nan", 1, 2, "Owl")), ":2: End Time (s) must be a finite number"),
         (raven((0, 1, 1, 2, "")), ":2: 'Species' must name a species"),
         (raven((0, 1, 1, 2, "Owl"), extra="\tWho"), ":1: the header must name the species' column"),
         (raven((0, 1, 1, 2, "Owl", "x"), extra="\tSpecies\tVerdict"), ":2: a verdict must be TP"),
@@ -244,9 +243,9 @@ def test_recordings_that_are_not_there_are_counted(folder, table):
         ),
         ("0\t1\tOwl\n\\\t5\n", ":2: a line of frequencies must be"),
         ("0\t1\tOwl\n\\\t5\t6\n\\\t5\t6\n", ":3: a line of frequencies must be"),
-        ("0\t1\tOwl\n\\\t5\tx\n", ":2: A frequency must be a number"),
+        ("0\t1\tOwl\n\\\t5\tx\n", ":2: A frequency must be a finite number"),
         ("0\t1\tOwl\n2\n", ":2: a label must have begin, end and text"),
-        ("0\t1\tOwl\n\n2\tx\tOwl\n", ":3: End must be a number"),
+        ("0\t1\tOwl\n\n2\tx\tOwl\n", ":3: End must be a finite number"),
         ("0\t1\t|FP\n", ":1: a label must name a species"),
         ("0\t1\tOwl|perhaps\n", ":1: a verdict must be TP"),
         ("hello\n", ":1: an annotation table is Raven's"),

@@ -94,18 +94,9 @@ def test_fp_table_is_optional(tmp_path):
     assert found.counts.used_fp == 0
 
 
-def test_spreadsheet_habits_do_not_matter(tmp_path):
-    folder = make_folder(tmp_path)
-    (folder / "train_tp.csv").write_bytes(
-        b"\xef\xbb\xbf recording_id , species_id,t_min,f_min,t_max,f_max,songtype_id,note,\r\n"
-        b"\r\n"
-        b' "007", 14.0 ,44.5,2531.25,45.1,5531.25, , a remark,\r\n'
-        b",,,,,,,,\r\n"
-    )
-    (row,) = read_kaggle_folder(folder).rows.query("present").to_dict("records")
-    assert row["recording_id"] == "007"
-    assert (row["species_id"], row["songtype_id"], row["t_max"]) == (14, 1, 45.1)
-    assert row["source"].endswith("train_tp.csv:3")
+def test_numbers_that_pandas_writes_and_a_songtype_that_is_not_given(tmp_path):
+    rows = read_kaggle_folder(make_folder(tmp_path, tp=["007,14.0,,44.5,1,45.1,2"])).rows
+    assert rows.loc[0, ["species_id", "songtype_id", "t_max"]].tolist() == [14, 1, 45.1]
 
 
 def test_songtype_column_may_be_absent(tmp_path):
@@ -128,39 +119,12 @@ def test_classes_come_from_all_tables(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "table",
-    ["species_id,name\n14,Coqui\n", "label,species_id\nCoqui,14\n", "x,name,species_id\n,Coqui,14"],
-)
-def test_column_of_species_names(tmp_path, table):
-    folder = make_folder(tmp_path)
-    (folder / "species.csv").write_text(table)
-    assert SpeciesClass(14, "Coqui") in read_kaggle_folder(folder).classes
-
-
-@pytest.mark.parametrize(
-    ("table", "part"),
-    [
-        ("id,name\n1,a\n", "must name species_id"),
-        ("species_id,name\n1,a\n1,b\n", "species.csv:3: species_id 1 must not occur twice"),
-        ("species_id,name\nfrog,a\n", "species.csv:2: species_id must be a finite number"),
-    ],
-)
-def test_species_table_is_checked(tmp_path, table, part):
-    folder = make_folder(tmp_path)
-    (folder / "species.csv").write_text(table)
-    assert part in refusal(folder)
-
-
-@pytest.mark.parametrize(
     ("row", "part"),
     [
         (",1,1,1,100,2,200", "recording_id must not be empty"),
         ("007,frog,1,1,100,2,200", "species_id must be a finite number. Received: 'frog'"),
-        ("007,-1,1,1,100,2,200", "species_id must be a whole number, 0 or more. Received: '-1'"),
         ("007,1.5,1,1,100,2,200", "species_id must be a whole number"),
-        ("007,1e300,1,1,100,2,200", "species_id must be a whole number"),
         ("007,1,x,1,100,2,200", "songtype_id must be a finite number. Received: 'x'"),
-        ("007,1,1,one,100,2,200", "t_min must be a finite number. Received: 'one'"),
         ("007,1,1,nan,100,2,200", "t_min must be a finite number. Received: 'nan'"),
         ("007,1,1,1,100,inf,200", "t_max must be a finite number. Received: 'inf'"),
         ("007,1,1,1,100", "t_max must be a finite number. Received: ''"),
@@ -210,14 +174,11 @@ def test_same_box_of_another_species_or_songtype_is_fine(tmp_path):
 @pytest.mark.parametrize(
     ("content", "parts"),
     [
-        (b"", ["is empty"]),
-        (b"\r\n\r\n", ["is empty"]),
         (HEADER.encode() + b"\n", ["positive (TP) rows"]),
         (
             b"recording_id,species_id,t_min,t_max\n",
             ["train_tp.csv:1", "must name f_min, f_max.", "Received: recording_id, species_id"],
         ),
-        (HEADER.encode("utf-16"), ["must be a CSV file in UTF-8"]),
     ],
 )
 def test_unusable_table(tmp_path, content, parts):

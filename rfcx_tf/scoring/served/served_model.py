@@ -19,10 +19,9 @@ import numpy as np
 import soundfile
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.core.species import SpeciesClass, read_species
 from rfcx_tf.events.output import ScoredBy, WindowsOfModel
 from rfcx_tf.scoring.calibration import Calibration
-from rfcx_tf.scoring.score_table import read_class_names
 from rfcx_tf.scoring.served.pieces import PieceScores
 from rfcx_tf.scoring.served.retries import RequestError, RetryRules, call_with_retries
 from rfcx_tf.scoring.served.transport import Signature, Transport
@@ -189,12 +188,10 @@ def read_classes(path: str | Path) -> list[SpeciesClass]:
     Raises:
         UserError: if the file cannot be read, lacks a column, or an id is no number.
     """
-    names = read_class_names(path)
-    wrong = [column[1:] for column in names if not column[1:].isdecimal()]
-    if wrong or not names:
-        found = repr(wrong[0]) if wrong else "no species"
-        raise UserError(f"{path}: species_id must be a number, 0 or more. Found {found}.")
-    return [SpeciesClass(int(column[1:]), name) for column, name in names.items()]
+    classes = read_species(path)
+    if not classes:
+        raise UserError(f"{path} must list at least one species. Found only a header.")
+    return classes
 
 
 def wav_bytes(waveform: np.ndarray, sample_rate_hz: int) -> bytes:

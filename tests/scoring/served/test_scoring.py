@@ -332,4 +332,4 @@ def test_classes_of_a_file(tmp_path):
     path.write_text("column,species_id,name\ns7,7,owl\ns4,4,frog\n")
     assert read_classes(path) == [SpeciesClass(7, "owl"), SpeciesClass(4, "frog")]
     path.write_text("species_id,name\nx,owl\n")
-    assert "species_id must be a number" in refused(read_classes, path)
+    assert "species_id must be a finite number" in refused(read_classes, path)

@@ -1,0 +1,113 @@
+"""CSV files as people save them: what is read, and how the rest is refused."""
+
+import pytest
+
+from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
+from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.species import SpeciesClass, read_species
+
+
+@pytest.fixture
+def table(tmp_path):
+    """table(content) writes a file and returns its path."""
+
+    def write(content):
+        path = tmp_path / "table.csv"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def refusal(call, *arguments):
+    with pytest.raises(UserError) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_spreadsheet_habits_do_not_matter(table):
+    """A byte order mark, spaces, quotes, line ends, blank lines, empty cells behind the last."""
+    path = table(
+        b'\xef\xbb\xbf id , "na;me",\r\n\r\n "007", "Owl, small",,,\r\n,,\r\n5\r\n"two\nlines"'
+    )
+    assert read_csv(path) == (
+        ["id", "na;me", ""],
+        [
+            CsvRow(f"{path}:3", {"id": "007", "na;me": "Owl, small", "": ""}),
+            CsvRow(f"{path}:5", {"id": "5"}),
+            CsvRow(f"{path}:7", {"id": "two\nlines"}),
+        ],
+    )
+
+
+def test_other_delimiters(table):
+    path = table(b"a\tb\n1,5\tx\n")
+    assert read_csv(path, ["b"], "\t").rows == [(f"{path}:2", {"a": "1,5", "b": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", " is empty. It must begin with a line of column names."),
+        (b"\r\n,,\r\n", " is empty. It must begin with a line of column names."),
+        (b"\nb,c\n", ":2: the header must name a, d. Received: b, c."),
+        (b"a,d\n1,2\n1,2,,3\n", ":3: a line must have no more cells than the header (2). "),
+        (b"fLaC\x00\xff\xfe\n", " must be a CSV file in UTF-8: "),
+        ("a,d\n".encode("utf-16"), " must be a CSV file in UTF-8: "),
+    ],
+)
+def test_what_is_no_such_table_is_named(table, content, complaint):
+    path = table(content)
+    assert refusal(read_csv, path, ["a", "d"]).startswith(f"{path}{complaint}")
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    assert refusal(read_csv, tmp_path / "x").startswith(f"{tmp_path}/x cannot be read: No such")
+    assert "Is a directory" in refusal(read_csv, tmp_path)
+
+
+def test_numbers():
+    assert read_number("f:2", "t", "-1e3") == -1000
+    assert read_whole_number("f:2", "id", "14.0") == 14
+    for text in ("", "one", "nan", "inf"):
+        assert refusal(read_number, "f:2", "t", text) == (
+            f"f:2: t must be a finite number. Received: {text!r}."
+        )
+    for text in ("-1", "1.5", "1e300"):
+        assert refusal(read_whole_number, "f:2", "id", text) == (
+            f"f:2: id must be a whole number, 0 or more. Received: {text!r}."
+        )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"species_id,name\n14,Coqui\n3,\n",
+        b"label,species_id\nCoqui,14\n,3\n",
+        b"x,name,species_id\n,Coqui,14\ny,,3",
+        b"species_id,x,scientific_name\n14,,Coqui\n3\n",
+    ],
+)
+def test_species_are_read_in_their_order(table, content):
+    assert read_species(table(content)) == [SpeciesClass(14, "Coqui"), SpeciesClass(3, "s3")]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"id,name\n1,a\n", ":1: the header must name species_id"),
+        (b"species_id,name\n1,a\n1,b\n", ":3: species_id 1 must not occur twice"),
+        (b"species_id,name\nfrog,a\n", ":2: species_id must be a finite number"),
+    ],
+)
+def test_species_are_checked(table, content, complaint):
+    path = table(content)
+    assert f"{path}{complaint}" in refusal(read_species, path)
+
+
+def test_long_lists_of_names_are_cut():
+    assert first_few([]) == "none"
+    assert first_few(["a", "b", "c"]) == "3 (a, b, c)"
+    assert first_few("abcd") == "4 (a, b, c, ...)"

@@ -1,0 +1,47 @@
+"""Files that are written whole or not at all."""
+
+import os
+
+import pytest
+
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
+
+
+def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    path = tmp_path / "scores.csv"
+    atomic_write_text(path, "earlier\n")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half a li")
+        raise KeyboardInterrupt
+    assert path.read_text() == "earlier\n"
+    assert os.listdir(tmp_path) == ["scores.csv"]
+
+
+def test_the_file_appears_only_when_complete(tmp_path):
+    path = tmp_path / "net.weights.h5"
+    with atomic_file(path) as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.name.endswith(".weights.h5")
+        temporary.write_bytes(b"weights")
+        assert not path.exists()
+    assert path.read_bytes() == b"weights"
+    assert os.listdir(tmp_path) == ["net.weights.h5"]
+
+
+def test_places_that_cannot_be_written_are_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "scores.csv", tmp_path, tmp_path / ("x" * 300)):
+        with pytest.raises(UserError) as caught:
+            atomic_write_text(path, "text")
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_checking_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "new" / "scores.csv")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written"):
+        check_writable(tmp_path / "file" / "scores.csv")
