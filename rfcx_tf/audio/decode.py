@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,39 +133,54 @@ def read_audio_parts(
     return read_audio(source, sample_rate_hz) if samples is None else samples
 
 
-def read_audio_blocks(
-    source: AudioSource | Path | str | bytes, sample_rate_hz: int, block_s: float = 10.0
-) -> Iterator[np.ndarray]:
-    """Decodes a recording of any length piece by piece, in the memory of a piece.
+def decode_blocks(
+    source: AudioSource | Path | str | bytes,
+    sample_rates_hz: Sequence[int],
+    block_s: float = 10.0,
+) -> Iterator[dict[int, np.ndarray]]:
+    """Decodes a recording of any length once, block by block, at one rate or several.
 
-    Put together, the pieces are what `read_audio` gives: the same samples to the bit, except
-    from MP3, whose decoder rounds the 24th binary digit differently after every piece.
+    Put together, the blocks are what `read_audio` gives: the same samples to the bit, except
+    from MP3, whose decoder rounds the 24th binary digit differently after every block.
 
     Args:
-        source, sample_rate_hz: as for `read_audio`.
-        block_s: length of a piece. The resampler holds some samples back, so that pieces may
+        source: as for `read_audio`.
+        sample_rates_hz: of the results.
+        block_s: length of a block. The resampler holds some samples back, so that blocks may
             come out shorter, longer or empty.
 
     Yields:
-        float32 [samples] in [-1, 1].
+        float32 [samples] in [-1, 1] by sample rate.
 
     Raises:
-        AudioError: as `read_audio`, when the piece with the defect is reached. That a file was
+        AudioError: as `read_audio`, when the block with the defect is reached. That a file was
             cut short shows at its end.
     """
-    resampler, samples = None, 0
-    for piece, file_rate_hz in _decode(source, block_s):
-        if file_rate_hz != sample_rate_hz:
-            resampler = resampler or soxr.ResampleStream(
-                file_rate_hz, sample_rate_hz, 1, dtype="float32", quality="HQ"
-            )
-            piece = resampler.resample_chunk(piece)
-        samples += len(piece)
-        yield np.clip(piece, -1.0, 1.0)
-    if resampler:
-        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        samples += len(rest)
-        yield np.clip(rest, -1.0, 1.0)
+    resamplers: dict[int, soxr.ResampleStream] = {}
+    samples = 0
+
+    def resample(block: np.ndarray, file_rate_hz: int, last: bool) -> dict[int, np.ndarray]:
+        resampled = {}
+        for rate_hz in sample_rates_hz:
+            own = block
+            if file_rate_hz != rate_hz:
+                if rate_hz not in resamplers:
+                    resamplers[rate_hz] = soxr.ResampleStream(
+                        file_rate_hz, rate_hz, 1, dtype="float32", quality="HQ"
+                    )
+                own = resamplers[rate_hz].resample_chunk(block, last=last)
+            resampled[rate_hz] = np.clip(own, -1.0, 1.0)
+        return resampled
+
+    file_rate_hz = None
+    for block, file_rate_hz in _decode(source, block_s):
+        sound = resample(block, file_rate_hz, last=False)
+        samples += len(sound[sample_rates_hz[0]])
+        yield sound
+    if resamplers:
+        sound = resample(np.zeros(0, np.float32), file_rate_hz, last=True)
+        samples += len(sound[sample_rates_hz[0]])
+        yield sound
     if samples == 0:
         raise _no_samples(_name(source))
 

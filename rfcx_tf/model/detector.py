@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
-import numpy as np
 from keras import layers
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.core.windows import class_window_cells
 from rfcx_tf.model.backbones import build_backbone
 from rfcx_tf.model.head import (
     FrequencyCoordinate,
@@ -18,47 +16,6 @@ from rfcx_tf.model.head import (
     WindowPooling,
 )
 from rfcx_tf.model.normalization import BatchNormalization
-
-
-def class_window_cells(
-    config: Config, classes: list[SpeciesClass], mean_box_s: dict[int, float]
-) -> list[int]:
-    """Backbone cells that every class pools over in a `per_class` head.
-
-    The class's mean TP box, rounded up to whole cells, at most a whole window; a whole window
-    for classes without a TP box.
-    """
-
-    def cells(species: SpeciesClass) -> int:
-        mean_s = mean_box_s.get(species.species_id)
-        if mean_s is None:
-            return config.window_cells
-        return min(config.window_cells, max(1, math.ceil(mean_s / config.cell_s)))
-
-    return [cells(species) for species in classes]
-
-
-def class_spans(
-    config: Config, classes: list[SpeciesClass], mean_box_s: dict[int, float]
-) -> np.ndarray:
-    """The part of a training crop that the windows of every class cover.
-
-    All of it with a `shared` head. With a `per_class` one, the middle: what the class's own
-    cells of the first to the last window stand for; cell i stands for the frames around
-    i * stride.
-
-    Returns:
-        float32 [classes, 2], begin and end in frames of the crop.
-    """
-    if config.model.head.kind == "shared":
-        return np.tile(np.float32([0, config.crop_frames]), (len(classes), 1))
-    stride = config.model.backbone.stride[0]
-    cells = math.ceil(config.crop_frames / stride)
-    own = np.array(class_window_cells(config, classes, mean_box_s))
-    first = (config.window_cells - own) // 2
-    last = cells - config.window_cells + first + own - 1
-    spans = np.stack([(first - 0.5) * stride, (last + 0.5) * stride], axis=1)
-    return np.clip(spans, 0, config.crop_frames).astype(np.float32)
 
 
 def build_detector(

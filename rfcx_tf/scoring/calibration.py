@@ -112,6 +112,17 @@ def clipped_logits(scores: ArrayLike) -> np.ndarray:
 
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
     """Writes a calibration as YAML in one step, with every digit."""
+    text = yaml.safe_dump(
+        calibration_content(calibration),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+    )
+    atomic_write_text(path, _HEADER + text)
+
+
+def calibration_content(calibration: Calibration) -> dict:
+    """A calibration as plain values, for YAML and JSON, with every digit."""
     classes = [
         {
             "class": column,
@@ -129,9 +140,7 @@ def write_calibration(calibration: Calibration, path: str | Path) -> None:
             strict=True,
         )
     ]
-    content = {"wanted": calibration.wanted, "members": calibration.members, "classes": classes}
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    atomic_write_text(path, _HEADER + text)
+    return {"wanted": calibration.wanted, "members": calibration.members, "classes": classes}
 
 
 def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> Calibration:
@@ -146,7 +155,7 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        calibration = _from_content(content)
+        calibration = calibration_from_content(content)
     except OSError as error:
         raise UserError(f"The calibration {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, ValueError):
@@ -170,7 +179,8 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
     return calibration
 
 
-def _from_content(content: dict) -> Calibration:
+def calibration_from_content(content: dict) -> Calibration:
+    """A calibration of `calibration_content`; errors of Python where it is something else."""
     classes = content["classes"]
     own = ("class", "threshold", "score_logits", "probability_logits")
     return Calibration(

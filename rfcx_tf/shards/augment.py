@@ -38,7 +38,7 @@ def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, 
         box_classes: int64 [boxes], class index.
         box_present: int64 [boxes], 1 for TP, 0 for FP.
         spans: float32 [classes, 2], begin and end in frames of the part of a crop that the
-            windows of each class cover (`class_spans`).
+            windows of each class cover (`crop_spans`).
 
     Returns:
         target, known: float32 [classes].

@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import AugmentConfig, Config
+from rfcx_tf.core.windows import crop_spans
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import mel_band_centres_hz
-from rfcx_tf.model.detector import class_spans
 from rfcx_tf.shards import augment
 from rfcx_tf.shards.records import NO_FOLD, ShardReader, parse_crop
 from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
@@ -166,7 +166,7 @@ class _Geometry(NamedTuple):
         manifest = reader.manifest
         return cls(
             np.array([c.species_id for c in manifest.classes], np.int64),
-            class_spans(config, manifest.classes, manifest.mean_box_s),
+            crop_spans(config, manifest.classes, manifest.mean_box_s),
         )
 
     def own_span(self, species_id) -> tf.Tensor:

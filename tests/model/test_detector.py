@@ -6,7 +6,8 @@ import pytest
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.model.detector import build_detector, class_spans, class_window_cells
+from rfcx_tf.core.windows import class_window_cells, crop_spans
+from rfcx_tf.model.detector import build_detector
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle"), SpeciesClass(9, "high")]
 MEAN_BOX_S = {2: 0.3, 5: 0.6, 9: 5.0}
@@ -127,17 +128,17 @@ def test_a_class_pools_over_its_mean_box_in_whole_cells():
 def test_what_the_windows_of_a_class_cover_by_hand():
     """A crop of 64 frames is one window of 4 cells, around frames 0, 16, 32 and 48."""
     mean_box_s = {2: 0.3, 5: 0.2, 9: 5.0}
-    spans = class_spans(recipe(head={"kind": "per_class"}), CLASSES, mean_box_s)
+    spans = crop_spans(recipe(head={"kind": "per_class"}), CLASSES, mean_box_s)
     # 2 cells in the middle: those around 16 and 32; 1 cell: that around 16; all 4.
     np.testing.assert_array_equal(spans, [[8, 40], [8, 24], [0, 56]])
-    shared = class_spans(recipe(head={"kind": "shared"}), CLASSES, mean_box_s)
+    shared = crop_spans(recipe(head={"kind": "shared"}), CLASSES, mean_box_s)
     np.testing.assert_array_equal(shared, [[0, 64]] * 3)
 
 
 def test_windows_of_a_class_slide_over_a_longer_crop():
     """Windows of 2 cells in a crop of 4: a class of 1 cell sees the first 3 cells."""
     config = recipe(window_s=1.024, head={"kind": "per_class", "window_s": 0.5})
-    spans = class_spans(config, CLASSES, {2: 0.2, 5: 0.5, 9: 0.5})
+    spans = crop_spans(config, CLASSES, {2: 0.2, 5: 0.5, 9: 0.5})
     np.testing.assert_array_equal(spans, [[0, 40], [0, 56], [0, 56]])
 
 

@@ -1,0 +1,308 @@
+"""THE way from sound to window scores: what a scorer is, and the one loop that uses it.
+
+A `Scorer` has a `card` and opens a `ScoreStream` for a recording. Sound is pushed into the stream
+as it is decoded, and window scores come out; nothing else scores sound. A detector of one fold or
+of several, a listener, a baseline, an ensemble, a served model and a LiteRT file are scorers, so
+that prediction, monitors, pseudo-labels, held-out windows, events and benchmarks are written once.
+
+    scorer = load_scorer(open_run("runs/rfcx"))
+    for name, result in score_recordings(scorer, {"a": Path("a.flac")}):
+        ...
+
+Memory does not grow with a recording's length, but for its window scores (about 2 MB an hour of 24
+classes). A recording is decoded once, in blocks, at every rate that a member of an ensemble asks
+for. Threads decode what comes next while the models work.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks, header_duration_s
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.scoring.card import ModelCard
+
+# Samples [samples] float32 in [-1, 1] of one stretch of time, by sample rate in Hz.
+Sound = Mapping[int, np.ndarray]
+
+# A GPU scores a recording faster than one core decodes it.
+_DECODING_THREADS = os.cpu_count() or 1
+_BLOCK_S = 60.0
+# Blocks of one recording that lie decoded before they are asked for.
+_BLOCKS_AHEAD = 2
+
+
+class ScoringError(UserError):
+    """A recording that could not be scored; the message is one line that names it."""
+
+
+@dataclass(frozen=True)
+class RecordingScores:
+    """What a scorer makes of a recording.
+
+    Attributes:
+        scores: float [classes].
+        window_scores: float32 [windows, classes]; None from a model that does not give them.
+    """
+
+    scores: np.ndarray
+    window_scores: np.ndarray | None
+
+
+class ScoreStream(Protocol):
+    """One recording on its way through a scorer."""
+
+    def push(self, sound: Sound) -> None:
+        """Takes the next stretch of sound, of any length."""
+
+    def finish(self) -> RecordingScores:
+        """Ends the recording, which has at least one sample."""
+
+
+class Scorer(Protocol):
+    """Anything that scores sound.
+
+    Attributes:
+        card: what the model is.
+        sample_rates_hz: the rates at which streams want the sound.
+        at_once: recordings that are worth scoring at the same time; more than one where the work
+            is done elsewhere.
+    """
+
+    card: ModelCard
+    sample_rates_hz: tuple[int, ...]
+    at_once: int
+
+    def stream(self, recording_id: str | None = None) -> ScoreStream:
+        """A stream for one recording.
+
+        Args:
+            recording_id: its name in the shards that the model was trained on, under which a
+                listener has kept what it heard; None if it is not one of these.
+        """
+
+
+@dataclass(frozen=True)
+class RecordingResult:
+    """What was found in one recording.
+
+    Attributes:
+        recording_id: its name.
+        path: the file that it is in.
+        duration_s: its length.
+        scores: float [classes].
+        window_scores: float32 [windows, classes]; None where there are none, or they were not
+            wanted.
+    """
+
+    recording_id: str
+    path: Path
+    duration_s: float
+    scores: np.ndarray
+    window_scores: np.ndarray | None = None
+
+
+def score_recordings(
+    scorer: Scorer,
+    recordings: Mapping[str, AudioSource | Path],
+    *,
+    known: bool = False,
+    done: int = 0,
+    progress: bool = True,
+) -> Iterator[tuple[str, RecordingResult | UserError]]:
+    """Scores recordings, in their order.
+
+    Args:
+        scorer: of any kind.
+        recordings: audio by recording id.
+        known: whether the ids are those of the shards that the model was trained on.
+        done: recordings that the progress bar counts as scored before.
+        progress: whether to show it.
+
+    Yields:
+        Recording id, and its result or why there is none (`AudioError`, `ScoringError`).
+    """
+    with _Progress(recordings, done, progress) as bar:
+
+        def score(name: str, blocks: _Blocks) -> RecordingResult | UserError:
+            stream, samples = scorer.stream(name if known else None), 0
+            rate_hz = scorer.sample_rates_hz[0]
+            try:
+                for sound in blocks:
+                    stream.push(sound)
+                    samples += len(sound[rate_hz])
+                    bar.hear(name, samples / rate_hz, blocks.header_s)
+                found = stream.finish()
+            except (AudioError, ScoringError) as error:
+                return error
+            finally:
+                blocks.drop()
+                bar.end(name)
+            source = recordings[name]
+            path = source.path if isinstance(source, AudioSource) else source
+            return RecordingResult(
+                name, path, samples / rate_hz, found.scores, found.window_scores
+            )
+
+        with closing(_decoded_ahead(recordings, scorer)) as decoded:
+            if scorer.at_once == 1:
+                for name, blocks in decoded:
+                    yield name, score(name, blocks)
+                return
+            with ThreadPoolExecutor(scorer.at_once) as pool:
+                waiting: deque[tuple[str, Future]] = deque()
+                for name, blocks in decoded:
+                    waiting.append((name, pool.submit(score, name, blocks)))
+                    if len(waiting) == scorer.at_once:
+                        name, future = waiting.popleft()
+                        yield name, future.result()
+                for name, future in waiting:
+                    yield name, future.result()
+
+
+def score_blocks(scorer: Scorer, blocks: Iterator[Sound]) -> RecordingScores:
+    """Scores one recording that comes in blocks."""
+    stream = scorer.stream()
+    for sound in blocks:
+        stream.push(sound)
+    return stream.finish()
+
+
+class _Blocks:
+    """The decoded blocks of one recording, filled by one thread and read by another.
+
+    Attributes:
+        header_s: the length that the header promises; 0 until it is read.
+    """
+
+    def __init__(self, source: AudioSource | Path, rates_hz: tuple[int, ...]):
+        self.header_s = 0.0
+        self._source = source
+        self._rates_hz = rates_hz
+        self._queue: queue.Queue[Sound | Exception | None] = queue.Queue(_BLOCKS_AHEAD)
+        self._dropped = threading.Event()
+
+    def __iter__(self) -> Iterator[Sound]:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def fill(self) -> None:
+        """Decodes the recording, as far as there is room for it."""
+        end = None
+        try:
+            self.header_s = header_duration_s(self._source)
+            for sound in decode_blocks(self._source, self._rates_hz, _BLOCK_S):
+                if not self._put(sound):
+                    return
+        except Exception as error:
+            # It is the reader's.
+            end = error
+        self._put(end)
+
+    def drop(self) -> None:
+        """Says that nobody reads on."""
+        self._dropped.set()
+
+    def _put(self, item: Sound | Exception | None) -> bool:
+        while not self._dropped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def _decoded_ahead(
+    recordings: Mapping[str, AudioSource | Path], scorer: Scorer
+) -> Iterator[tuple[str, _Blocks]]:
+    """The recordings in their order, decoded in threads before they are asked for."""
+    # A thread waits where its recording's blocks are not read, so all that are read need one.
+    threads = max(_DECODING_THREADS, scorer.at_once)
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[str, _Blocks]] = deque()
+    try:
+        for name, source in recordings.items():
+            blocks = _Blocks(source, scorer.sample_rates_hz)
+            pool.submit(blocks.fill)
+            waiting.append((name, blocks))
+            if len(waiting) > threads:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for _, blocks in waiting:
+            blocks.drop()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Progress:
+    """A bar over the bytes of all recordings, since they may differ much in length."""
+
+    def __init__(self, recordings: Mapping[str, AudioSource | Path], done: int, shown: bool):
+        self._sizes = {name: _size(source) for name, source in recordings.items()}
+        self._counted = dict.fromkeys(self._sizes, 0)
+        self._heard_s = dict.fromkeys(self._sizes, 0.0)
+        self._total_s = 0.0
+        self._finished, self._of = done, done + len(self._sizes)
+        # Recordings that are scored at the same time report from threads of their own.
+        self._lock = threading.Lock()
+        self._bar = tqdm(
+            total=sum(self._sizes.values()),
+            desc="predict",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            disable=not shown,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()
+
+    def hear(self, name: str, heard_s: float, of_s: float) -> None:
+        """So much of a recording is scored."""
+        with self._lock:
+            self._total_s += heard_s - self._heard_s[name]
+            self._heard_s[name] = heard_s
+            self._count(name, min(1.0, heard_s / of_s) if of_s else 0.0)
+
+    def end(self, name: str) -> None:
+        """A recording is scored, or cannot be."""
+        with self._lock:
+            self._finished += 1
+            self._count(name, 1.0)
+
+    def _count(self, name: str, part: float) -> None:
+        counted = round(part * self._sizes[name])
+        elapsed_s = self._bar.format_dict["elapsed"]
+        rate = self._total_s / elapsed_s if elapsed_s else 0.0
+        text = f"{self._finished}/{self._of} recordings, {rate:.0f} times real time"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(counted - self._counted[name])
+        self._counted[name] = counted
+
+
+def _size(source: AudioSource | Path) -> int:
+    """Encoded bytes of a recording; 1 where that cannot be seen."""
+    if isinstance(source, AudioSource) and source.length is not None:
+        return source.length
+    path = source.path if isinstance(source, AudioSource) else source
+    try:
+        return max(1, path.stat().st_size)
+    except OSError:
+        return 1
