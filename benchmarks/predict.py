@@ -140,7 +140,7 @@ def open_model(config: Config, run_path: Path | None, precision: str):
         return RecordingModel(config, CLASSES, [build_detector(config, CLASSES, {})])
     run = RunFolder.open(run_path)
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(run.finished_folds[0]))
+    detector.load_weights(run.weights(run.finished_folds[0]))
     return RecordingModel(config, run.info.classes, [detector])
 
 

@@ -177,7 +177,7 @@ def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
     keras.utils.set_random_seed(0)
     detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
     run.fold(0).mkdir()
-    detector.save_weights(run.detector_weights(0))
+    detector.save_weights(run.weights(0))
     (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
     return run
 

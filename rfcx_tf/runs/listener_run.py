@@ -18,7 +18,6 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rfcx_tf.core.config import differences
 from rfcx_tf.core.errors import UserError
@@ -28,10 +27,6 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.runs.run import holds_something_else, package_versions
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest
-
-if TYPE_CHECKING:
-    # Imports TensorFlow, which a run is opened without.
-    from rfcx_tf.scoring.listener import ListenerModel
 
 _INFO = "listener.json"
 
@@ -72,7 +67,10 @@ class ListenerRun:
         path: the folder.
         config: how the model listens, and the regressions.
         info: what is known of model and data.
+        kind: tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
     """
+
+    kind = "listener"
 
     def __init__(self, path: Path, config: ListenerConfig, info: ListenerInfo):
         self.path = path
@@ -130,7 +128,7 @@ class ListenerRun:
         run = cls(path, config, info)
         # Before the config changes: heads of another one would pass for its own.
         for fold in run.finished_folds:
-            run.head(fold).unlink()
+            run.weights(fold).unlink()
         values = {"config": config.model_dump(mode="json"), **asdict(info)}
         atomic_write_text(path / _INFO, json.dumps(values, indent=1))
         return run
@@ -158,7 +156,7 @@ class ListenerRun:
         """Folder of one fold."""
         return self.path / f"fold{number}"
 
-    def head(self, fold: int) -> Path:
+    def weights(self, fold: int) -> Path:
         """The regressions that held out a fold."""
         return self.fold(fold) / "head.npz"
 
@@ -170,7 +168,7 @@ class ListenerRun:
     @property
     def finished_folds(self) -> list[int]:
         """Folds whose regressions are fitted."""
-        return [fold for fold in range(self.info.folds) if self.head(fold).exists()]
+        return [fold for fold in range(self.info.folds) if self.weights(fold).exists()]
 
     @property
     def embeddings(self) -> Path:
@@ -181,20 +179,6 @@ class ListenerRun:
     def embeddings_key(self) -> str:
         """Identifies the model and how it listens."""
         return f"{self.info.model_hash} {self.config.embedding_fingerprint}"
-
-    def load(self, folds: list[int] | None = None) -> ListenerModel:
-        """The embedding model with the regressions of some folds.
-
-        Args:
-            folds: which; None: all finished ones.
-
-        Raises:
-            UserError: if there are none, or the embedding model is not where it was or not
-                what it was.
-        """
-        from rfcx_tf.scoring.listener import load_listener_model
-
-        return load_listener_model(self, self.finished_folds if folds is None else folds)
 
 
 def is_listener(path: str | Path) -> bool:

@@ -49,6 +49,7 @@ class RunInfo:
         pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
+        model_hash: of a listener's embedding model; empty.
     """
 
     classes: list[SpeciesClass]
@@ -64,16 +65,20 @@ class RunInfo:
     pseudo_id: str = ""
     start: str = ""
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
+    model_hash: str = ""
 
 
 class RunFolder:
-    """Paths and small files of a run.
+    """Paths and small files of a run of detectors.
 
     Attributes:
         path: the folder.
         config: the recipe.
         info: what is known of its data.
+        kind: tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
     """
+
+    kind = "detector"
 
     def __init__(self, path: Path, config: Config, info: RunInfo):
         self.path = path
@@ -211,7 +216,7 @@ class RunFolder:
             k for k in range(self.config.training.folds) if (self.fold(k) / "done.json").exists()
         ]
 
-    def detector_weights(self, number: int) -> Path:
+    def weights(self, number: int) -> Path:
         """Weights of one fold's detector."""
         return self.fold(number) / "detector.weights.h5"
 

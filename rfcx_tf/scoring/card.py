@@ -39,6 +39,8 @@ class ModelCard:
         box_hz: for every class, lower and upper bound in Hz of its usual band; NaN where unknown.
         ends_inside: whether the last window ends with the recording or before; else it may reach
             beyond, into silence.
+        smoothing: what is done to window scores before the highest of them is the recording's, in
+            words; empty: nothing.
         calibration: makes probabilities of scores, and has the thresholds; None: uncalibrated.
         frontend: fingerprint of what makes frames of the waveform; models with the same one can
             share them. Empty where it is not known.
@@ -53,6 +55,7 @@ class ModelCard:
     mean_box_s: tuple[float, ...]
     box_hz: tuple[tuple[float, float], ...]
     ends_inside: bool = True
+    smoothing: str = ""
     calibration: Calibration | None = None
     frontend: str = ""
     made_by: str = ""
@@ -87,11 +90,12 @@ class ModelCard:
         return (first_s + last_s) / 2
 
     def same_windows(self, other: ModelCard) -> bool:
-        """Whether window i is the same stretch of sound for both."""
+        """Whether window i is the same stretch of sound for both, to less than a window's hop."""
         return (
             math.isclose(self.window_s, other.window_s)
             and math.isclose(self.hop_s, other.hop_s)
-            and np.allclose(self.window_centre_s, other.window_centre_s)
+            # Runs on other boxes may have centres that differ by less than windows are apart.
+            and np.allclose(self.window_centre_s, other.window_centre_s, rtol=0, atol=self.hop_s)
             and self.ends_inside == other.ends_inside
         )
 
@@ -111,6 +115,7 @@ class ModelCard:
             "mean_box_s": [_null(value) for value in self.mean_box_s],
             "box_hz": [[_null(bound) for bound in bounds] for bounds in self.box_hz],
             "ends_inside": self.ends_inside,
+            "smoothing": self.smoothing,
             "calibration": self.calibration and calibration_content(self.calibration),
             "frontend": self.frontend,
             "made_by": self.made_by,

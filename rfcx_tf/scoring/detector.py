@@ -1,56 +1,63 @@
-"""Waveform in, scores out: front end and trained detectors as one TensorFlow function.
+"""The detectors of a run as a scorer: waveform in, window scores out, averaged over folds.
 
-Prediction and export use the same function, so a served model gives what predict.py gives.
+Front end and networks are one TensorFlow function, which an export serves. A stream gives what one
+pass over the whole recording gives, in the memory of a block:
+
+- The front end carries its state from piece to piece, and its frames are the same to the bit.
+- The network runs over blocks of frames that begin at whole strides and overlap by all that a
+  cell can see on either side (`context_cells`) and by one window. Windows that see an end of the
+  block which is no end of the recording are left to the neighbouring block.
+- A running mean keeps as many windows as it reaches over.
+
+So window scores differ from those of one pass by no more than float32 rounds, with EfficientNets
+too, whose squeezes reach much further than convolutions: there a block is longer.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.core.windows import window_centres_s
 from rfcx_tf.frontend.frontend import FrontEnd, FrontEndStream
 from rfcx_tf.model.backbones import context_frames
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.head import pool_time
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.ensemble import combine_scores
+from rfcx_tf.scoring.card import ModelCard, by_class
+from rfcx_tf.scoring.scorer import RecordingScores, Sound
+
+# Large enough that the overlap of a residual network (5 to 10 s) costs little, small enough that
+# a day takes the memory that a recording of two minutes takes.
+BLOCK_S = 120.0
 
 
-class RecordingModel(tf.Module):
-    """Scores of whole recordings, averaged over the detectors of several folds.
+class DetectorScorer(tf.Module):
+    """Scores by the detectors of several folds.
 
     Attributes:
-        classes: the species, in the order of the scores.
+        card: what the model is.
         config: the recipe.
+        sample_rates_hz, at_once: see `Scorer`.
     """
 
-    def __init__(self, config: Config, classes, detectors: list[keras.Model]):
-        super().__init__(name="recording_model")
+    at_once = 1
+
+    def __init__(self, config: Config, card: ModelCard, detectors: Sequence[keras.Model]):
+        super().__init__(name="detector_scorer")
         self.config = config
-        self.classes = classes
+        self.card = card
+        self.sample_rates_hz = (card.sample_rate_hz,)
         self._front_end = FrontEnd(config.frontend)
-        self._detectors = detectors
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Of the waveforms that it takes."""
-        return self.config.frontend.sample_rate_hz
-
-    @property
-    def window_s(self) -> float:
-        """Length of a window, in whole backbone cells."""
-        return self.config.window_cells * self.config.cell_s
-
-    @property
-    def hop_s(self) -> float:
-        """From the beginning of one window to that of the next."""
-        return self.config.cell_s
+        self._detectors = list(detectors)
 
     @property
     def running_mean_cells(self) -> int:
@@ -74,11 +81,17 @@ class RecordingModel(tf.Module):
         backbone = self._detectors[0].get_layer(self.config.model.backbone.name)
         return math.ceil(context_frames(backbone) / self.config.model.backbone.stride[0]) + 1
 
-    def front_end_stream(self) -> FrontEndStream:
-        """The front end for one recording, piece by piece."""
-        return FrontEndStream(self._front_end)
+    @functools.cached_property
+    def traced_passes(self) -> tf.types.experimental.PolymorphicFunction:
+        """`window_passes` of [1, frames, bands], traced once for all lengths."""
+        spectrogram = tf.TensorSpec([1, None, self.config.frontend.bands], tf.float32)
+        return tf.function(self.window_passes, [spectrogram])
 
-    def spectrogram(self, waveform):
+    def stream(self, recording_id: str | None = None) -> _DetectorStream:
+        """See `Scorer`."""
+        return _DetectorStream(self, FrontEndStream(self._front_end))
+
+    def spectrogram(self, waveform) -> tf.Tensor:
         """[batch, samples] -> [batch, frames, bands], for waveforms of any length.
 
         A waveform shorter than one window gets silence behind it.
@@ -153,131 +166,145 @@ def running_mean(window_scores, cells: int):
     return tf.nn.avg_pool1d(window_scores, cells, 1, "SAME") if cells > 1 else window_scores
 
 
-class EnsembleModel(tf.Module):
-    """Scores of whole recordings by several runs, each with its own front end.
+class _DetectorStream:
+    """One recording through a `DetectorScorer`."""
+
+    def __init__(self, scorer: DetectorScorer, front_end: FrontEndStream):
+        self._scorer = scorer
+        self._front_end = front_end
+        self._stride = scorer.config.model.backbone.stride[0]
+        self._context = scorer.context_cells
+        block_s = max(BLOCK_S, 2 * self._context * scorer.card.hop_s)
+        self._block_windows = max(1, round(block_s / scorer.card.hop_s))
+        self._samples = 0
+        # Frames from the beginning of the next block on, and the cell that they begin with.
+        self._frames = [np.zeros((0, scorer.config.frontend.bands), np.float32)]
+        self._first_cell = 0
+        self._next_window = 0
+        self._maxima: list[list[_RunningMaximum]] | None = None
+        self._window_scores: list[np.ndarray] = []
+
+    def push(self, sound: Sound) -> None:
+        """See `ScoreStream`."""
+        samples = sound[self._scorer.card.sample_rate_hz]
+        self._samples += len(samples)
+        self._add(self._front_end.push(samples))
+
+    def finish(self) -> RecordingScores:
+        """See `ScoreStream`."""
+        # As in one pass, silence follows a recording that is shorter than a window.
+        missing = max(0, self._scorer.shortest_samples - self._samples)
+        self._add(self._front_end.push(np.zeros(missing, np.float32)))
+        self._add(self._front_end.finish())
+        self._score_block(np.concatenate(self._frames), None)
+        by_detector = [
+            np.mean([maximum.highest for maximum in maxima], axis=0) for maxima in self._maxima
+        ]
+        return RecordingScores(
+            np.mean(by_detector, axis=0, dtype=np.float32), np.concatenate(self._window_scores)
+        )
+
+    def _add(self, frames: np.ndarray) -> None:
+        self._frames.append(frames)
+        while True:
+            # The last window of the block ends here, and what its last cell sees, here.
+            cells = self._next_window + self._block_windows + self._scorer.config.window_cells - 1
+            block_frames = (cells + self._context - self._first_cell) * self._stride
+            if sum(map(len, self._frames)) <= block_frames:
+                return
+            together = np.concatenate(self._frames)
+            self._score_block(together[:block_frames], self._block_windows)
+            self._next_window += self._block_windows
+            first_cell = max(0, self._next_window - self._context)
+            self._frames = [together[(first_cell - self._first_cell) * self._stride :]]
+            self._first_cell = first_cell
+
+    def _score_block(self, frames: np.ndarray, windows: int | None) -> None:
+        """Scores the next so many windows, or all that are left of the recording."""
+        begin = self._next_window - self._first_cell
+        end = None if windows is None else begin + windows
+        passes = [
+            [own[:, begin:end] for own in shifts]
+            for shifts in self._scorer.traced_passes(frames[None])
+        ]
+        self._window_scores.append(np.mean([shifts[0][0] for shifts in passes], axis=0))
+        if self._maxima is None:
+            cells = self._scorer.running_mean_cells
+            self._maxima = [[_RunningMaximum(cells) for _ in shifts] for shifts in passes]
+        for maxima, shifts in zip(self._maxima, passes, strict=True):
+            for maximum, own in zip(maxima, shifts, strict=True):
+                maximum.push(own, last=windows is None)
+
+
+class _RunningMaximum:
+    """The highest running mean of window scores that come block by block.
 
     Attributes:
-        members: the runs.
-        names: of the members.
-        weights: of the members.
-        rule: how their scores are combined, see `rfcx_tf.scoring.ensemble`.
-        classes: the species, in the order of the scores.
-        one_front_end: whether all members hear with the same front end.
+        highest: [classes], so far.
     """
 
-    def __init__(
-        self,
-        members: list[RecordingModel],
-        names: Sequence[str],
-        weights: Sequence[float],
-        rule: str = "mean",
-    ):
-        """Takes members of one class list and sample rate (`open_runs`).
+    def __init__(self, cells: int):
+        self._cells = cells
+        self._before, self._after = max(0, cells - 1) // 2, cells // 2 if cells > 1 else 0
+        # Windows that means to come reach over; of the first ones the mean is taken already.
+        self._waiting: np.ndarray | None = None
+        self._done = 0
+        self.highest: np.ndarray | float = -np.inf
 
-        Raises:
-            UserError: if the windows of two members differ in length or distance, or as
-                `check_rule`.
-        """
-        super().__init__(name="ensemble_model")
-        check_rule(members, names, rule)
-        _check_one_grid(members, names)
-        self.members = members
-        self.names = list(names)
-        self.weights = list(weights)
-        self.rule = rule
-        self.classes = members[0].classes
-        self.one_front_end = len({m.config.frontend.fingerprint for m in members}) == 1
-
-    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
-        """Scores of waveforms [batch, samples] at the members' sample rate.
-
-        Returns:
-            as `RecordingModel.scores`. The scores are combined by the rule. The window scores
-            are weighted means of the members' probabilities by every rule.
-        """
-        return self._combine([member.score_waveform(waveform) for member in self.members])
-
-    @property
-    def tensorflow_variables(self) -> list[tf.Variable]:
-        """Of all members, see `RecordingModel.tensorflow_variables`."""
-        return [variable for member in self.members for variable in member.tensorflow_variables]
-
-    def scores(self, spectrogram) -> dict[str, tf.Tensor]:
-        """The same, of spectrograms [batch, frames, bands] of the one front end."""
-        return self._combine([member.scores(spectrogram) for member in self.members])
-
-    def _combine(self, outputs: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
-        scores, window_scores = (
-            [output[key] for output in outputs] for key in ("scores", "window_scores")
-        )
-        windows = combine_scores(window_scores, self.weights)
-        if self.rule == "window":
-            combined = tf.reduce_max(windows, axis=1)
-        else:
-            combined = combine_scores(scores, self.weights)
-        return {
-            "scores": combined,
-            "window_scores": windows,
-            "window_start_s": outputs[0]["window_start_s"],
-        }
+    def push(self, window_scores, last: bool) -> None:
+        """Takes [1, windows, classes], which may be none in the last block."""
+        values = np.asarray(window_scores)
+        if self._waiting is not None:
+            values = np.concatenate([self._waiting, values], axis=1)
+        end = values.shape[1] if last else max(self._done, values.shape[1] - self._after)
+        if end > self._done:
+            means = np.asarray(running_mean(values, self._cells))[0, self._done : end]
+            self.highest = np.maximum(self.highest, means.max(axis=0))
+        kept_from = max(0, end - self._before)
+        self._waiting, self._done = values[:, kept_from:], end - kept_from
 
 
-def check_rule(models: Sequence, names: Sequence[str], rule: str) -> None:
-    """Refuses the rule `window` for models that do more than take the highest window.
+def detector_card(
+    config: Config,
+    classes: Sequence[SpeciesClass],
+    mean_box_s: Mapping[int, float],
+    box_hz: Mapping[int, tuple[float, float]],
+    **about,
+) -> ModelCard:
+    """The card of detectors that a recipe builds.
 
     Args:
-        models: of runs.
-        names: of the runs.
-        rule: see `rfcx_tf.scoring.ensemble`.
+        config: the recipe.
+        classes: the species, in the order of the outputs.
+        mean_box_s, box_hz: by species id, of the boxes that they learned from.
+        **about: `calibration` and `made_by` of the card.
+    """
+    prediction, smoothing = config.prediction, ""
+    if round(prediction.running_mean_s / config.cell_s) > 1 or prediction.time_shifts > 1:
+        smoothing = (
+            f"prediction.running_mean_s {prediction.running_mean_s:g} and "
+            f"prediction.time_shifts {prediction.time_shifts}"
+        )
+    return ModelCard(
+        classes=tuple(classes),
+        sample_rate_hz=config.frontend.sample_rate_hz,
+        window_s=config.window_cells * config.cell_s,
+        hop_s=config.cell_s,
+        window_centre_s=tuple(window_centres_s(config, classes, mean_box_s)),
+        mean_box_s=by_class(classes, mean_box_s, math.nan),
+        box_hz=by_class(classes, box_hz, (math.nan, math.nan)),
+        smoothing=smoothing,
+        frontend=config.frontend.fingerprint,
+        **about,
+    )
+
+
+def load_detectors(run: RunFolder, folds: Sequence[int]) -> list[keras.Model]:
+    """The trained detectors of some folds of a run, in float32.
 
     Raises:
-        UserError: with the run and its setting.
+        UserError: if weights are missing or do not fit.
     """
-    for model, name in zip(models, names, strict=True):
-        if rule != "window" or not isinstance(model, RecordingModel):
-            continue
-        prediction = model.config.prediction
-        if model.running_mean_cells > 1 or prediction.time_shifts > 1:
-            raise UserError(
-                "The highest mean of windows is of the members' windows as they are. "
-                f"{name} has prediction.running_mean_s {prediction.running_mean_s:g} and "
-                f"prediction.time_shifts {prediction.time_shifts}. Combine it by another rule, or "
-                "predict with 0 and 1."
-            )
-
-
-def _check_one_grid(members: list[RecordingModel], names: Sequence[str]) -> None:
-    """Window i must be the same sound for all members, for their window scores are averaged."""
-    first = members[0].config
-    for member, name in zip(members[1:], names[1:], strict=True):
-        config = member.config
-        if config.window_cells == first.window_cells and math.isclose(config.cell_s, first.cell_s):
-            continue
-        windows = [
-            f"{label}: {c.window_cells * c.cell_s:.6g} s, one every {c.cell_s:.6g} s"
-            for label, c in ((names[0], first), (name, config))
-        ]
-        raise UserError(
-            "Runs in one model must have the same windows. Found "
-            f"{'; '.join(windows)}. Export each by itself, or combine them with predict.py."
-        )
-
-
-def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> RecordingModel:
-    """The trained detectors of a run, in float32.
-
-    Args:
-        run: the run.
-        folds: which; None: all finished ones.
-
-    Raises:
-        UserError: if there is none, or weights are missing or do not fit.
-    """
-    folds = run.finished_folds if folds is None else folds
-    if not folds:
-        raise UserError(
-            f"A run needs at least one finished fold. {run.path} has none. Run train.py to its end."
-        )
     detectors = []
     # Whatever precision the run was trained in, scores are float32.
     policy = keras.mixed_precision.global_policy()
@@ -286,13 +313,13 @@ def load_recording_model(run: RunFolder, folds: list[int] | None = None) -> Reco
         for fold in folds:
             detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
             try:
-                detector.load_weights(run.detector_weights(fold))
+                detector.load_weights(run.weights(fold))
             except (OSError, ValueError, KeyError) as error:
                 reason = " ".join(str(error).split())
                 raise UserError(
-                    f"The weights {run.detector_weights(fold)} cannot be loaded: {reason:.200}"
+                    f"The weights {run.weights(fold)} cannot be loaded: {reason:.200}"
                 ) from None
             detectors.append(detector)
     finally:
         keras.mixed_precision.set_global_policy(policy)
-    return RecordingModel(run.config, run.info.classes, detectors)
+    return detectors

@@ -15,7 +15,6 @@ import json
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,31 +23,11 @@ import rfcx_tf
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
-from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.runs.open import Run
+from rfcx_tf.scoring.scorer import RecordingResult
 
 
-@dataclass(frozen=True)
-class RecordingResult:
-    """What was found in one recording.
-
-    Attributes:
-        recording_id: its name.
-        path: the file that it is in.
-        duration_s: its length.
-        scores: float [classes].
-        window_scores: float32 [windows, classes]; None where they were not wanted. Length and
-            distance of the windows are the models'.
-    """
-
-    recording_id: str
-    path: Path
-    duration_s: float
-    scores: np.ndarray
-    window_scores: np.ndarray | None = None
-
-
-class PartsFolder:
+class Journal:
     """The folder of what is done.
 
     Attributes:
@@ -124,10 +103,7 @@ class PartsFolder:
 
 
 def fingerprint_runs(
-    runs: Sequence[RunFolder | ListenerRun],
-    weights: Sequence[float],
-    rule: str,
-    windows: bool,
+    runs: Sequence[Run], weights: Sequence[float], rule: str, windows: bool
 ) -> str:
     """Differs between predictions whose results differ.
 
@@ -142,13 +118,10 @@ def fingerprint_runs(
         folds = run.finished_folds
         total.update(run.config.model_dump_json().encode())
         total.update(json.dumps([[c.species_id for c in run.info.classes], folds]).encode())
-        own = isinstance(run, RunFolder)
-        if not own:
-            total.update(run.info.model_hash.encode())
+        total.update(run.info.model_hash.encode())
         for fold in folds:
-            path = run.detector_weights(fold) if own else run.head(fold)
-            if path.exists():
-                with path.open("rb") as stream:
+            if run.weights(fold).exists():
+                with run.weights(fold).open("rb") as stream:
                     total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
 

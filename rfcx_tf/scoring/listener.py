@@ -1,100 +1,165 @@
-"""Waveform in, scores out: an embedding model with the regressions of several folds."""
+"""A listener as a scorer: an embedding model with the regressions of several folds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions
+from rfcx_tf.runs.embeddings import read_windows
 from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.scorer import RecordingScores, Sound
+
+# Windows that are heard together begin within so many seconds.
+BLOCK_S = 60.0
 
 
-class ListenerModel:
-    """Scores of whole recordings, averaged over the regressions of several folds.
+class ListenerScorer:
+    """Scores by regressions on embeddings, averaged over folds.
 
-    Goes where a `RecordingModel` goes, except into an export: it is no TensorFlow function.
+    A window is heard by itself. Windows begin every `hop_s`; the last one ends with the recording
+    or beyond it, where there is silence.
 
     Attributes:
-        classes: the species, in the order of the scores.
-        sample_rate_hz: of the waveforms that it takes.
-        window_s, hop_s: length and distance of the windows.
-        config: how it listens.
+        card: what the model is.
+        sample_rates_hz, at_once: see `Scorer`.
     """
+
+    at_once = 1
 
     def __init__(
         self,
+        card: ModelCard,
         embedding: EmbeddingModel,
         heads: Sequence[MaskedRegressions],
-        classes: list[SpeciesClass],
+        kept: Callable[[str], np.ndarray | None] = lambda recording_id: None,
     ):
-        self.classes = classes
-        self.config = embedding.config
-        self.sample_rate_hz = embedding.config.sample_rate_hz
-        self.window_s = embedding.config.window_s
-        self.hop_s = embedding.config.hop_s
-        self._embedding = embedding
-        self._heads = list(heads)
+        """Takes the parts of a listener.
 
-    def score_waveform(self, waveform) -> dict[str, np.ndarray]:
-        """Scores of one waveform [1, samples] at the listener's sample rate.
-
-        Returns:
-            scores [1, classes]: the maximum over time of the window scores, averaged over
-            folds; window_scores [1, windows, classes], averaged over folds; window_start_s
-            [windows], seconds from the beginning of the sound. All float32.
+        Args:
+            card: what it is.
+            embedding: what it hears with.
+            heads: the regressions of every fold.
+            kept: embeddings [windows, size] of a recording of its shards; None: not kept.
         """
-        return self.score_embeddings(*self._embedding.embed(np.asarray(waveform)[0]))
+        self.card = card
+        self.sample_rates_hz = (card.sample_rate_hz,)
+        self.embedding = embedding
+        self._heads = list(heads)
+        self._kept = kept
 
-    def score_embeddings(self, start_s: np.ndarray, embeddings: np.ndarray) -> dict:
-        """The same, of the embeddings [windows, size] of a recording and their begins [windows]."""
-        return self.combine_folds(start_s, self.fold_scores(embeddings))
-
-    def score_windows(self, waveform: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """`fold_scores` of windows that begin at given samples of a waveform [samples]."""
-        return self.fold_scores(self._embedding.embed_at(waveform, starts))
+    def stream(self, recording_id: str | None = None) -> _ListenerStream | _KeptStream:
+        """See `Scorer`."""
+        embeddings = None if recording_id is None else self._kept(recording_id)
+        return _ListenerStream(self) if embeddings is None else _KeptStream(self, embeddings)
 
     def fold_scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Window scores [folds, windows, classes] of embeddings [windows, size]."""
         return np.stack([head.probability(embeddings).numpy() for head in self._heads])
 
-    @staticmethod
-    def combine_folds(start_s: np.ndarray, windows: np.ndarray) -> dict:
-        """What `score_waveform` returns, of all window scores [folds, windows, classes]."""
-        return {
-            "scores": windows.max(axis=1).mean(axis=0, keepdims=True).astype(np.float32),
-            "window_scores": windows.mean(axis=0)[None].astype(np.float32),
-            "window_start_s": start_s,
-        }
+
+def combine_folds(fold_scores: np.ndarray) -> RecordingScores:
+    """A recording's scores from all window scores [folds, windows, classes]."""
+    return RecordingScores(
+        fold_scores.max(axis=1).mean(axis=0).astype(np.float32),
+        fold_scores.mean(axis=0).astype(np.float32),
+    )
 
 
-def load_listener_model(run: ListenerRun, folds: list[int]) -> ListenerModel:
-    """The embedding model of a run with the regressions of some folds.
+class _ListenerStream:
+    """One recording through a `ListenerScorer`."""
+
+    def __init__(self, scorer: ListenerScorer):
+        self._scorer = scorer
+        self._waiting = np.zeros(0, np.float32)
+        self._samples = 0
+        self._fold_scores: list[np.ndarray] = []
+
+    def push(self, sound: Sound) -> None:
+        """See `ScoreStream`."""
+        samples = sound[self._scorer.card.sample_rate_hz]
+        self._samples += len(samples)
+        self._waiting = np.concatenate([self._waiting, samples])
+        config = self._scorer.embedding.config
+        if len(self._waiting) >= BLOCK_S * config.sample_rate_hz:
+            beyond_first = len(self._waiting) - config.window_samples
+            self._score(max(0, 1 + beyond_first // config.hop_samples))
+
+    def finish(self) -> RecordingScores:
+        """See `ScoreStream`."""
+        config = self._scorer.embedding.config
+        beyond_first = max(0, self._samples - config.window_samples)
+        windows = 1 + -(-beyond_first // config.hop_samples)
+        self._score(windows - sum(scores.shape[1] for scores in self._fold_scores))
+        return combine_folds(np.concatenate(self._fold_scores, axis=1))
+
+    def _score(self, windows: int) -> None:
+        hop = self._scorer.embedding.config.hop_samples
+        embeddings = self._scorer.embedding.embed_at(self._waiting, np.arange(windows) * hop)
+        self._fold_scores.append(self._scorer.fold_scores(embeddings))
+        self._waiting = self._waiting[windows * hop :]
+
+
+class _KeptStream:
+    """A recording that was heard before, when the listener was trained."""
+
+    def __init__(self, scorer: ListenerScorer, embeddings: np.ndarray):
+        self._scorer = scorer
+        self._embeddings = embeddings
+
+    def push(self, sound: Sound) -> None:
+        """See `ScoreStream`; what comes is known."""
+
+    def finish(self) -> RecordingScores:
+        """See `ScoreStream`."""
+        return combine_folds(self._scorer.fold_scores(self._embeddings))
+
+
+def load_listener(run: ListenerRun, folds: Sequence[int], shards_id: str) -> ListenerScorer:
+    """The embedding model of a run with the regressions of some folds, see `load_scorer`.
 
     Raises:
-        UserError: if no fold is named, regressions are missing, or the embedding model is not
-            where it was or not what it was.
+        UserError: if regressions are missing, or the embedding model is not where it was or not
+            what it was.
     """
-    if not folds:
-        raise UserError(
-            f"A listener needs at least one finished fold. {run.path} has none. Run listener.py "
-            "to its end."
-        )
-    model = Path(run.info.model)
+    config, info = run.config, run.info
+    model = Path(info.model)
     if not model.exists():
         raise UserError(
             f"A listener needs the model that it was trained with. Not found: {model}. Put it "
-            "there, or run listener.py again with --model where it is."
+            "there, or train again with --model where it is."
         )
     found = hash_model(model)
-    if found != run.info.model_hash:
+    if found != info.model_hash:
         raise UserError(
-            f"A listener needs the model that it was trained with ({run.info.model_hash}). "
+            f"A listener needs the model that it was trained with ({info.model_hash}). "
             f"{model} is another ({found}). Put the first back, or train with this one."
         )
-    heads = [MaskedRegressions.load(run.head(fold)) for fold in folds]
-    return ListenerModel(EmbeddingModel.open(model, run.config), heads, run.info.classes)
+    heads = [MaskedRegressions.load(run.weights(fold)) for fold in folds]
+    classes = tuple(info.classes)
+    card = ModelCard(
+        classes=classes,
+        sample_rate_hz=config.sample_rate_hz,
+        window_s=config.window_s,
+        hop_s=config.hop_s,
+        window_centre_s=(config.window_s / 2,) * len(classes),
+        mean_box_s=(math.nan,) * len(classes),
+        box_hz=((math.nan, math.nan),) * len(classes),
+        ends_inside=False,
+        frontend=run.embeddings_key,
+        made_by=str(run.path),
+    )
+
+    def kept(recording_id: str) -> np.ndarray | None:
+        if run.info.shards_id != shards_id:
+            return None
+        found = read_windows(run.embeddings, run.embeddings_key, recording_id)
+        return found and found[1]
+
+    return ListenerScorer(card, EmbeddingModel.open(model, config), heads, kept)

@@ -152,9 +152,7 @@ def score_recordings(
                 bar.end(name)
             source = recordings[name]
             path = source.path if isinstance(source, AudioSource) else source
-            return RecordingResult(
-                name, path, samples / rate_hz, found.scores, found.window_scores
-            )
+            return RecordingResult(name, path, samples / rate_hz, found.scores, found.window_scores)
 
         with closing(_decoded_ahead(recordings, scorer)) as decoded:
             if scorer.at_once == 1:

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import AugmentConfig, Config
-from rfcx_tf.core.windows import crop_spans
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.windows import crop_spans
 from rfcx_tf.frontend.frontend import mel_band_centres_hz
 from rfcx_tf.shards import augment
 from rfcx_tf.shards.records import NO_FOLD, ShardReader, parse_crop

@@ -92,7 +92,7 @@ def train_fold(
         if start is None:
             begin_from_weights(detector, config)
         else:
-            detector.load_weights(start.detector_weights(fold))
+            detector.load_weights(start.weights(fold))
     chiefs_numbers(strategy, epochs_done, state.ended)
     take_chiefs_variables(classifier)
     monitors = ValidationMonitors(

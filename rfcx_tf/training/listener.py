@@ -144,7 +144,7 @@ def train_listener(
         report(_describe(fold, head, int((windows.folds != fold).sum()), soft, manifest.classes))
         _write_held_out(run, store, annotated, manifest, windows, fold, head)
         # Last: with it the fold is finished.
-        head.save(run.head(fold))
+        head.save(run.weights(fold))
     join_out_of_fold(run)
     return ListenerTraining(run, len(sources) - len(failed), failed)
 

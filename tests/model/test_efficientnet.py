@@ -318,7 +318,7 @@ def test_a_run_is_loaded_and_exported(tiny_config, tiny_shards, tmp_path, one_bl
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
     randomize(detector)
     run.fold(0).mkdir(parents=True)
-    detector.save_weights(run.detector_weights(0))
+    detector.save_weights(run.weights(0))
     (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
 
     model = load_recording_model(run)

@@ -473,7 +473,7 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
     assert train()[0]["epochs"] == 1
     run = RunFolder.open(tmp_path / "run")
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(0))
+    detector.load_weights(run.weights(0))
     backbone = detector.get_layer("resnet18")
     stem = np.array(backbone.get_layer("stem_conv").kernel)
     np.testing.assert_allclose(stem[:, :, 0].T, tensors["conv1.weight"].sum(axis=1), atol=1e-6)

@@ -158,4 +158,4 @@ def test_finished_folds_are_those_with_figures(tmp_path):
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     run.fold(1).mkdir()
     assert run.finished_folds == [0, 2]
-    assert run.detector_weights(2) == tmp_path / "fold2" / "detector.weights.h5"
+    assert run.weights(2) == tmp_path / "fold2" / "detector.weights.h5"

@@ -51,7 +51,7 @@ def random_run(path, config, manifest, folds=(0, 1), seed=0) -> RunFolder:
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
         run.fold(fold).mkdir(parents=True)
-        detector.save_weights(run.detector_weights(fold))
+        detector.save_weights(run.weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     return run
 
@@ -75,7 +75,7 @@ def recordings_of(folder):
 def window_scores(run, fold, waveform) -> np.ndarray:
     """[windows, classes] in float64, from the parts: front end, detector, a sigmoid."""
     detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(fold))
+    detector.load_weights(run.weights(fold))
     spectrogram = FrontEnd(run.config.frontend)(waveform[None].astype(np.float32))
     return 1 / (1 + np.exp(-np.asarray(detector(spectrogram), float)[0]))
 
@@ -191,7 +191,7 @@ def test_time_shifts_average_passes_over_shifted_frames(
     model = load_recording_model(run)
     spectrogram = model.spectrogram(waveform[None]).numpy()
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(0))
+    detector.load_weights(run.weights(0))
     # A quarter of the stride of 16 frames from pass to pass.
     passes = [np.asarray(detector(spectrogram[:, shift:]), float) for shift in (0, 4, 8, 12)]
     expected = np.mean([(1 / (1 + np.exp(-p))).max(axis=1) for p in passes], axis=0)
@@ -337,10 +337,10 @@ def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
     trained_again = tmp_path / "again"
     shutil.copytree(run.path, trained_again)
     assert fingerprint(trained_again) == fingerprint()
-    with run.detector_weights(0).open("rb") as stream:
+    with run.weights(0).open("rb") as stream:
         weights = bytearray(stream.read())
     weights[-1] ^= 1
-    RunFolder.open(trained_again).detector_weights(0).write_bytes(weights)
+    RunFolder.open(trained_again).weights(0).write_bytes(weights)
     one_fold = tmp_path / "one"
     shutil.copytree(run.path, one_fold)
     (one_fold / "fold1" / "done.json").unlink()
@@ -392,7 +392,7 @@ def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_p
     run.fold(0).mkdir()
     (run.fold(0) / "done.json").write_text("{}")
     assert "cannot be loaded" in refused(open_runs, [run.path])
-    run.detector_weights(0).write_bytes(b"not HDF5")
+    run.weights(0).write_bytes(b"not HDF5")
     assert "cannot be loaded" in refused(open_runs, [run.path])
     assert "is not one" in refused(open_runs, [tmp_path])
 

@@ -85,7 +85,7 @@ def random_run(path, config, shards, folds=(0, 1), seed=0) -> RunFolder:
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
         run.fold(fold).mkdir(parents=True)
-        detector.save_weights(run.detector_weights(fold))
+        detector.save_weights(run.weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     return run
 
@@ -252,7 +252,7 @@ def test_embeddings_are_pooled_features_of_the_backbone(run, served, tiny_data):
     wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0][None]
     outputs = served["embedding"](waveform=tf.constant(wave))
     detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(0))
+    detector.load_weights(run.weights(0))
     windows = outputs["window_embeddings"].numpy()
     kernel, bias = (weight.numpy() for weight in detector.get_layer("logits").weights)
     assert windows.shape == (1, 21, len(kernel))

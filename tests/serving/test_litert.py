@@ -68,7 +68,7 @@ def random_run(path, config, shards, folds) -> RunFolder:
         detector.get_layer("input_bn").moving_mean.assign([mean])
         detector.get_layer("input_bn").moving_variance.assign([variance])
         run.fold(fold).mkdir(parents=True)
-        detector.save_weights(run.detector_weights(fold))
+        detector.save_weights(run.weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     return run
 

@@ -106,7 +106,7 @@ def reference(tiny_config, tiny_shards, tmp_path_factory, record_weights):
 def trained_weights(run_dir) -> list[np.ndarray]:
     run = RunFolder.open(run_dir)
     detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
-    detector.load_weights(run.detector_weights(0))
+    detector.load_weights(run.weights(0))
     return [np.array(v) for v in detector.trainable_variables]
 
 

@@ -29,7 +29,7 @@ from rfcx_tf.runs import embeddings as recording_embeddings
 from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.open import open_any_run
+from rfcx_tf.runs.open import open_run
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import predict
 from rfcx_tf.scoring import stream as streaming
@@ -105,7 +105,7 @@ def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
     for fold in (0, 1):
         run.fold(fold).mkdir()
         detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
-        detector.save_weights(run.detector_weights(fold))
+        detector.save_weights(run.weights(fold))
         rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
         target = (rows["species_id"].to_numpy()[:, None] == [2, 5, 9]) * 1.0
         present = target * (rows["kind"] == "tp").to_numpy()[:, None]
@@ -149,7 +149,7 @@ def test_windows_are_labelled_by_rows_and_fitted_as_scikit_learn_does(
     target, weights = np.array(target), np.array(weights)
     assert len(target) > 40
     standardised = StandardScaler().fit_transform(np.array(embeddings, float))
-    found = MaskedRegressions.load(listener.head(1)).probability(np.array(embeddings)).numpy()
+    found = MaskedRegressions.load(listener.weights(1)).probability(np.array(embeddings)).numpy()
     for number in range(3):
         counts = weights[:, number] > 0
         regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=5000)
@@ -209,9 +209,9 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
         np.concatenate(weights),
     )
     expected = fit_fold(windows, 1, config, soft).probability(windows.embeddings)
-    found = MaskedRegressions.load(run.head(1)).probability(windows.embeddings)
+    found = MaskedRegressions.load(run.weights(1)).probability(windows.embeddings)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    untaught = MaskedRegressions.load(listener.head(1)).probability(windows.embeddings)
+    untaught = MaskedRegressions.load(listener.weights(1)).probability(windows.embeddings)
     assert np.abs(found - untaught).max() > 0.01
 
 
@@ -320,9 +320,7 @@ def test_the_run_is_as_our_own_runs_are(listener, own_run, tiny_data, tiny_shard
     # Two of three species are present in every recording: LRAP is LWLRAP.
     ordered = scores.loc[truth["recording_id"], COLUMNS]
     expected = label_ranking_average_precision_score(truth[COLUMNS], ordered)
-    evaluation = evaluate_run(
-        open_any_run(listener.path), truth.astype(dict.fromkeys(COLUMNS, bool))
-    )
+    evaluation = evaluate_run(open_run(listener.path), truth.astype(dict.fromkeys(COLUMNS, bool)))
     assert evaluation.recordings.lwlrap == pytest.approx(expected)
     assert expected > 0.95  # chance: 0.81
     assert evaluation.crops["fold"].to_list() == ["0", "1", "all"]
@@ -422,7 +420,7 @@ def test_a_model_scores_the_maximum_over_windows_averaged_over_folds(
     assert model.classes == listener.info.classes
     outputs = model.score_waveform(waveform[None])
     start_s, embeddings = EmbeddingModel.open(tone_model, CONFIG).embed(waveform)
-    heads = [np.load(listener.head(fold)) for fold in (0, 1)]
+    heads = [np.load(listener.weights(fold)) for fold in (0, 1)]
     by_fold = []
     for head in heads:
         standardised = (embeddings - head["mean"]) / head["scale"]
@@ -541,7 +539,7 @@ def test_runs_that_cannot_be_used_are_refused(
     assert f"{listener.path} is a listener's" in refused(
         check_exportable, [own_run.path, listener.path]
     )
-    assert "is not one" in refused(open_any_run, tmp_path)
+    assert "is not one" in refused(open_run, tmp_path)
     (run_copy / "fold0" / "head.npz").unlink()
     (run_copy / "fold1" / "head.npz").write_bytes(b"")
     assert ListenerRun.open(run_copy).finished_folds == [1]
@@ -560,7 +558,7 @@ def test_runs_that_cannot_be_used_are_refused(
     (tmp_path / "moved.tflite").write_bytes(b"other")
     assert hash_model(tmp_path / "moved.tflite") in refused(open_runs, [run_copy])
     (run_copy / "listener.json").write_text("{}")
-    assert "made by listener.py" in refused(open_any_run, run_copy)
+    assert "made by listener.py" in refused(open_run, run_copy)
 
 
 def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(

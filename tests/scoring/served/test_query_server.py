@@ -45,7 +45,7 @@ def run(tiny_config, tiny_shards, tmp_path_factory):
             if weight.name in ("gamma", "moving_variance"):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
         run.fold(fold).mkdir()
-        detector.save_weights(run.detector_weights(fold))
+        detector.save_weights(run.weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
     return run
 

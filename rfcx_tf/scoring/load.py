@@ -1,0 +1,52 @@
+"""Runs on disk -> scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.runs.open import Run
+from rfcx_tf.scoring.calibration import read_calibration
+from rfcx_tf.scoring.detector import DetectorScorer, detector_card, load_detectors
+from rfcx_tf.scoring.listener import load_listener
+from rfcx_tf.scoring.scorer import Scorer
+
+
+def load_scorer(run: Run, folds: Sequence[int] | None = None, *, shards_id: str = "") -> Scorer:
+    """What a run has learned.
+
+    Args:
+        run: of any kind.
+        folds: whose weights score; None: those of all finished folds, and with the run's
+            calibration if it has one, for that is of all folds together.
+        shards_id: of the shards whose recordings are scored. A listener that was trained on them
+            has kept what it heard, and does not hear them again (`Scorer.stream`).
+
+    Raises:
+        UserError: if no fold is finished, weights are missing or do not fit, or the calibration is
+            of other classes.
+    """
+    chosen = run.finished_folds if folds is None else list(folds)
+    if not chosen:
+        raise UserError(
+            f"A run needs at least one finished fold. {run.path} has none. Train it to its end."
+        )
+    scorer = _LOADERS[run.kind](run, chosen, shards_id)
+    path = run.path / "calibration.yaml"
+    if folds is None and path.exists():
+        scorer.card = scorer.card.replace(calibration=read_calibration(path, scorer.card.columns))
+    return scorer
+
+
+def _load_detector(run: Run, folds: Sequence[int], shards_id: str) -> Scorer:
+    info = run.info
+    card = detector_card(
+        run.config, info.classes, info.mean_box_s, info.box_hz, made_by=str(run.path)
+    )
+    return DetectorScorer(run.config, card, load_detectors(run, folds))
+
+
+_LOADERS: dict[str, Callable[[Run, Sequence[int], str], Scorer]] = {
+    "detector": _load_detector,
+    "listener": load_listener,
+}
