@@ -161,6 +161,11 @@ class ListenerRun:
         return self.fold(fold) / "head.npz"
 
     @property
+    def model_hash(self) -> str:
+        """Identifies the embedding model."""
+        return self.info.model_hash
+
+    @property
     def folds_and_seed(self) -> tuple[int, int]:
         """Number of folds, and the seed of their assignment."""
         return self.info.folds, self.info.fold_seed

@@ -49,7 +49,6 @@ class RunInfo:
         pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
-        model_hash: of a listener's embedding model; empty.
     """
 
     classes: list[SpeciesClass]
@@ -65,7 +64,6 @@ class RunInfo:
     pseudo_id: str = ""
     start: str = ""
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
-    model_hash: str = ""
 
 
 class RunFolder:
@@ -76,9 +74,11 @@ class RunFolder:
         config: the recipe.
         info: what is known of its data.
         kind: tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
+        model_hash: of the model below what was trained; here there is none.
     """
 
     kind = "detector"
+    model_hash = ""
 
     def __init__(self, path: Path, config: Config, info: RunInfo):
         self.path = path

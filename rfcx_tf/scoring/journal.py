@@ -118,7 +118,7 @@ def fingerprint_runs(
         folds = run.finished_folds
         total.update(run.config.model_dump_json().encode())
         total.update(json.dumps([[c.species_id for c in run.info.classes], folds]).encode())
-        total.update(run.info.model_hash.encode())
+        total.update(run.model_hash.encode())
         for fold in folds:
             if run.weights(fold).exists():
                 with run.weights(fold).open("rb") as stream:

@@ -19,6 +19,8 @@ def at_times(own_s: np.ndarray, values: np.ndarray, times_s: np.ndarray) -> np.n
     Returns:
         float32 [times, classes]; beyond the first and last window their values.
     """
-    times_s = np.broadcast_to(np.asarray(times_s).reshape(len(times_s), -1), (len(times_s), values.shape[1]))
+    times_s = np.broadcast_to(
+        np.asarray(times_s).reshape(len(times_s), -1), (len(times_s), values.shape[1])
+    )
     columns = [np.interp(t, x, y) for t, x, y in zip(times_s.T, own_s.T, values.T, strict=True)]
     return np.stack(columns, axis=1).astype(np.float32)

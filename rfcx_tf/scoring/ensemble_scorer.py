@@ -1,0 +1,219 @@
+"""Several scorers as one.
+
+A member is a run, averaged over its own folds. There are two rules:
+
+    mean     the weighted mean of the members' scores.
+    window   the highest weighted mean of the members' window scores. Members that hear a class
+             at the same time count for more than members that hear it at different times.
+             Windows of different length or distance are compared at the centres of the
+             closest-set ones, linear in between.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.ensemble import combine_scores
+from rfcx_tf.scoring.scorer import RecordingScores, Scorer, Sound
+from rfcx_tf.scoring.window_times import at_times
+
+
+class EnsembleScorer(tf.Module):
+    """Scores by several members; of detectors it is one TensorFlow function too.
+
+    Attributes:
+        card: of the ensemble. Its windows are the first member's, by the rule `window` those of
+            the member whose windows lie closest. Usual lengths and bands are those of the first
+            member that knows them. It is not calibrated.
+        members, weights, rule: as given; the weights have sum 1.
+        sample_rates_hz, at_once: see `Scorer`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Scorer],
+        weights: Sequence[float] | None = None,
+        rule: str = "mean",
+        *,
+        with_windows: bool = False,
+    ):
+        """Joins scorers of one class list.
+
+        Args:
+            members: the scorers.
+            weights: of the members, with sum 1; None for equal ones.
+            rule: `mean` or `window`.
+            with_windows: whether window scores are needed. By the mean, windows of several kinds
+                have none.
+
+        Raises:
+            UserError: if classes differ, windows that are needed cannot be averaged, or the rule
+                `window` meets a member that does more than take its highest window.
+        """
+        super().__init__(name="ensemble_scorer")
+        self.members = list(members)
+        self.weights = [1 / len(members)] * len(members) if weights is None else list(weights)
+        self.rule = rule
+        cards = [member.card for member in members]
+        check_classes(cards)
+        base = cards[0]
+        if rule == "window":
+            _check_highest_windows(cards)
+            base = closest_windows(cards)
+        elif with_windows:
+            check_same_windows(cards, "Use --combine window, or predict with each by itself.")
+        knows = next((c for c in cards if not all(map(math.isnan, c.mean_box_s))), base)
+        self.card = base.replace(
+            mean_box_s=knows.mean_box_s,
+            box_hz=knows.box_hz,
+            calibration=None,
+            frontend=" ".join(sorted({card.frontend for card in cards})),
+            made_by=", ".join(card.made_by for card in cards),
+        )
+        self.sample_rates_hz = tuple(
+            sorted({rate for member in members for rate in member.sample_rates_hz})
+        )
+        self.at_once = max(member.at_once for member in members)
+
+    def stream(self, recording_id: str | None = None) -> _EnsembleStream:
+        """See `Scorer`."""
+        return _EnsembleStream(self, [m.stream(recording_id) for m in self.members])
+
+    def combine(self, outputs: Sequence[RecordingScores]) -> RecordingScores:
+        """The ensemble's scores of a recording from those of its members."""
+        windows = [output.window_scores for output in outputs]
+        cards = [member.card for member in self.members]
+        if self.rule == "window":
+            mean = np.tensordot(np.float32(self.weights), align_windows(windows, cards), 1)
+            return RecordingScores(mean.max(axis=0), mean)
+        scores = np.asarray(combine_scores([o.scores for o in outputs], self.weights))
+        alike = all(card.same_windows(cards[0]) for card in cards[1:])
+        if not alike or any(own is None for own in windows):
+            return RecordingScores(scores, None)
+        return RecordingScores(scores, np.asarray(combine_scores(windows, self.weights)))
+
+    # What follows is for an export, of detectors.
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """As `DetectorScorer.score_waveform`; window scores are weighted means by every rule."""
+        return self._combine_outputs([member.score_waveform(waveform) for member in self.members])
+
+    def scores(self, spectrogram) -> dict[str, tf.Tensor]:
+        """The same, of spectrograms [batch, frames, bands] of the one front end."""
+        return self._combine_outputs([member.scores(spectrogram) for member in self.members])
+
+    @functools.cached_property
+    def tensorflow_variables(self) -> list[tf.Variable]:
+        """Of all members, see `DetectorScorer.tensorflow_variables`."""
+        return [variable for member in self.members for variable in member.tensorflow_variables]
+
+    def _combine_outputs(self, outputs: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        windows = combine_scores([o["window_scores"] for o in outputs], self.weights)
+        if self.rule == "window":
+            scores = tf.reduce_max(windows, axis=1)
+        else:
+            scores = combine_scores([output["scores"] for output in outputs], self.weights)
+        return {
+            "scores": scores,
+            "window_scores": windows,
+            "window_start_s": outputs[0]["window_start_s"],
+        }
+
+
+class _EnsembleStream:
+    """One recording through all members."""
+
+    def __init__(self, scorer: EnsembleScorer, streams: list):
+        self._scorer = scorer
+        self._streams = streams
+
+    def push(self, sound: Sound) -> None:
+        """See `ScoreStream`."""
+        for stream in self._streams:
+            stream.push(sound)
+
+    def finish(self) -> RecordingScores:
+        """See `ScoreStream`."""
+        return self._scorer.combine([stream.finish() for stream in self._streams])
+
+
+def align_windows(windows: Sequence[np.ndarray], cards: Sequence[ModelCard]) -> np.ndarray:
+    """Window scores of several models at the centres of the closest-set windows.
+
+    Args:
+        windows: of every model [windows, classes].
+        cards: of the models.
+
+    Returns:
+        float32 [models, windows, classes].
+    """
+    base = closest_windows(cards)
+    centres_s = base.centres_s(len(windows[cards.index(base)]))
+    return np.stack(
+        [
+            at_times(card.centres_s(len(own)), own, centres_s)
+            for own, card in zip(windows, cards, strict=True)
+        ]
+    )
+
+
+def closest_windows(cards: Sequence[ModelCard]) -> ModelCard:
+    """The card with the smallest distance between windows; of equal ones the first."""
+    return min(cards, key=lambda card: card.hop_s)
+
+
+def check_classes(cards: Sequence[ModelCard]) -> None:
+    """Refuses models whose scores do not have the same columns.
+
+    Raises:
+        UserError: if one has other classes than the first, or has them in another order.
+    """
+    first = cards[0]
+    for card in cards[1:]:
+        if card.classes == first.classes:
+            continue
+        mine, theirs = ([f"{c.column} {c.name}" for c in x.classes] for x in (first, card))
+        only_mine = [name for name in mine if name not in theirs]
+        only_theirs = [name for name in theirs if name not in mine]
+        found = f"only in {first.made_by}: {first_few(only_mine)}; "
+        found += f"only in {card.made_by}: {first_few(only_theirs)}"
+        if not only_mine and not only_theirs:
+            found = f"{first.made_by} and {card.made_by} have them in another order"
+        raise UserError(
+            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
+        )
+
+
+def check_same_windows(cards: Sequence[ModelCard], remedy: str) -> None:
+    """Refuses models whose window i is not the same stretch of sound.
+
+    Raises:
+        UserError: with the first two that differ and the remedy.
+    """
+    first = cards[0]
+    for card in cards[1:]:
+        if not card.same_windows(first):
+            found = "; ".join(
+                f"{c.made_by}: {c.window_s:.6g} s, one every {c.hop_s:.6g} s" for c in (first, card)
+            )
+            raise UserError(
+                "Events and window scores of several runs need the same windows in all of them. "
+                f"Found {found}. {remedy}"
+            )
+
+
+def _check_highest_windows(cards: Sequence[ModelCard]) -> None:
+    for card in cards:
+        if card.smoothing:
+            raise UserError(
+                "The highest mean of windows is of the members' windows as they are. "
+                f"{card.made_by} has {card.smoothing}. Combine it by another rule, or predict "
+                "with 0 and 1."
+            )
