@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
     from rfcx_tf.evaluation.thresholds import parse_wanted
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_truth
 
     wanted = parse_wanted(arguments.wanted)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--out names the YAML file; {report_path} and {figure_path} are for report and figure."
         )
     truth = read_truth(arguments.truth) if arguments.truth else None
-    runs = [open_any_run(path) for path in arguments.run]
+    runs = [open_run(path) for path in arguments.run]
     from rfcx_tf.evaluation.calibration_figure import draw_reliability
     from rfcx_tf.evaluation.calibration_fit import read_crops
     from rfcx_tf.evaluation.calibration_report import make_report

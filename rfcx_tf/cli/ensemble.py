@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.files import atomic_write_text, check_writable
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_truth
 
     if arguments.windows and not arguments.truth:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if report_path == arguments.out:
         raise UserError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
-    runs = [open_any_run(path) for path in arguments.run]
+    runs = [open_run(path) for path in arguments.run]
     from rfcx_tf.evaluation.ensemble_report import join_members, make_report
     from rfcx_tf.evaluation.held_out_windows import held_out_windows
     from rfcx_tf.scoring.ensemble import write_weights

@@ -24,14 +24,14 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.species import read_species
     from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
     from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_scores, read_truth
 
     if arguments.out and not arguments.truth:
         raise UserError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
-        result = evaluate_run(open_any_run(arguments.run), truth)
+        result = evaluate_run(open_run(arguments.run), truth)
         print("Held-out crops:", format_run_evaluation(result), sep="\n")
         evaluation = result.recordings
         if evaluation:

@@ -54,35 +54,30 @@ def run(arguments: argparse.Namespace) -> int:
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(wanted_tables(arguments), len(recordings))
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_runs
     from rfcx_tf.scoring.ensemble import choose_weights
-    from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs
-    from rfcx_tf.scoring.predict import open_runs, predict_recordings, scored_by
+    from rfcx_tf.scoring.journal import Journal, fingerprint_runs
+    from rfcx_tf.scoring.load import load_together
+    from rfcx_tf.scoring.predict import predict_recordings
 
     weights = choose_weights(arguments.weights, arguments.run)
-    models = open_runs(arguments.run, arguments.overrides)
-    runs = [open_any_run(path, arguments.overrides) for path in arguments.run]
-    model = scored_by(models, runs, with_windows=tables.keep_windows, rule=arguments.combine)
-    tables.check_model(model, recordings)
-    parts = PartsFolder(
+    runs = open_runs(arguments.run, arguments.overrides)
+    scorer = load_together(runs, weights, arguments.combine)
+    tables.check_model(scorer.card, recordings)
+    parts = Journal(
         f"{arguments.out}.parts",
         fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows),
     )
     if parts.started_over:
         print(f"{parts.folder} was of other runs, weights or options: all recordings are new.")
     predictions = predict_recordings(
-        models,
-        recordings,
-        weights=weights,
-        rule=arguments.combine,
-        parts=parts,
-        keep_windows=tables.keep_windows,
+        scorer, recordings, journal=parts, keep_windows=tables.keep_windows
     )
 
     def results():
         return map(parts.read, predictions.scores["recording_id"])
 
-    tables.write(model, predictions.scores, results, complete=not predictions.failed)
+    tables.write(scorer.card, predictions.scores, results, complete=not predictions.failed)
     if not predictions.failed:
         parts.remove()
     return tables.report_failures(predictions.failed, misnamed_recordings(arguments.audio))

@@ -59,17 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(wanted_tables(arguments), len(recordings))
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_runs
     from rfcx_tf.scoring.beam import BulkJob, predict_in_bulk
     from rfcx_tf.scoring.ensemble import choose_weights
-    from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs
-    from rfcx_tf.scoring.predict import open_runs, scored_by
+    from rfcx_tf.scoring.journal import Journal, fingerprint_runs
+    from rfcx_tf.scoring.load import load_together
 
     weights = choose_weights(arguments.weights, arguments.run)
-    models = open_runs(arguments.run, arguments.overrides)
-    runs = [open_any_run(path, arguments.overrides) for path in arguments.run]
-    model = scored_by(models, runs, with_windows=tables.keep_windows, rule=arguments.combine)
-    tables.check_model(model, recordings)
+    runs = open_runs(arguments.run, arguments.overrides)
+    scorer = load_together(runs, weights, arguments.combine)
+    tables.check_model(scorer.card, recordings)
     job = BulkJob(
         runs=[path.resolve() for path in arguments.run],
         overrides=arguments.overrides,
@@ -79,20 +78,20 @@ def run(arguments: argparse.Namespace) -> int:
         fingerprint=fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows),
         keep_windows=tables.keep_windows,
     )
-    parts = PartsFolder(job.parts, job.fingerprint)
+    parts = Journal(job.parts, job.fingerprint)
     if parts.started_over:
         print(f"{parts.folder} was of other runs, weights or options: all recordings are new.")
     # The local runner's processes must find the project, wherever the command was started.
     root = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
     predictions = predict_in_bulk(
-        job, recordings, models[0].classes, runner=arguments.runner, options=beam_options(arguments)
+        job, recordings, scorer.card, runner=arguments.runner, options=beam_options(arguments)
     )
 
     def results():
         return map(parts.read, predictions.scores["recording_id"])
 
-    tables.write(model, predictions.scores, results, complete=not predictions.failed)
+    tables.write(scorer.card, predictions.scores, results, complete=not predictions.failed)
     if not predictions.failed:
         parts.remove()
     return tables.report_failures(predictions.failed, misnamed_recordings(arguments.audio))

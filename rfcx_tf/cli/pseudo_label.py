@@ -93,18 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.audio
         else {}
     )
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.ensemble import choose_weights
     from rfcx_tf.training.pseudo.rounds import run_rounds
 
     rounds = run_rounds(
         config,
         arguments.tfrecords,
-        [open_any_run(path) for path in arguments.run],
+        [open_run(path) for path in arguments.run],
         arguments.out,
         rounds=arguments.rounds,
         folds=folds,
-        keep=[open_any_run(path) for path in arguments.keep],
+        keep=[open_run(path) for path in arguments.keep],
         weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
         extra=extra,
         per_fold=arguments.per_fold,

@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     scores = read_scores(arguments.scores) if arguments.scores else None
     starts = read_start_times(arguments.recording_times) if arguments.recording_times else {}
     from rfcx_tf.report.page import page_html
-    from rfcx_tf.runs.open import open_any_run
+    from rfcx_tf.runs.open import open_run
 
-    run = open_any_run(arguments.run) if arguments.run else None
+    run = open_run(arguments.run) if arguments.run else None
     sections, failed = [], []
     if run is not None:
         from rfcx_tf.report.run_measures import measure_run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfcx_tf.core.csv_tables import read_csv, read_whole_number
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,28 @@ def species_name_column(header: Sequence[str]) -> str | None:
     """`name`, `scientific_name` or else the first other column; None where there is only an id."""
     others = [column for column in header if column != "species_id"]
     return next((c for c in ("name", "scientific_name", *others[:1]) if c in others), None)
+
+
+def check_same_classes(named: Sequence[tuple[object, Sequence[SpeciesClass]]]) -> None:
+    """Refuses models whose scores do not have the same columns.
+
+    Args:
+        named: what each model is called in a message, and its classes.
+
+    Raises:
+        UserError: if one has other classes than the first, or has them in another order.
+    """
+    name, classes = named[0]
+    for other_name, other_classes in named[1:]:
+        if list(other_classes) == list(classes):
+            continue
+        mine, theirs = ([f"{c.column} {c.name}" for c in x] for x in (classes, other_classes))
+        only_mine = [column for column in mine if column not in theirs]
+        only_theirs = [column for column in theirs if column not in mine]
+        found = f"only in {name}: {first_few(only_mine)}; "
+        found += f"only in {other_name}: {first_few(only_theirs)}"
+        if not only_mine and not only_theirs:
+            found = f"{name} and {other_name} have them in another order"
+        raise UserError(
+            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
+        )

@@ -19,10 +19,10 @@ from rfcx_tf.evaluation.metrics import masked_log_loss, single_label_lrap
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.evaluation.run import label_matrix
 from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.open import check_classes
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.ensemble import (
     DEFAULT_SHRINKAGE,
-    check_classes,
     combine_scores,
     fit_weights,
     member_names,

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.detector import check_rule
-from rfcx_tf.scoring.ensemble import align_windows, member_names
-from rfcx_tf.scoring.window_scorer import WindowScorer
+from rfcx_tf.runs.open import Run
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.load import load_scorer
+from rfcx_tf.scoring.scorer import RecordingResult, RecordingScores, score_recordings
 from rfcx_tf.shards.records import read_manifest
 
 
@@ -48,7 +45,7 @@ class HeldOutWindows:
 
 
 def held_out_windows(
-    runs: Sequence[RunFolder | ListenerRun],
+    runs: Sequence[Run],
     recordings: Sequence[str],
     data_dir: Path | None = None,
     *,
@@ -75,26 +72,27 @@ def held_out_windows(
             f"Folds are those of the shards that a run was trained on. {runs[0].path} was trained "
             f"on {info.shards_id}, {info.tfrecords} now holds {manifest.shards_id}. Put them back."
         )
-    names = member_names([run.path for run in runs])
-    windows = {}
-    with tqdm(total=len(recordings), unit="recording", desc="windows", disable=not progress) as bar:
-        for fold in range(manifest.folds):
-            sources = manifest.audio_sources(fold, data_dir)
-            own = [name for name in recordings if name in sources]
-            if not own:
-                continue
-            scorers = [WindowScorer(run, [fold], manifest.shards_id) for run in runs]
-            models = [scorer.model for scorer in scorers]
-            check_rule(models, names, "window")
-            windows_s, hops_s = ([getattr(m, key) for m in models] for key in ("window_s", "hop_s"))
-            for name in own:
-                try:
-                    found = [scorer.window_scores(sources[name], name)[1] for scorer in scorers]
-                except AudioError as error:
-                    raise UserError(
-                        f"Recordings that were held out are scored again. {error} Say with "
-                        "--data where they are."
-                    ) from None
-                windows[name] = align_windows(found, windows_s, hops_s)
-                bar.update()
+    windows: dict[str, np.ndarray] = {}
+    for fold in range(manifest.folds):
+        sources = manifest.audio_sources(fold, data_dir)
+        own = {name: sources[name] for name in recordings if name in sources}
+        if not own:
+            continue
+        members = [load_scorer(run, [fold], shards_id=manifest.shards_id) for run in runs]
+        scorer = _MemberWindows(members, rule="window")
+        for name, result in score_recordings(scorer, own, known=True, progress=progress):
+            if not isinstance(result, RecordingResult):
+                raise UserError(
+                    f"Recordings that were held out are scored again. {result} Say with --data "
+                    "where they are."
+                )
+            windows[name] = result.window_scores
     return HeldOutWindows(windows)
+
+
+class _MemberWindows(EnsembleScorer):
+    """An ensemble that keeps its members apart: window scores [members, windows, classes]."""
+
+    def combine(self, outputs: Sequence[RecordingScores]) -> RecordingScores:
+        windows = np.stack(self.align([output.window_scores for output in outputs]))
+        return RecordingScores(windows.max(axis=1).mean(axis=0), windows)

@@ -33,8 +33,9 @@ from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
 from rfcx_tf.evaluation.run import read_held_out_crops
+from rfcx_tf.runs.open import check_classes
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.ensemble import check_classes, combine_scores, member_names
+from rfcx_tf.scoring.ensemble import combine_scores, member_names
 from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 DEFAULT_SHRINKAGE = 1.0

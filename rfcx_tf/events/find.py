@@ -18,7 +18,7 @@ A later version may add columns behind these; one that changes them has another 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.scoring.card import ModelCard
 
 EVENT_TABLE_VERSION = 1
 # Far less than a sample: events that touch but for rounding are one.
@@ -104,56 +104,45 @@ def empty_events() -> pd.DataFrame:
 
 
 def find_events(
-    recording: EventRecording,
-    window_scores: np.ndarray,
-    probabilities: np.ndarray | None,
-    *,
-    window_s: float,
-    hop_s: float,
-    classes: Sequence[SpeciesClass],
-    mean_box_s: Mapping[int, float],
-    box_hz: Mapping[int, tuple[float, float]],
-    rules: EventRules,
+    recording: EventRecording, window_scores: np.ndarray, card: ModelCard, rules: EventRules
 ) -> pd.DataFrame:
     """Finds the events of one recording.
 
-    Probabilities are searched where there are any, else scores. The windows of a class that
-    connect (`EventRules.low_ratio`) are an event from the centre of the first to the centre of
-    the last, since a window is as sure as the call in its middle. One that is shorter than the
+    Probabilities are searched if the model is calibrated, else scores. The windows of a class
+    that connect (`EventRules.low_ratio`) are an event from the centre of the first to the centre
+    of the last, since a window is as sure as the call in its middle. One that is shorter than the
     species' mean box is widened to that on both sides, and cut at the ends of the recording.
     What then overlaps or is nearly adjacent (`EventRules.merge_gap_s`) is one event, so events
     of a class are always further apart than that.
 
     Args:
         recording: what the table says of it.
-        window_scores: float [windows, classes], raw scores; window k begins at k * hop_s. A
-            window that reaches beyond the recording counts as the part inside.
-        probabilities: the same shape, calibrated; None where the run is not.
-        window_s, hop_s: length and distance of the windows.
-        classes: the species, in the order of the scores.
-        mean_box_s: mean TP box length by species id; a species without has `window_s`.
-        box_hz: lower and upper bound in Hz by species id; NaN for a species without.
+        window_scores: float [windows, classes], raw scores.
+        card: of the model that gave them: where its windows lie, its calibration, the usual
+            length of a call (a window where a species has none) and its band.
         rules: thresholds in the classes' order, and the rest.
 
     Returns:
         DataFrame of `EVENT_COLUMNS`, by start_s, then in the order of the classes.
     """
+    probabilities = card.calibration and card.calibration.probabilities(window_scores)
     values = window_scores if probabilities is None else probabilities
     values = np.asarray(values, np.float64)
-    begin_s = np.minimum(np.arange(len(values)) * hop_s, recording.duration_s)
-    centres_s = (begin_s + np.minimum(begin_s + window_s, recording.duration_s)) / 2
+    centres_s = card.centres_s(len(values), recording.duration_s)
     rows = []
     for column, (species, threshold) in enumerate(
-        zip(classes, np.asarray(rules.thresholds, np.float64), strict=True)
+        zip(card.classes, np.asarray(rules.thresholds, np.float64), strict=True)
     ):
-        low_hz, high_hz = box_hz.get(species.species_id, (np.nan, np.nan))
-        box_s = mean_box_s.get(species.species_id, window_s)
+        low_hz, high_hz = card.box_hz[column]
+        box_s = card.mean_box_s[column]
+        box_s = card.window_s if math.isnan(box_s) else box_s
         runs = _connected_windows(values[:, column], threshold, threshold * rules.low_ratio)
         spans = [
-            _span(centres_s[[first, last]], box_s, recording.duration_s) for first, last in runs
+            _span(centres_s[[first, last], column], box_s, recording.duration_s)
+            for first, last in runs
         ]
         for (first, last), (start_s, end_s) in _merge(runs, spans, rules.merge_gap_s):
-            if (last - first + 1) * hop_s < rules.min_s:
+            if (last - first + 1) * card.hop_s < rules.min_s:
                 continue
             peak = first + int(np.argmax(values[first : last + 1, column]))
             rows.append(

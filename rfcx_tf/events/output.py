@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ import pandas as pd
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRules
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
 from rfcx_tf.events.write import (
@@ -26,51 +25,10 @@ from rfcx_tf.events.write import (
     write_events,
     writes_one_file,
 )
-from rfcx_tf.scoring.calibration import Calibration, read_calibration
-from rfcx_tf.scoring.journal import RecordingResult
+from rfcx_tf.scoring.calibration import read_calibration
+from rfcx_tf.scoring.card import UNCALIBRATED_THRESHOLD, ModelCard
 from rfcx_tf.scoring.score_table import blank_scores, order_like_submission, write_scores
-
-UNCALIBRATED_THRESHOLD = 0.5
-
-
-@dataclass(frozen=True)
-class WindowsOfModel:
-    """The windows of a model and what else events need.
-
-    Attributes:
-        window_s, hop_s: length and distance of the windows.
-        mean_box_s: mean box length by species id, for those that have one.
-        box_hz: lower and upper bound of the boxes by species id, for those that have one.
-        calibration: None where the model is not calibrated.
-        calibration_from: where it comes from, in words.
-    """
-
-    window_s: float
-    hop_s: float
-    mean_box_s: Mapping[int, float]
-    box_hz: Mapping[int, tuple[float, float]]
-    calibration: Calibration | None = None
-    calibration_from: str = ""
-
-
-@dataclass(frozen=True)
-class ScoredBy:
-    """What tables need to know of the model that scored the recordings.
-
-    Attributes:
-        classes: the species, in the order of the scores.
-        sample_rate_hz: of the waveforms that it takes.
-        windows: None where they are not known, or not needed.
-    """
-
-    classes: Sequence[SpeciesClass]
-    sample_rate_hz: int
-    windows: WindowsOfModel | None = None
-
-    @property
-    def columns(self) -> list[str]:
-        """Of a table of scores: s<species_id>."""
-        return [f"s{c.species_id}" for c in self.classes]
+from rfcx_tf.scoring.scorer import RecordingResult
 
 
 @dataclass(frozen=True)
@@ -134,7 +92,7 @@ class Tables:
         times = wanted.recording_times
         self._starts: Mapping[str, datetime] = read_start_times(times) if times else {}
 
-    def check_model(self, model: ScoredBy, recordings: Iterable[str]) -> None:
+    def check_model(self, card: ModelCard, recordings: Iterable[str]) -> None:
         """Checks that the tables can be made of a model's scores.
 
         Raises:
@@ -142,20 +100,20 @@ class Tables:
                 does not say what events need.
         """
         wanted = self._wanted
-        if self.keep_windows and model.windows is None:
+        if self.keep_windows and not card.hop_s:
             raise UserError(
                 "Events and window scores need to know the model's windows. The model does not "
                 "say them (no signature `about`); export it again, or leave --events and "
                 "--window-scores out."
             )
-        blank = self._shifted(blank_scores(recordings, model.classes))
+        blank = self._shifted(blank_scores(recordings, card.classes))
         if wanted.like:
             order_like_submission(blank, wanted.like)
-        self._with_calibration(model)
+        self._with_calibration(card)
 
     def write(
         self,
-        model: ScoredBy,
+        card: ModelCard,
         scores: pd.DataFrame,
         results: Callable[[], Iterable[RecordingResult]],
         *,
@@ -164,23 +122,17 @@ class Tables:
         """Writes all tables and says what was written.
 
         Args:
-            model: whose scores they are.
+            card: of the model whose scores they are.
             scores: a row for every recording.
             results: gives the recordings in the same order, with window scores if they are kept.
             complete: whether no recording is missing; else `--like` is not kept to.
         """
-        wanted, windows = self._wanted, model.windows
+        wanted = self._wanted
         if wanted.window_scores:
-            write_window_scores(
-                results(),
-                wanted.window_scores,
-                columns=model.columns,
-                window_s=windows.window_s,
-                hop_s=windows.hop_s,
-            )
+            write_window_scores(results(), wanted.window_scores, card)
             print(f"Wrote {wanted.window_scores}.")
         if wanted.events:
-            self._write_events(model, results())
+            self._write_events(card, results())
         scores = self._shifted(scores)
         if wanted.like and complete:
             scores = order_like_submission(scores, wanted.like)
@@ -231,39 +183,31 @@ class Tables:
 
         return apply_offsets(scores, read_offsets(self._wanted.prior))
 
-    def _with_calibration(self, model: ScoredBy) -> WindowsOfModel | None:
-        """The windows with the calibration that is named, or the model's own."""
+    def _with_calibration(self, card: ModelCard) -> ModelCard:
+        """The card with the calibration that is named, or as it is."""
         path = self._wanted.calibration
         if not path:
-            return model.windows
-        calibration = read_calibration(path, model.columns)
-        return replace(model.windows, calibration=calibration, calibration_from=str(path))
+            return card
+        return card.replace(calibration=read_calibration(path, card.columns))
 
-    def _write_events(self, model: ScoredBy, results: Iterable[RecordingResult]) -> None:
-        wanted, windows = self._wanted, self._with_calibration(model)
-        calibration = windows.calibration
-        if wanted.threshold is None and calibration:
+    def _write_events(self, card: ModelCard, results: Iterable[RecordingResult]) -> None:
+        wanted = self._wanted
+        card = self._with_calibration(card)
+        calibration, one = card.calibration, wanted.threshold
+        if one is not None:
+            thresholds, which = np.full(len(card.classes), one), f"{one:g}"
+        elif calibration:
             chosen = f" ({calibration.wanted})" if calibration.wanted else ""
-            thresholds, which = calibration.thresholds, f"its thresholds{chosen}"
+            thresholds, which = card.thresholds, f"its thresholds{chosen}"
         else:
-            one = wanted.threshold
-            one = UNCALIBRATED_THRESHOLD if one is None else one
-            thresholds, which = np.full(len(model.classes), one), f"{one:g}"
+            thresholds, which = card.thresholds, f"{UNCALIBRATED_THRESHOLD:g}"
         events, recordings = events_of_recordings(
-            results,
-            calibration=calibration,
-            rules=EventRules(thresholds),
-            starts=self._starts,
-            window_s=windows.window_s,
-            hop_s=windows.hop_s,
-            classes=model.classes,
-            mean_box_s=windows.mean_box_s,
-            box_hz=windows.box_hz,
+            results, card, EventRules(thresholds), self._starts
         )
-        highest_hz = model.sample_rate_hz / 2
-        for name in self._wanted.formats:
+        highest_hz = card.sample_rate_hz / 2
+        for name in wanted.formats:
             write_events(events, recordings, wanted.events, name, highest_hz=highest_hz)
         of = "uncalibrated scores"
         if calibration:
-            of = f"probabilities by {windows.calibration_from}"
+            of = f"probabilities by {wanted.calibration or 'the calibration of ' + card.made_by}"
         print(f"Wrote {wanted.events}: {len(events)} events, of {of} from {which} on.")

@@ -8,7 +8,7 @@ rfcx_tf.hop_s).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -17,27 +17,20 @@ import pandas as pd
 
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRecording, EventRules, empty_events, find_events
-from rfcx_tf.scoring.calibration import Calibration
-from rfcx_tf.scoring.journal import RecordingResult
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.scorer import RecordingResult
 
 
 def write_window_scores(
-    results: Iterable[RecordingResult],
-    path: str | Path,
-    *,
-    columns: Sequence[str],
-    window_s: float,
-    hop_s: float,
+    results: Iterable[RecordingResult], path: str | Path, card: ModelCard
 ) -> None:
     """Writes the window scores of recordings as Parquet, in one step and one by one.
 
     Args:
         results: with window scores.
         path: the file.
-        columns: s<species_id> of the scores.
-        window_s, hop_s: length and distance of the windows.
+        card: of the model.
 
     Raises:
         UserError: if nothing can be written there.
@@ -47,13 +40,17 @@ def write_window_scores(
 
     schema = pa.schema(
         [("recording_id", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]
-        + [(column, pa.float32()) for column in columns],
-        metadata={"rfcx_tf.window_s": repr(window_s), "rfcx_tf.hop_s": repr(hop_s)},
+        + [(column, pa.float32()) for column in card.columns],
+        metadata={
+            "rfcx_tf.window_s": repr(card.window_s),
+            "rfcx_tf.hop_s": repr(card.hop_s),
+            "rfcx_tf.card": card.to_json(),
+        },
     )
     with atomic_file(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
         for result in results:
-            start_s = np.arange(len(result.window_scores)) * hop_s
-            arrays = [[result.recording_id] * len(start_s), start_s, start_s + window_s]
+            start_s = np.arange(len(result.window_scores)) * card.hop_s
+            arrays = [[result.recording_id] * len(start_s), start_s, start_s + card.window_s]
             arrays += list(np.float32(result.window_scores).T)
             writer.write_table(
                 pa.table(
@@ -65,24 +62,17 @@ def write_window_scores(
 
 def events_of_recordings(
     results: Iterable[RecordingResult],
-    *,
-    calibration: Calibration | None,
+    card: ModelCard,
     rules: EventRules,
     starts: Mapping[str, datetime],
-    window_s: float,
-    hop_s: float,
-    classes: Sequence[SpeciesClass],
-    mean_box_s: Mapping[int, float],
-    box_hz: Mapping[int, tuple[float, float]],
 ) -> tuple[pd.DataFrame, list[EventRecording]]:
     """Finds the events of recordings, one after the other.
 
     Args:
         results: with window scores.
-        calibration: makes probabilities of them, which are searched then; None: the scores are.
+        card: of the model.
         rules: in units of what is searched.
         starts: of recordings (`read_start_times`); others by their file's name.
-        window_s, hop_s, classes, mean_box_s, box_hz: as for `find_events`.
 
     Returns:
         The events (`EVENT_COLUMNS`), in the order of the recordings, and all recordings.
@@ -96,20 +86,7 @@ def events_of_recordings(
             recording_start(result.recording_id, result.path, starts),
         )
         recordings.append(recording)
-        scores = result.window_scores
-        tables.append(
-            find_events(
-                recording,
-                scores,
-                calibration.probabilities(scores) if calibration else None,
-                window_s=window_s,
-                hop_s=hop_s,
-                classes=classes,
-                mean_box_s=mean_box_s,
-                box_hz=box_hz,
-                rules=rules,
-            )
-        )
+        tables.append(find_events(recording, result.window_scores, card, rules))
     # Empty tables would decide nothing, but pandas warns of them.
     found = [table for table in tables if len(table)]
     return pd.concat(found, ignore_index=True) if found else tables[0], recordings

@@ -8,10 +8,15 @@ forgotten all but a millionth of what was a few seconds ago, so it is begun that
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfcx_tf.core.config import Config, FrontEndConfig
+
+if TYPE_CHECKING:
+    # Imports TensorFlow, which a process that plans shards can do without.
+    from rfcx_tf.frontend.frontend import FrontEndStream
 
 # A millionth of the level before a warm-up is left after it. PCEN changes at most in proportion
 # to that level: below 1e-4 of its value, a fifth of float16's rounding, where the level had not
@@ -39,6 +44,12 @@ class RecordingTransform:
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
         """All frames of a recording: float32 [1 + samples // hop_length, bands]."""
         return self.around(waveform, [(0, 1 + len(waveform) // self._config.hop_length)])
+
+    def stream(self) -> FrontEndStream:
+        """The same for one recording piece by piece."""
+        from rfcx_tf.frontend.frontend import FrontEndStream
+
+        return FrontEndStream(self._front_end)
 
     def around(self, waveform: np.ndarray, pieces: list[tuple[int, int]]) -> np.ndarray:
         """Some frames of a recording; the others are zeros, but for some near the wanted ones.

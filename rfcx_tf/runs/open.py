@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import check_same_classes
 from rfcx_tf.runs.listener_run import ListenerRun, is_listener
 from rfcx_tf.runs.run import RunFolder
 
@@ -44,3 +45,12 @@ def open_runs(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> lis
             "Leave it out."
         )
     return runs
+
+
+def check_classes(runs: Sequence[Run]) -> None:
+    """Refuses runs that do not have the same classes in the same order.
+
+    Raises:
+        UserError: as `check_same_classes`.
+    """
+    check_same_classes([(run.path, run.info.classes) for run in runs])

@@ -28,15 +28,12 @@ from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.scoring.journal import PartsFolder, recording_key
-from rfcx_tf.scoring.predict import (
-    Predictions,
-    RecordingScorer,
-    open_runs,
-    predict_with,
-    scores_table,
-)
+from rfcx_tf.runs.open import open_runs
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.journal import Journal, recording_key
+from rfcx_tf.scoring.load import load_together
+from rfcx_tf.scoring.predict import Predictions, predict_recordings, scores_table
+from rfcx_tf.scoring.scorer import Scorer
 
 LOCAL_RUNNER = "DirectRunner"
 _LOOK_EVERY_S = 2.0
@@ -50,7 +47,7 @@ class BulkJob:
 
     Attributes:
         runs: run folders.
-        overrides, weights, rule: as for `open_runs` and `RecordingScorer`.
+        overrides, weights, rule: as for `open_runs` and `load_together`.
         parts: the folder of parts, which is there already, and its fingerprint.
         keep_windows: whether window scores are kept there too.
     """
@@ -77,32 +74,32 @@ class ScoreRecording(beam.DoFn):
 
     def setup(self):
         self._scorer = self._shared.acquire(self._load)
-        self._parts = PartsFolder(self._job.parts, self._job.fingerprint)
+        self._parts = Journal(self._job.parts, self._job.fingerprint)
 
     def process(self, element):
         name, path = element
-        predictions = predict_with(
+        predictions = predict_recordings(
             self._scorer,
             {name: Path(path)},
-            progress=False,
-            parts=self._parts,
+            journal=self._parts,
             keep_windows=self._job.keep_windows,
+            progress=False,
         )
         if predictions.failed:
             yield beam.pvalue.TaggedOutput(_FAILED, (name, predictions.failed[0]))
         else:
             yield name
 
-    def _load(self) -> RecordingScorer:
+    def _load(self) -> Scorer:
         job = self._job
-        models = open_runs([Path(path) for path in job.runs], job.overrides)
-        return RecordingScorer(models, job.weights, job.rule)
+        runs = open_runs([Path(path) for path in job.runs], job.overrides)
+        return load_together(runs, job.weights, job.rule)
 
 
 def predict_in_bulk(
     job: BulkJob,
     recordings: Mapping[str, Path],
-    classes: Sequence[SpeciesClass],
+    card: ModelCard,
     *,
     runner: str = LOCAL_RUNNER,
     options: Sequence[str] = (),
@@ -114,7 +111,7 @@ def predict_in_bulk(
     Args:
         job: what workers are told.
         recordings: paths by recording id.
-        classes: the species, in the order of the scores.
+        card: of the runs together.
         runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of Beam's.
         options: for Beam, as in `--direct_num_workers=2`.
         progress: whether to show a progress bar.
@@ -127,7 +124,7 @@ def predict_in_bulk(
         RuntimeError: what made the pipeline fail, if it got nowhere. Parts that were finished
             stay.
     """
-    parts = PartsFolder(job.parts, job.fingerprint)
+    parts = Journal(job.parts, job.fingerprint)
 
     def not_done() -> dict[str, Path]:
         return {
@@ -154,7 +151,7 @@ def predict_in_bulk(
             todo = left
     rows = {name: parts.read(name).scores for name in recordings if name not in failed}
     return Predictions(
-        scores_table(classes, rows), [failed[name] for name in recordings if name in failed]
+        scores_table(card, rows), [failed[name] for name in recordings if name in failed]
     )
 
 

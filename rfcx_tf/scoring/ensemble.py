@@ -23,12 +23,9 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
-from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.window_times import at_centres
 
 DEFAULT_SHRINKAGE = 0.01
 
@@ -47,72 +44,6 @@ def combine_scores(scores: Sequence, weights: Sequence[float]):
     """
     weighted = (own * float(weight) for own, weight in zip(scores, weights, strict=True))
     return functools.reduce(operator.add, weighted)
-
-
-def combine_windows(
-    scores: Sequence[np.ndarray],
-    window_s: Sequence[float],
-    hop_s: Sequence[float],
-    weights: Sequence[float],
-) -> np.ndarray:
-    """Window scores of an ensemble whose members may have different windows.
-
-    Args:
-        scores, window_s, hop_s: as of `align_windows`.
-        weights: of every member, that sum to 1.
-
-    Returns:
-        float32 [windows, classes], of the windows of the member `closest_set(hop_s)`.
-    """
-    return np.tensordot(np.float32(weights), align_windows(scores, window_s, hop_s), 1)
-
-
-def align_windows(
-    scores: Sequence[np.ndarray], window_s: Sequence[float], hop_s: Sequence[float]
-) -> np.ndarray:
-    """Window scores of all members at the middles of the windows of `closest_set(hop_s)`.
-
-    Args:
-        scores: of every member [windows, classes].
-        window_s, hop_s: of every member, length and distance of its windows.
-
-    Returns:
-        float32 [members, windows, classes].
-    """
-    first = closest_set(hop_s)
-    middles_s = np.arange(len(scores[first])) * hop_s[first] + window_s[first] / 2
-    members = [
-        at_centres(np.arange(len(own)) * hop, length, np.asarray(own), middles_s)
-        for own, length, hop in zip(scores, window_s, hop_s, strict=True)
-    ]
-    return np.stack(members)
-
-
-def closest_set(hop_s: Sequence[float]) -> int:
-    """The member with the smallest distance between windows; of equal ones the first."""
-    return int(np.argmin(hop_s))
-
-
-def check_classes(runs: Sequence[RunFolder | ListenerRun]) -> None:
-    """Refuses runs whose scores do not have the same columns.
-
-    Raises:
-        UserError: if a run has other classes than the first, or has them in another order.
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        if run.info.classes == first.info.classes:
-            continue
-        mine, theirs = ([f"s{c.species_id} {c.name}" for c in r.info.classes] for r in (first, run))
-        only_mine = [name for name in mine if name not in theirs]
-        only_theirs = [name for name in theirs if name not in mine]
-        found = f"only in {first.path}: {first_few(only_mine)}; "
-        found += f"only in {run.path}: {first_few(only_theirs)}"
-        if not only_mine and not only_theirs:
-            found = f"{first.path} and {run.path} have them in another order"
-        raise UserError(
-            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
-        )
 
 
 def fit_weights(

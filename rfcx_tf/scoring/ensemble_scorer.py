@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import check_same_classes
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.ensemble import combine_scores
 from rfcx_tf.scoring.scorer import RecordingScores, Scorer, Sound
@@ -29,8 +30,7 @@ class EnsembleScorer(tf.Module):
     """Scores by several members; of detectors it is one TensorFlow function too.
 
     Attributes:
-        card: of the ensemble. Its windows are the first member's, by the rule `window` those of
-            the member whose windows lie closest. Usual lengths and bands are those of the first
+        card: of the ensemble. Its windows are those of the member whose windows lie closest; lengths and bands are those of the first
             member that knows them. It is not calibrated.
         members, weights, rule: as given; the weights have sum 1.
         sample_rates_hz, at_once: see `Scorer`.
@@ -41,8 +41,6 @@ class EnsembleScorer(tf.Module):
         members: Sequence[Scorer],
         weights: Sequence[float] | None = None,
         rule: str = "mean",
-        *,
-        with_windows: bool = False,
     ):
         """Joins scorers of one class list.
 
@@ -50,30 +48,25 @@ class EnsembleScorer(tf.Module):
             members: the scorers.
             weights: of the members, with sum 1; None for equal ones.
             rule: `mean` or `window`.
-            with_windows: whether window scores are needed. By the mean, windows of several kinds
-                have none.
 
         Raises:
-            UserError: if classes differ, windows that are needed cannot be averaged, or the rule
-                `window` meets a member that does more than take its highest window.
+            UserError: if classes differ, or the rule `window` meets a member that does more than
+                take its highest window.
         """
         super().__init__(name="ensemble_scorer")
         self.members = list(members)
         self.weights = [1 / len(members)] * len(members) if weights is None else list(weights)
         self.rule = rule
         cards = [member.card for member in members]
-        check_classes(cards)
-        base = cards[0]
+        check_same_classes([(card.made_by, card.classes) for card in cards])
         if rule == "window":
             _check_highest_windows(cards)
-            base = closest_windows(cards)
-        elif with_windows:
-            check_same_windows(cards, "Use --combine window, or predict with each by itself.")
+        base = closest_windows(cards)
         knows = next((c for c in cards if not all(map(math.isnan, c.mean_box_s))), base)
         self.card = base.replace(
             mean_box_s=knows.mean_box_s,
             box_hz=knows.box_hz,
-            calibration=None,
+            calibration=base.calibration if len(cards) == 1 else None,
             frontend=" ".join(sorted({card.frontend for card in cards})),
             made_by=", ".join(card.made_by for card in cards),
         )
@@ -88,16 +81,24 @@ class EnsembleScorer(tf.Module):
 
     def combine(self, outputs: Sequence[RecordingScores]) -> RecordingScores:
         """The ensemble's scores of a recording from those of its members."""
-        windows = [output.window_scores for output in outputs]
-        cards = [member.card for member in self.members]
+        windows = None
+        if all(output.window_scores is not None for output in outputs):
+            windows = combine_scores(self.align([o.window_scores for o in outputs]), self.weights)
         if self.rule == "window":
-            mean = np.tensordot(np.float32(self.weights), align_windows(windows, cards), 1)
-            return RecordingScores(mean.max(axis=0), mean)
-        scores = np.asarray(combine_scores([o.scores for o in outputs], self.weights))
-        alike = all(card.same_windows(cards[0]) for card in cards[1:])
-        if not alike or any(own is None for own in windows):
-            return RecordingScores(scores, None)
-        return RecordingScores(scores, np.asarray(combine_scores(windows, self.weights)))
+            return RecordingScores(windows.max(axis=0), windows)
+        return RecordingScores(combine_scores([o.scores for o in outputs], self.weights), windows)
+
+    def align(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Window scores of all members [windows, classes], at the centres of the card's windows."""
+        cards = [member.card for member in self.members]
+        base = cards.index(closest_windows(cards))
+        count = len(windows[base])
+        return [
+            own
+            if len(own) == count and card.same_windows(self.card)
+            else at_times(card.centres_s(len(own)), own, self.card.centres_s(count))
+            for own, card in zip(windows, cards, strict=True)
+        ]
 
     # What follows is for an export, of detectors.
 
@@ -144,69 +145,9 @@ class _EnsembleStream:
         return self._scorer.combine([stream.finish() for stream in self._streams])
 
 
-def align_windows(windows: Sequence[np.ndarray], cards: Sequence[ModelCard]) -> np.ndarray:
-    """Window scores of several models at the centres of the closest-set windows.
-
-    Args:
-        windows: of every model [windows, classes].
-        cards: of the models.
-
-    Returns:
-        float32 [models, windows, classes].
-    """
-    base = closest_windows(cards)
-    centres_s = base.centres_s(len(windows[cards.index(base)]))
-    return np.stack(
-        [
-            at_times(card.centres_s(len(own)), own, centres_s)
-            for own, card in zip(windows, cards, strict=True)
-        ]
-    )
-
-
 def closest_windows(cards: Sequence[ModelCard]) -> ModelCard:
     """The card with the smallest distance between windows; of equal ones the first."""
     return min(cards, key=lambda card: card.hop_s)
-
-
-def check_classes(cards: Sequence[ModelCard]) -> None:
-    """Refuses models whose scores do not have the same columns.
-
-    Raises:
-        UserError: if one has other classes than the first, or has them in another order.
-    """
-    first = cards[0]
-    for card in cards[1:]:
-        if card.classes == first.classes:
-            continue
-        mine, theirs = ([f"{c.column} {c.name}" for c in x.classes] for x in (first, card))
-        only_mine = [name for name in mine if name not in theirs]
-        only_theirs = [name for name in theirs if name not in mine]
-        found = f"only in {first.made_by}: {first_few(only_mine)}; "
-        found += f"only in {card.made_by}: {first_few(only_theirs)}"
-        if not only_mine and not only_theirs:
-            found = f"{first.made_by} and {card.made_by} have them in another order"
-        raise UserError(
-            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
-        )
-
-
-def check_same_windows(cards: Sequence[ModelCard], remedy: str) -> None:
-    """Refuses models whose window i is not the same stretch of sound.
-
-    Raises:
-        UserError: with the first two that differ and the remedy.
-    """
-    first = cards[0]
-    for card in cards[1:]:
-        if not card.same_windows(first):
-            found = "; ".join(
-                f"{c.made_by}: {c.window_s:.6g} s, one every {c.hop_s:.6g} s" for c in (first, card)
-            )
-            raise UserError(
-                "Events and window scores of several runs need the same windows in all of them. "
-                f"Found {found}. {remedy}"
-            )
 
 
 def _check_highest_windows(cards: Sequence[ModelCard]) -> None:

@@ -8,6 +8,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card, load_detectors
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
 from rfcx_tf.scoring.listener import load_listener
 from rfcx_tf.scoring.scorer import Scorer
 
@@ -36,6 +37,15 @@ def load_scorer(run: Run, folds: Sequence[int] | None = None, *, shards_id: str 
     if folds is None and path.exists():
         scorer.card = scorer.card.replace(calibration=read_calibration(path, scorer.card.columns))
     return scorer
+
+
+def load_together(
+    runs: Sequence[Run], weights: Sequence[float] | None = None, rule: str = "mean"
+) -> Scorer:
+    """One run as it is, or several as an ensemble (`EnsembleScorer`, with its errors)."""
+    if len(runs) == 1 and rule == "mean":
+        return load_scorer(runs[0])
+    return EnsembleScorer([load_scorer(run) for run in runs], weights, rule)
 
 
 def _load_detector(run: Run, folds: Sequence[int], shards_id: str) -> Scorer:

@@ -87,7 +87,8 @@ def cut_windows(
         sure = (values >= options.present_above) | (values <= options.absent_below)
         crops.append(
             Crop(
-                spectrogram=spectrogram[begin : begin + stored_frames],
+                # A copy, for the recording may lie in a file that goes away.
+                spectrogram=np.array(spectrogram[begin : begin + stored_frames]),
                 recording_id=recording_id,
                 fold=fold,
                 kind="pseudo",

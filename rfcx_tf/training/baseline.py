@@ -14,14 +14,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from rfcx_tf.core.config import Config, HeadConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.losses import label_weights
-from rfcx_tf.model.regressions import MaskedRegressions, fit_regressions
+from rfcx_tf.model.regressions import fit_regressions
+from rfcx_tf.scoring.baseline import BaselineScorer, pooled_statistics
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
 from rfcx_tf.shards.dataset import validation_dataset
 from rfcx_tf.shards.records import ShardReader
@@ -48,20 +47,6 @@ class PooledCrops:
     weights: np.ndarray
 
 
-def pooled_statistics(windows) -> tf.Tensor:
-    """Mean, standard deviation and maximum over time of every band, in this order.
-
-    Args:
-        windows: spectrograms float32 [..., frames, bands].
-
-    Returns:
-        float32 [..., 3 * bands].
-    """
-    mean = tf.reduce_mean(windows, axis=-2)
-    deviation = tf.math.reduce_std(windows, axis=-2)
-    return tf.concat([mean, deviation, tf.reduce_max(windows, axis=-2)], axis=-1)
-
-
 def pool_crops(reader: ShardReader, config: Config) -> PooledCrops:
     """Reads every TP and FP crop of the shards once."""
     rows = reader.rows(list(range(config.training.folds)), "tp", "fp")
@@ -81,69 +66,13 @@ def pool_crops(reader: ShardReader, config: Config) -> PooledCrops:
     return PooledCrops(rows, folds, statistics, target, weights)
 
 
-class BaselineModel:
-    """One logistic regression a class; goes where `predict_recordings` takes a RecordingModel.
-
-    Attributes:
-        config: the recipe.
-        classes: the species, in the order of the scores.
-        rows: int64 [crops], row numbers in the index of the shards that it was fitted on.
-        fitted: bool [classes]; False where there was nothing to tell apart: no positives, or
-            nothing but positives.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        classes: list[SpeciesClass],
-        rows: np.ndarray,
-        regressions: MaskedRegressions,
-    ):
-        self.config = config
-        self.classes = classes
-        self.rows = rows
-        self.fitted = regressions.fitted
-        self._front_end = FrontEnd(config.frontend)
-        self._regressions = regressions
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Of the waveforms that it takes."""
-        return self.config.frontend.sample_rate_hz
-
-    def probability(self, statistics) -> tf.Tensor:
-        """Statistics [..., 3 * bands] -> float64 [..., classes]; 0 for classes not fitted."""
-        return self._regressions.probability(statistics)
-
-    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
-        """Scores of whole recordings: the maximum over windows that are half a crop apart.
-
-        Args:
-            waveform: float32 [batch, samples] at the recipe's sample rate. One shorter than a
-                crop gets silence behind it.
-
-        Returns:
-            scores: float64 [batch, classes], in [0, 1].
-        """
-        length = self.config.crop_frames
-        # With centred frames, n - 1 hops of sound give n frames.
-        shortest = (length - 1) * self.config.frontend.hop_length
-        missing = tf.maximum(0, shortest - tf.shape(waveform)[1])
-        spectrogram = self._front_end(tf.pad(waveform, [[0, 0], [0, missing]]))
-        windows = tf.signal.frame(spectrogram, length, max(1, length // 2), axis=1)
-        # What is left over at the end is heard in a window that ends with the recording.
-        windows = tf.concat([windows, spectrogram[:, tf.newaxis, -length:]], axis=1)
-        probability = self.probability(pooled_statistics(windows))
-        return {"scores": tf.reduce_max(probability, axis=1)}
-
-
 def fit_baseline(
     crops: PooledCrops,
     classes: list[SpeciesClass],
     config: Config,
     held_out: int,
     c: float,
-) -> BaselineModel:
+) -> tuple[BaselineScorer, np.ndarray]:
     """Fits one regression a class on the crops of all folds but one.
 
     Args:
@@ -152,6 +81,9 @@ def fit_baseline(
         config: the recipe.
         held_out: the fold to leave out.
         c: inverse strength of the L2 regularisation, scikit-learn's C.
+
+    Returns:
+        The scorer, and bool [classes]: False where there was nothing to tell apart.
 
     Raises:
         UserError: if the other folds have no crop.
@@ -165,7 +97,7 @@ def fit_baseline(
     regressions = fit_regressions(
         crops.statistics[others], crops.target[others], crops.weights[others], c
     )
-    return BaselineModel(config, classes, crops.rows[others], regressions)
+    return BaselineScorer(config, classes, regressions), regressions.fitted
 
 
 def cross_validate(
@@ -206,15 +138,15 @@ def cross_validate(
     crops = pool_crops(reader, config)
     tables, failed = [], []
     for fold in folds:
-        model = fit_baseline(crops, manifest.classes, config, fold, c)
-        left_out = [x.name for x, fit in zip(model.classes, model.fitted, strict=True) if not fit]
+        scorer, fitted = fit_baseline(crops, manifest.classes, config, fold, c)
+        left_out = [x.name for x, fit in zip(manifest.classes, fitted, strict=True) if not fit]
         zero = f"; scored 0: {', '.join(left_out)}" if left_out else ""
         report(
-            f"Fold {fold}: fitted {model.fitted.sum()} of {len(model.classes)} classes on "
-            f"{len(model.rows)} crops{zero}."
+            f"Fold {fold}: fitted {fitted.sum()} of {len(fitted)} classes on "
+            f"{(crops.folds != fold).sum()} crops{zero}."
         )
         sources = manifest.audio_sources(fold, data_dir)
-        predictions = predict_recordings([model], sources, progress=progress)
+        predictions = predict_recordings(scorer, sources, progress=progress)
         tables.append(predictions.scores)
         failed += predictions.failed
     return Predictions(pd.concat(tables, ignore_index=True), failed)

@@ -99,7 +99,7 @@ class RunState(keras.callbacks.Callback):
     Attributes:
         history: one dict of figures for every finished epoch.
         ended: whether all epochs are done or the run was stopped early.
-        detector_weights: file with the weights of the chosen epoch.
+        weights: file with the weights of the chosen epoch.
     """
 
     def __init__(self, folder: Path, config: TrainingConfig):
@@ -109,7 +109,7 @@ class RunState(keras.callbacks.Callback):
         self._epoch_began = 0.0
         self.history: list[dict] = []
         self.ended = False
-        self.detector_weights = folder / "detector.weights.h5"
+        self.weights = folder / "detector.weights.h5"
 
     def restore(self, classifier: keras.Model) -> int:
         """Loads the last complete state, if there is one, into a built and compiled model.
@@ -147,7 +147,7 @@ class RunState(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **figures, "seconds": round(seconds, 2)})
         waited = self._epochs_since_best()
         if waited == 0:
-            with atomic_file(self.detector_weights) as temporary:
+            with atomic_file(self.weights) as temporary:
                 self.model.detector.save_weights(temporary)
         elif config.schedule == "plateau" and waited % config.plateau_epochs == 0:
             self.model.optimizer.learning_rate = logs["learning_rate"] * config.plateau_factor

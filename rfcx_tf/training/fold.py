@@ -19,7 +19,7 @@ from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.pretrained import begin_from_weights
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.dataset import pseudo_rows, training_dataset, validation_dataset
@@ -130,7 +130,7 @@ def train_fold(
         )
     if verbose:
         print(f"Weights of {state.describe_checkpoint()}.")
-    detector.load_weights(state.detector_weights)
+    detector.load_weights(state.weights)
     monitors.set_model(classifier)
     figures = monitors.validate()
     _save_crops(reader, held_out, fold, monitors, folder / "oof_crops.csv")
@@ -330,5 +330,4 @@ def _predict_held_out(
 ) -> Predictions:
     """Scores of the fold's whole recordings by the model that never saw them."""
     sources = manifest.audio_sources(fold, data_dir)
-    model = load_recording_model(run, [fold])
-    return predict_recordings([model], sources, progress=verbose)
+    return predict_recordings(load_scorer(run, [fold]), sources, progress=verbose)

@@ -15,16 +15,20 @@ choice:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 import rfcx_tf
-from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio
+from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
 from rfcx_tf.core.config import Config
 from rfcx_tf.frontend.recording import RecordingTransform
+from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
+from rfcx_tf.scoring.window_times import at_times
 from rfcx_tf.shards.plans import (
     finish_plans,
     open_plan,
@@ -37,6 +41,7 @@ from rfcx_tf.shards.pseudo_folder import begin_per_fold, fold_folder, write_prob
 from rfcx_tf.shards.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
 from rfcx_tf.training.pseudo.teachers import Teachers
 
+_BLOCK_S = 60.0
 # Of the files beside the shards.
 _WINDOWS_VERSION = 2
 
@@ -90,33 +95,34 @@ def label_windows(
     boxes = reader.index[reader.index["kind"].isin(["tp", "fp"])]
     boxes_of = {str(name): rows for name, rows in boxes.groupby("recording_id")}
     species_ids = [c.species_id for c in manifest.classes]
-    stored_frames = config.crop_frames + 2 * config.margin_frames
 
     def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
         source, fold = sources[recording_id], fold_of[recording_id]
-        try:
-            waveform = read_audio(source, config.frontend.sample_rate_hz)
-            missing = stored_frames * config.frontend.hop_length - len(waveform)
-            spectrogram = transform(np.pad(waveform, (0, max(0, missing)))).astype(np.float16)
+        # What a listener has kept it knows by the names of annotated recordings.
+        stream = teachers.scorer(fold).stream(None if fold == NO_FOLD else recording_id)
+        rates_hz = teachers.scorer(fold).sample_rates_hz
+        with tempfile.TemporaryFile() as file:
+            try:
+                spectrogram, found = _hear(source, transform, stream, rates_hz, config, file)
+            except AudioError as error:
+                return [], [str(error)]
             starts = window_starts(len(spectrogram), config)
             centres_s = (starts + config.crop_frames / 2) * config.frontend.frame_s
-            probability = teachers.probability(recording_id, source, fold, centres_s)
-        except AudioError as error:
-            return [], [str(error)]
-        write_probability(out_dir, recording_id, centres_s, probability)
-        kept = choose_windows(probability, recording_id, config)
-        rows = boxes_of.get(recording_id, boxes.iloc[:0])
-        crops = cut_windows(
-            spectrogram,
-            probability[kept],
-            starts[kept],
-            rows,
-            recording_id,
-            fold,
-            species_ids,
-            config,
-        )
-        return crops, []
+            own_s = teachers.scorer(fold).card.centres_s(len(found.window_scores))
+            probability = at_times(own_s, found.window_scores, centres_s)
+            write_probability(out_dir, recording_id, centres_s, probability)
+            kept = choose_windows(probability, recording_id, config)
+            crops = cut_windows(
+                spectrogram,
+                probability[kept],
+                starts[kept],
+                boxes_of.get(recording_id, boxes.iloc[:0]),
+                recording_id,
+                fold,
+                species_ids,
+                config,
+            )
+            return crops, []
 
     index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
     labelled = replace(
@@ -139,6 +145,37 @@ def label_windows(
     )
     finish_plans(plans, labelled, out_dir)
     return labelled
+
+
+def _hear(
+    source: AudioSource,
+    transform: RecordingTransform,
+    stream: ScoreStream,
+    rates_hz: Sequence[int],
+    config: Config,
+    file: BinaryIO,
+) -> tuple[np.ndarray, RecordingScores]:
+    """The student's spectrogram, float16 [frames, bands], and the teachers' scores.
+
+    The recording is decoded once. The spectrogram lies in the file, so that memory does not grow
+    with the recording's length. Silence follows a recording that is shorter than a stored crop.
+    """
+    rate_hz, samples, front_end = config.frontend.sample_rate_hz, 0, transform.stream()
+
+    def write(frames: np.ndarray) -> None:
+        file.write(frames.astype(np.float16).tobytes())
+
+    for sound in decode_blocks(source, sorted({rate_hz, *rates_hz}), _BLOCK_S):
+        stream.push(sound)
+        samples += len(sound[rate_hz])
+        write(front_end.push(sound[rate_hz]))
+    stored_frames = config.crop_frames + 2 * config.margin_frames
+    missing = stored_frames * config.frontend.hop_length - samples
+    write(front_end.push(np.zeros(max(0, missing), np.float32)))
+    write(front_end.finish())
+    file.flush()
+    spectrogram = np.memmap(file, np.float16, "r").reshape(-1, config.frontend.bands)
+    return spectrogram, stream.finish()
 
 
 def label_per_fold(

@@ -11,7 +11,7 @@ import pandas as pd
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.model.regressions import SoftRows
 from rfcx_tf.runs.embeddings import EmbeddingStore
-from rfcx_tf.scoring.window_times import at_centres
+from rfcx_tf.scoring.window_times import at_times
 from rfcx_tf.shards.pseudo_folder import read_probability
 
 # begins of windows in seconds, rows of their recording -> target, known [windows, classes]
@@ -50,7 +50,8 @@ def soft_windows(
         if taught is None or found is None:
             continue
         middles_s = found.window_start_s + config.window_s / 2
-        probability = at_centres(taught[0], 0.0, taught[1], middles_s)
+        own_s = np.repeat(taught[0][:, np.newaxis], taught[1].shape[1], axis=1)
+        probability = at_times(own_s, taught[1], middles_s)
         weights = np.full_like(probability, config.pseudo_weight)
         if name in rows_of:
             weights *= 1 - label(found.window_start_s, rows_of[name])[1]

@@ -1,19 +1,14 @@
-"""Runs of either kind as teachers: a recording in, probabilities of its windows out."""
+"""Runs as teachers: who labels the recordings of which fold."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.ensemble import check_classes
-from rfcx_tf.scoring.window_scorer import WindowScorer
-from rfcx_tf.scoring.window_times import at_centres
+from rfcx_tf.runs.open import Run, check_classes
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.shards.records import NO_FOLD, Manifest
 
 
@@ -27,7 +22,7 @@ class Teachers:
 
     def __init__(
         self,
-        runs: Sequence[RunFolder | ListenerRun],
+        runs: Sequence[Run],
         weights: Sequence[float] | None,
         only_fold: int | None = None,
     ):
@@ -45,7 +40,7 @@ class Teachers:
         self._runs = runs
         self._weights = [1 / len(runs)] * len(runs) if weights is None else list(weights)
         self.only_fold = only_fold
-        self._scorers: dict[int, list[WindowScorer]] = {}
+        self._scorers: dict[int, EnsembleScorer] = {}
 
     def of_fold(self, fold: int) -> Teachers:
         """The same runs, with the detectors of one fold alone."""
@@ -67,8 +62,7 @@ class Teachers:
         parts = [str(self._weights)]
         for run in self._runs:
             info = run.info
-            of_model = getattr(info, "model_hash", "")
-            parts += [run.config.model_dump_json(), of_model, info.shards_id, info.pseudo_id]
+            parts += [run.config.model_dump_json(), run.model_hash, info.shards_id, info.pseudo_id]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def check_folds(self, folds: Iterable[int], manifest: Manifest) -> None:
@@ -109,28 +103,12 @@ class Teachers:
         """
         for fold in {self._labelled_by(fold) for fold in folds} - set(self._scorers):
             chosen = None if fold == NO_FOLD else [fold]
-            self._scorers[fold] = [WindowScorer(run, chosen, shards_id) for run in self._runs]
+            members = [load_scorer(run, chosen, shards_id=shards_id) for run in self._runs]
+            self._scorers[fold] = EnsembleScorer(members, self._weights)
 
-    def probability(
-        self, recording_id: str, source: AudioSource, fold: int, centres_s: np.ndarray
-    ) -> np.ndarray:
-        """Mean probabilities float32 [windows, classes] at the centres of windows.
-
-        Args:
-            recording_id, source: of the recording.
-            fold: of the recording, loaded before; or NO_FOLD.
-            centres_s: of the windows [windows].
-
-        Raises:
-            AudioError: if the recording cannot be read.
-        """
-        outputs = []
-        for scorer in self._scorers[self._labelled_by(fold)]:
-            # What a listener has kept it knows by the names of annotated recordings.
-            known_as = None if fold == NO_FOLD else recording_id
-            start_s, windows = scorer.window_scores(source, known_as)
-            outputs.append(at_centres(start_s, scorer.model.window_s, windows, centres_s))
-        return np.average(outputs, axis=0, weights=self._weights).astype(np.float32)
+    def scorer(self, fold: int) -> EnsembleScorer:
+        """Who labels the recordings of a fold, loaded before; or those of NO_FOLD."""
+        return self._scorers[self._labelled_by(fold)]
 
     def _labelled_by(self, fold: int) -> int:
         return fold if self.only_fold is None else self.only_fold
