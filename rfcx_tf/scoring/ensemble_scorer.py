@@ -30,7 +30,8 @@ class EnsembleScorer(tf.Module):
     """Scores by several members; of detectors it is one TensorFlow function too.
 
     Attributes:
-        card: of the ensemble. Its windows are those of the member whose windows lie closest; lengths and bands are those of the first
+        card: of the ensemble. Its windows are those of the member whose windows lie closest;
+            usual lengths and bands are those of the first
             member that knows them. It is not calibrated.
         members, weights, rule: as given; the weights have sum 1.
         sample_rates_hz, at_once: see `Scorer`.
