@@ -1,8 +1,8 @@
-"""A reliability diagram: how often what has some probability is there, before and after."""
+"""Known labels and values of crops -> reliability diagrams: how often what has a value is there."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,21 +13,54 @@ from rfcx_tf.evaluation.calibration_report import (
     calibration_error,
     reliability,
 )
+from rfcx_tf.frontend.picture import figure_png
 
+# One class has few labels: in more bins its line would be noise.
+CLASS_BINS = 5
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _BEFORE, _AFTER = "#D55E00", "#0072B2"
 _COLUMNS = 5
-# One class has few labels: in more bins its line would be noise.
-_CLASS_BINS = 5
 # More small panels than this would be too small to read: then the worst classes are drawn.
 _MOST_CLASSES = 25
+
+
+def plot_reliability(
+    axis,
+    target: np.ndarray,
+    curves: Sequence[tuple[str, str, np.ndarray]],
+    *,
+    bins: int = BINS,
+    largest_dot: float = 250,
+    diagonal: str = "0.6",
+) -> None:
+    """Plots how reliable values are, and a dashed diagonal: there a value is its share present.
+
+    A point lies at the mean value of a bin and the share of its labels that are present; its area
+    grows with the root of their count.
+
+    Args:
+        axis: matplotlib axes.
+        target: bool [labels], true for present.
+        curves: label, colour and values [labels] in [0, 1] of each.
+        bins: how many.
+        largest_dot: area [points^2].
+        diagonal: colour.
+    """
+    axis.plot([0, 1], [0, 1], color=diagonal, linewidth=1, linestyle="--", zorder=0)
+    axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    for label, colour, values in curves:
+        filled = reliability(target, values, bins).query("count > 0")
+        areas = np.maximum(largest_dot * np.sqrt(filled["count"] / filled["count"].max()), 6)
+        axis.plot(filled["probability"], filled["present"], color=colour, linewidth=1, alpha=0.7)
+        axis.scatter(
+            filled["probability"], filled["present"], areas, colour, alpha=0.7, label=label
+        )
 
 
 def draw_reliability(crops: HeldOutCrops, report: CalibrationReport) -> bytes:
     """Draws all classes together, counts of the bins, and a small panel a class.
 
-    A point lies at the mean probability of a bin and the share of its labels that are present;
-    its area grows with the count. Probabilities are those of fits without the crop's part.
+    Probabilities are those of fits without the crop's part.
 
     Returns:
         A PNG.
@@ -44,16 +77,16 @@ def draw_reliability(crops: HeldOutCrops, report: CalibrationReport) -> bytes:
     top, bottom = figure.subfigures(2, 1, height_ratios=[5, 2.3 * rows])
     pooled, counts = top.subplots(1, 2)
     target = crops.present[known]
+    curves = []
     for name, colour, values, offset in (
         ("scores as they are", _BEFORE, crops.scores[known], 0.3),
         ("probabilities, out of fold", _AFTER, report.probability[known], 0.7),
     ):
+        curves.append((f"{name} (ECE {calibration_error(target, values):.3f})", colour, values))
         bins = reliability(target, values)
-        error = calibration_error(target, values)
-        _draw_bins(pooled, bins, colour, f"{name} (ECE {error:.3f})", largest=250)
         middle = bins["low"] + offset / BINS
         counts.bar(middle, bins["count"], 0.4 / BINS, color=colour, label=name)
-    _diagonal(pooled)
+    plot_reliability(pooled, target, curves)
     pooled.set(
         title=f"all {len(crops.columns)} classes, {known.sum()} labels",
         xlabel="score or probability (mean of the bin)",
@@ -72,35 +105,19 @@ def draw_reliability(crops: HeldOutCrops, report: CalibrationReport) -> bytes:
     panels = bottom.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
     for axis, c in zip(panels, order, strict=False):
         own = known[:, c]
-        _diagonal(axis)
-        for colour, values in ((_BEFORE, crops.scores), (_AFTER, report.probability)):
-            bins = reliability(crops.present[own, c], values[own, c], _CLASS_BINS)
-            _draw_bins(axis, bins, colour, None, 60)
+        curves = [
+            ("", colour, values[own, c])
+            for colour, values in ((_BEFORE, crops.scores), (_AFTER, report.probability))
+        ]
+        plot_reliability(axis, crops.present[own, c], curves, bins=CLASS_BINS, largest_dot=60)
         row = report.species.iloc[c]
         axis.axvline(row["threshold"], color=_AFTER, linewidth=1, linestyle=":")
         pooled_mark = ", pooled" if row["method"] == "pooled" else ""
         axis.set_title(
             f"{crops.names[c]} ({row['present']} of {own.sum()}{pooled_mark})", fontsize=9
         )
-        axis.set_xticks([0, 0.5, 1])
-        axis.set_yticks([0, 0.5, 1])
     for axis in panels[len(order) :]:
         axis.set_axis_off()
     bottom.supxlabel("score or probability; dotted: the threshold", fontsize=10)
     bottom.supylabel("share present (present of known labels in brackets)", fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
-
-
-def _draw_bins(axis, bins, colour: str, label: str | None, largest: float):
-    """A line through the bins that hold something; areas grow with their root counts."""
-    bins = bins[bins["count"] > 0]
-    size = np.maximum(largest * np.sqrt(bins["count"] / bins["count"].max()), 6)
-    axis.plot(bins["probability"], bins["present"], color=colour, linewidth=1, alpha=0.7)
-    axis.scatter(bins["probability"], bins["present"], s=size, color=colour, alpha=0.7, label=label)
-
-
-def _diagonal(axis):
-    axis.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", zorder=0)
-    axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    return figure_png(figure)

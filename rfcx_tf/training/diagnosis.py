@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from sklearn.metrics import average_precision_score
 
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.evaluation.precision_recall import precision_recall
+from rfcx_tf.frontend.picture import figure_png
 
 _PRESENT, _ABSENT = "#009E73", "#D55E00"
-
-
-def average_precision(present: np.ndarray, known: np.ndarray, probability: np.ndarray):
-    """How well each class tells its TP crops from its FP crops.
-
-    Args:
-        present, known: bool [crops, classes].
-        probability: [crops, classes].
-
-    Returns:
-        [classes], average precision over the crops where the class is known; NaN for classes
-        that are never present or never absent.
-    """
-    result = np.full(present.shape[1], np.nan)
-    for c in range(present.shape[1]):
-        labels = present[known[:, c], c]
-        if labels.any() and not labels.all():
-            result[c] = average_precision_score(labels, probability[known[:, c], c])
-    return result
 
 
 def outranked_by(present: np.ndarray, probability: np.ndarray) -> np.ndarray:
@@ -67,8 +47,9 @@ def draw_diagnosis(
     position = np.arange(count)
     figure = Figure(figsize=(17, max(4.0, 1.5 + 0.28 * count)), layout="constrained")
     bars, matrix, scores = figure.subplots(1, 3)
-    precision = average_precision(present, known, probability)
-    bars.barh(position, np.nan_to_num(precision), color=_PRESENT)
+    curves = precision_recall(present, known, probability)
+    precision = [0.0 if curve is None else curve.average_precision for curve in curves]
+    bars.barh(position, precision, color=_PRESENT)
     bars.set(xlim=(0, 1), title="average precision, TP against FP crops")
     share = outranked_by(present, probability)
     image = matrix.imshow(share, vmin=0, vmax=1, cmap="magma", aspect="auto")
@@ -83,6 +64,4 @@ def draw_diagnosis(
     for axis in (bars, matrix, scores):
         axis.set_yticks(position, names, fontsize=8)
         axis.set_ylim(count - 0.5, -0.5)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
+    return figure_png(figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.frontend.picture import draw_spectrogram, figure_png
 from rfcx_tf.shards.records import ShardReader, parse_crop
 
 _PICTURED_TP, _PICTURED_FP = 4, 4
@@ -102,18 +102,15 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
         bands = len(band_hz)
         if config.frontend.compression == "pcen":
             spectrogram = np.log1p(spectrogram)
-        axis.imshow(
-            spectrogram.T,
-            origin="lower",
-            aspect="auto",
-            cmap="magma",
-            extent=(begin_s, end_s, -0.5, bands - 0.5),
-        )
         present = crop["kind"].numpy() == b"tp"
         t_min, t_max, f_min, f_max = crop["box"].numpy()
         low, high = np.interp([f_min, f_max], band_hz, np.arange(bands))
-        axis.add_patch(
-            _rectangle(t_min, low, t_max - t_min, high - low, _PRESENT if present else _ABSENT)
+        draw_spectrogram(
+            axis,
+            spectrogram.T,
+            (begin_s, end_s, -0.5, bands - 0.5),
+            (t_min, t_max, low, high),
+            _PRESENT if present else _ABSENT,
         )
         index = species.index(int(crop["species_id"]))
         centres_s = begin_s + half_window_s + np.arange(len(window_scores)) * config.cell_s
@@ -130,12 +127,4 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
         axis.set_axis_off()
     figure.supxlabel("seconds in the recording; line: window score of the named species")
     figure.supylabel("kHz")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
-
-
-def _rectangle(x, y, width, height, colour):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=2)
+    return figure_png(figure)

@@ -1,31 +1,9 @@
-"""Diagnosis by class against scikit-learn and counts made by hand."""
+"""Diagnosis by class against counts made by hand."""
 
 import numpy as np
-import pytest
-from sklearn.metrics import average_precision_score
 
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.training.diagnosis import average_precision, draw_diagnosis, outranked_by
-
-
-def test_average_precision_uses_known_crops_only():
-    generator = np.random.default_rng(0)
-    present = generator.random((40, 3)) < 0.4
-    known = present | (generator.random((40, 3)) < 0.4)
-    probability = generator.random((40, 3))
-    result = average_precision(present, known, probability)
-    for c in range(3):
-        own = known[:, c]
-        expected = average_precision_score(present[own, c], probability[own, c])
-        assert result[c] == pytest.approx(expected)
-
-
-def test_a_class_that_is_never_absent_has_no_average_precision():
-    present = np.array([[True, False], [True, True]])
-    known = np.array([[True, True], [True, True]])
-    result = average_precision(present, known, np.full((2, 2), 0.5))
-    assert np.isnan(result[0])
-    assert result[1] == pytest.approx(0.5)
+from rfcx_tf.training.diagnosis import draw_diagnosis, outranked_by
 
 
 def test_what_outranks_a_class_by_hand():
