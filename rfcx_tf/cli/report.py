@@ -76,17 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
     truth = read_truth(arguments.truth) if arguments.truth else None
     scores = read_scores(arguments.scores) if arguments.scores else None
     starts = read_start_times(arguments.recording_times) if arguments.recording_times else {}
-    from rfcx_tf.report.page import page_html
+    from rfcx_tf.report.page import report_page
     from rfcx_tf.runs.open import open_run
 
     run = open_run(arguments.run) if arguments.run else None
     sections, failed = [], []
     if run is not None:
-        from rfcx_tf.report.run_measures import measure_run
         from rfcx_tf.report.run_sections import run_sections
 
-        measures = measure_run(run, None if arguments.events else truth)
-        sections = run_sections(run, measures)
+        sections = run_sections(run, None if arguments.events else truth)
         title, subtitle = f"Run {run.path.resolve().name}", "What its folds did not see"
     if arguments.events:
         from rfcx_tf.events.read import read_events
@@ -117,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         subtitle = f"Found by the run {run.path.resolve().name}" if run else ""
         left_out = f", {report.left_out} left out for its size" if report.left_out else ""
         print(f"{len(events)} events, {report.shown} of them with picture and sound{left_out}.")
-    html = page_html(arguments.title or title, subtitle, sections, arguments.command_line)
+    html = report_page(arguments.title or title, subtitle, sections, arguments.command_line)
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
     if failed:

@@ -37,10 +37,17 @@ class Activity:
     offsets: list[str]
 
     @property
-    def rates(self) -> pd.DataFrame:
-        """Events per recorded hour; NaN in hours that were not recorded."""
-        recorded_h = np.where(self.recorded_h > 0, self.recorded_h, np.nan)
-        return self.counts / recorded_h
+    def shown(self) -> pd.DataFrame:
+        """Events per recorded hour, NaN in hours that were not recorded; else counts."""
+        if self.recorded_h is None:
+            return self.counts
+        return self.counts / np.where(self.recorded_h > 0, self.recorded_h, np.nan)
+
+    def hour_text(self, hour: int) -> str:
+        """An hour in words."""
+        if self.of_day:
+            return f"{hour:02d}:00 to {(hour + 1) % 24:02d}:00"
+        return f"hour {hour + 1}"
 
 
 def hourly_activity(

@@ -1,186 +1,80 @@
-"""Numbers -> charts in SVG, which take their colours from the page and name what they show.
+"""Numbers -> charts: matplotlib figures, and the SVG of them that takes its looks from a page.
 
-Widths and heights are in the units of an SVG's viewBox. Charts are about as wide as a phone's
-page, so that their letters stay as large as the text's.
+Lengths are in pixels of the SVG. Charts are about as wide as a phone's page, so that their letters
+stay as large as the text's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from markupsafe import Markup
 from numpy.typing import ArrayLike
 
-from rfcx_tf.report.markup import Html, element, join
-
-# Colours and dashes of lines that page.css has: .line0, .line1, ...
-LINE_STYLES = 6
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a chart.
-
-    Attributes:
-        label: in the legend; "" for none.
-        x, y: float [points]; points that are not finite are left out.
-        style: number of its colour and dashes; beyond `LINE_STYLES` they begin again.
-        dots: float [points], counts; the area of a dot at each point grows with their root, so
-            that small ones can be told too. None: no dots.
-    """
-
-    label: str
-    x: ArrayLike
-    y: ArrayLike
-    style: int = 0
-    dots: ArrayLike | None = None
+QUIET, RULE = "#54595e", "#c9cdd1"
+LINES = ("#0067a5", "#b34700", "#187a3c", "#8b3fb8", "#b0115f", "#5c5c00")
+_DASHES = ("-", (0, (4, 2)), (0, (1, 1)), (0, (5, 2, 1, 2)), (0, (7, 3)), (0, (1, 2)))
+# Of page.css, which has other values for dark pages.
+_VARIABLES = {QUIET: "var(--quiet)", RULE: "var(--rule)"} | {
+    colour: f"var(--line{i})" for i, colour in enumerate(LINES)
+}
+_LETTERS = 11
+_WEBP_QUALITY = 40
+_HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a chart: its ends, what it shows, and at most so many steps between ticks."""
-
-    low: float
-    high: float
-    label: str = ""
-    steps: int = 4
-
-    def up_to_tick(self) -> Axis:
-        """The same with its upper end raised to the next round number."""
-        return replace(self, high=max(self.high, float(self._values()[-1])))
-
-    def ticks(self) -> list[float]:
-        """Round numbers between the ends."""
-        values = self._values()
-        slack = 1e-9 * (self.high - self.low)
-        return [float(v) for v in values if self.low - slack <= v <= self.high + slack]
-
-    def _values(self) -> np.ndarray:
-        """Round numbers, from the lower end or below to the upper end or (nearly) above."""
-        locator = MaxNLocator(self.steps, steps=[1, 2, 2.5, 5, 10])
-        return locator.tick_values(self.low, self.high)
+def line_style(number: int) -> dict:
+    """Colour and dashes of a line; after the sixth they begin again."""
+    return {"color": LINES[number % len(LINES)], "linestyle": _DASHES[number % len(_DASHES)]}
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The part of a drawing that axes enclose.
+def new_figure(width: float, height: float):
+    """An empty figure."""
+    from matplotlib.figure import Figure
 
-    Attributes:
-        left, top, width, height: of that part.
-        x, y: the axes; y grows upwards.
-    """
-
-    left: float
-    top: float
-    width: float
-    height: float
-    x: Axis
-    y: Axis
-
-    def at_x(self, value: ArrayLike) -> np.ndarray:
-        """Where values of the x axis lie."""
-        share = (np.asarray(value, float) - self.x.low) / (self.x.high - self.x.low)
-        return self.left + self.width * share
-
-    def at_y(self, value: ArrayLike) -> np.ndarray:
-        """Where values of the y axis lie."""
-        share = (np.asarray(value, float) - self.y.low) / (self.y.high - self.y.low)
-        return self.top + self.height * (1 - share)
-
-    def x_axis(self, text: Callable[[float], str] = "{:g}".format) -> Html:
-        """Ticks, their numbers and the label below."""
-        bottom = self.top + self.height
-        parts = []
-        for value in self.x.ticks():
-            x = number(self.at_x(value))
-            parts.append(_rule(x, bottom, x, bottom + 4))
-            parts.append(label(text(value), x, bottom + 15, "middle"))
-        if self.x.label:
-            parts.append(label(self.x.label, self.left + self.width / 2, bottom + 29, "middle"))
-        return join(parts)
-
-    def y_axis(self, text: Callable[[float], str] = "{:g}".format) -> Html:
-        """Ticks with lines across, their numbers, and the label above the axis."""
-        parts = []
-        for value in self.y.ticks():
-            y = number(self.at_y(value))
-            parts.append(_rule(self.left, y, self.left + self.width, y, "grid"))
-            parts.append(label(text(value), self.left - 5, float(y) + 4, "end"))
-        if self.y.label:
-            parts.append(label(self.y.label, 2, self.top - 7, "start"))
-        return join(parts)
-
-    def polyline(self, line: Line) -> Html:
-        """A line, and its dots."""
-        x, y = self.at_x(line.x), self.at_y(line.y)
-        drawn = np.isfinite(x) & np.isfinite(y)
-        points = [f"{number(a)},{number(b)}" for a, b in zip(x[drawn], y[drawn], strict=True)]
-        # Points that fall onto the same tenth of a unit are one.
-        points = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
-        style = f"line{line.style % LINE_STYLES}"
-        parts = [element("polyline", points=" ".join(points), class_=f"line {style}")]
-        if line.dots is not None:
-            areas = np.asarray(line.dots, float)[drawn] ** 0.5
-            for a, b, area in zip(x[drawn], y[drawn], areas / areas.max(), strict=True):
-                radius = number(max(1.5, 8 * area**0.5))
-                parts.append(
-                    element("circle", cx=number(a), cy=number(b), r=radius, class_=f"dot {style}")
-                )
-        return join(parts)
+    return Figure(figsize=(width / 72, height / 72), frameon=False)
 
 
-def number(value: float) -> str:
-    """A coordinate to a tenth of a unit."""
-    return f"{float(value):.1f}".removesuffix(".0")
-
-
-def label(text: str, x: float | str, y: float, anchor: str) -> Html:
-    """Text at a place: `anchor` is the end of it that is there, start, middle or end."""
-    return element("text", text, x=number(float(x)), y=number(y), text_anchor=anchor)
-
-
-def drawing(name: str, width: float, height: float, *content: Html, class_: str = "chart") -> Html:
-    """An SVG that is one picture to those who do not see it, with a name."""
-    return element(
-        "svg",
-        element("title", name),
-        *content,
-        role="img",
-        class_=class_,
-        viewBox=f"0 0 {number(width)} {number(height)}",
+def add_axes(figure, left: float, top: float, width: float, height: float):
+    """Axes at a place of a figure: no frame, numbers beside it, lines across at those of y."""
+    across, down = figure.get_size_inches() * 72
+    axis = figure.add_axes(
+        (left / across, 1 - (top + height) / down, width / across, height / down)
     )
+    axis.set_frame_on(False)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=_LETTERS, labelcolor=QUIET, pad=5)
+    axis.grid(axis="y", color=RULE, linewidth=0.7)
+    axis.locator_params(nbins=4)
+    return axis
 
 
-def line_chart(
-    lines: Sequence[Line],
-    name: str,
-    x: Axis,
-    y: Axis,
-    *,
-    size: tuple[int, int] = (340, 230),
-    diagonal: bool = False,
-) -> Html:
-    """Lines in a frame, with a legend of those that have a label.
+def new_chart(width: float = 340, height: float = 230, *, top: float = 8, below: float = 20):
+    """Axes that fill a figure of their own up to the numbers beside them."""
+    return add_axes(new_figure(width, height), 38, top, width - 48, height - top - below)
 
-    Args:
-        lines: drawn in their order.
-        name: what the chart shows, for those who do not see it.
-        x, y: the axes.
-        size: width and height.
-        diagonal: whether a dashed line shows where y is x.
-    """
-    width, height = size
-    top, below = (22, 36) if y.label else (8, 36 if x.label else 20)
-    frame = Frame(38, top, width - 48, height - top - below, x, y)
-    parts = [frame.y_axis(), frame.x_axis()]
-    if diagonal:
-        (x0, x1), (y0, y1) = frame.at_x([0, 1]), frame.at_y([0, 1])
-        parts.append(_rule(x0, y0, x1, y1, "diagonal"))
-    parts += [frame.polyline(line) for line in lines]
-    chart = drawing(name, width, height, *parts)
-    return join([chart, legend([(line.label, line.style) for line in lines if line.label])])
+
+def small_chart():
+    """Axes of a small chart from 0 to 1 both ways."""
+    axis = new_chart(180, 150)
+    axis.set(xlim=(0, 1), ylim=(0, 1), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    return axis
+
+
+def name_axes(axis, x: str = "", y: str = "") -> None:
+    """Says below the axes what x is, and above them what y is."""
+    axis.set_xlabel(x, fontsize=_LETTERS, color=QUIET)
+    axis.set_title(y, loc="left", fontsize=_LETTERS, color=QUIET, pad=7)
+
+
+def add_legend(axis, **place) -> None:
+    """The labels of lines, beside a piece of each."""
+    axis.legend(frameon=False, fontsize=_LETTERS, labelcolor=QUIET, **place)
 
 
 def bar_chart(
@@ -191,8 +85,7 @@ def bar_chart(
     unit: str,
     ticks: Sequence[int],
     missing: ArrayLike | None = None,
-    size: tuple[int, int] = (340, 96),
-) -> Html:
+) -> Markup:
     """Bars side by side, each with its own words.
 
     Args:
@@ -201,49 +94,96 @@ def bar_chart(
         name: what the chart shows, for those who do not see it.
         unit: of the values.
         ticks: bars whose left edge has its number below.
-        missing: bool [bars], those about which nothing is known; they are hatched.
-        size: width and height.
+        missing: bool [bars], those about which nothing is known; they are grey.
     """
     values = np.asarray(values, float)
     missing = np.full(len(values), False) if missing is None else np.asarray(missing, bool)
-    highest = max(float(np.where(missing, 0, values).max(initial=0)), 1e-9)
-    width, height = size
-    y = Axis(0, highest, steps=2).up_to_tick()
-    frame = Frame(38, 8, width - 50, height - 26, Axis(0, len(values)), y)
-    bottom = frame.top + frame.height
-    parts = [frame.y_axis()]
-    step = frame.width / len(values)
-    for i, (value, bar, unknown) in enumerate(zip(values, bars, missing, strict=True)):
-        begin = frame.at_x(i)
-        above = frame.top if unknown else frame.at_y(value)
-        said = "no recording" if unknown else f"{value:.4g} {unit}"
-        parts.append(
-            element(
-                "rect",
-                element("title", f"{bar}: {said}"),
-                x=number(begin + 0.1 * step),
-                y=number(above),
-                width=number(0.8 * step),
-                height=number(bottom - above),
-                class_="unknown" if unknown else "bar",
-            )
-        )
-    parts += [label(str(tick), frame.at_x(tick), bottom + 14, "middle") for tick in ticks]
-    return drawing(name, width, height, *parts)
+    top = 1.05 * max(values[~missing].max(initial=0), 1e-9)
+    axis = new_chart(340, 96, below=18)
+    drawn = axis.bar(
+        np.arange(len(values)) + 0.5,
+        np.where(missing, top, values),
+        color=[RULE if unknown else LINES[0] for unknown in missing],
+    )
+    words = {}
+    for bar, text, value, unknown in zip(drawn, bars, values, missing, strict=True):
+        bar.set_gid(text)
+        words[text] = f"{text}: {'no recording' if unknown else f'{value:.4g} {unit}'}"
+    axis.set(xlim=(0, len(values)), ylim=(0, top), xticks=ticks)
+    axis.locator_params(axis="y", nbins=2)
+    return svg(axis.figure, name, words)
 
 
-def legend(entries: Sequence[tuple[str, int]]) -> Html:
-    """Labels beside a piece of their line, given as (label, style)."""
-    if not entries:
-        return Html()
-    items = []
-    for text, style in entries:
-        key = element("line", x1=1, y1=6, x2=27, y2=6, class_=f"line line{style % LINE_STYLES}")
-        picture = element("svg", key, viewBox="0 0 28 12", class_="key", aria_hidden="true")
-        items.append(element("li", picture, text))
-    return element("ul", *items, class_="legend")
+def svg(figure, name: str, words: Mapping[str, str] | None = None) -> Markup:
+    """A figure as a part of a page: one picture to those who do not see it.
+
+    The page's style gives letters and colours. There are no styles in attributes, which the page's
+    policy forbids. Pictures become WebP.
+
+    Args:
+        figure: of matplotlib.
+        name: what it shows; no other of the page has the same, since ids are made of it.
+        words: shown when pointed at, by gid of what was drawn.
+    """
+    import matplotlib
+
+    # File names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+    name = name.encode("utf-8", "replace").decode()
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(content, format="svg", transparent=True, metadata=nothing)
+    source = ElementTree.fromstring(content.getvalue())
+    drawing = ElementTree.Element("svg", role="img", viewBox=source.get("viewBox"))
+    drawing.set("class", "chart")
+    ElementTree.SubElement(drawing, "title").text = name
+    _copy(source, drawing, words or {})
+    return Markup(ElementTree.tostring(drawing, "unicode", "html"))
 
 
-def _rule(x1, y1, x2, y2, class_: str = "axis") -> Html:
-    x1, y1, x2, y2 = map(number, (x1, y1, x2, y2))
-    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+def _copy(source, target, words: Mapping[str, str], said: str = "") -> None:
+    """Copies what is seen or referred to, without styles and the groups that matplotlib makes."""
+    for element in source:
+        kind = element.tag.rpartition("}")[2]
+        if kind == "g":
+            _copy(element, target, words, words.get(element.get("id"), ""))
+        elif kind != "style":
+            copy = ElementTree.SubElement(target, kind, _attributes(kind, element))
+            copy.text = (element.text or "").strip()
+            if said:
+                ElementTree.SubElement(copy, "title").text = said
+            _copy(element, copy, words)
+
+
+def _attributes(kind: str, element) -> dict[str, str]:
+    """Attributes of an element; what its style says becomes attributes too."""
+    found = dict(element.attrib)
+    for entry in found.pop("style", "").split(";"):
+        key, _, value = entry.strip().partition(": ")
+        if value and not key.startswith(("font", "image")):
+            found[key] = _VARIABLES.get(value, value)
+    for key in {"d", "x", "y"} & found.keys():
+        found[key] = " ".join(re.sub(r"(\.\d)\d+", r"\1", found[key]).split())
+    if found.get("transform", "").startswith("rotate(-0 "):
+        del found["transform"]
+    if _HREF in found:
+        found["href"] = found.pop(_HREF)
+    if kind == "image":
+        del found["id"]
+        found |= {"href": _webp(found["href"]), "preserveAspectRatio": "none"}
+    return found
+
+
+def _webp(png_uri: str) -> str:
+    """The address of a PNG made that of a WebP, which is a tenth as long."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    png = Image.open(io.BytesIO(base64.b64decode(png_uri.partition(",")[2])))
+    png.convert("RGB").save(content, "webp", quality=_WEBP_QUALITY)
+    return data_uri(content.getvalue(), "image/webp")
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
+import soxr
+from markupsafe import Markup
 
 from rfcx_tf.audio.decode import AudioError
-from rfcx_tf.report.data_table import filter_field
-from rfcx_tf.report.event_choice import best_events
-from rfcx_tf.report.event_picture import clock_text, data_uri, draw_event
-from rfcx_tf.report.event_sound import encode_mp3
-from rfcx_tf.report.markup import Html, element, join
+from rfcx_tf.report.charts import LINES, QUIET, add_axes, data_uri, name_axes, new_figure, svg
+from rfcx_tf.report.page import render
 from rfcx_tf.report.window_curves import Curve, WindowCurves
-from rfcx_tf.review.clips import read_excerpt
+from rfcx_tf.review.clips import Excerpt, draw_event, read_excerpt
 
 # Around an event; and of a longer one only so much is heard, around its surest window.
 _CONTEXT_S = 1.0
 _LONGEST_S = 12.0
+# Of a card's picture, in pixels. A page shows it about half as wide as the spectrogram has columns,
+# since a phone's screen has two dots for one.
+_WIDTH, _LEFT, _SPECTROGRAM_HEIGHT, _CURVE_HEIGHT = 360, 34, 150, 54
+_COLUMNS = 640
+# What MP3 knows; other rates become the next higher, or the highest.
+_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+# Recorders in quiet places write calls that a phone's loudspeaker would not make audible.
+_PEAK = 10 ** (-3 / 20)
+_MOST_GAIN = 10 ** (40 / 20)
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Clips:
         failed: a line for every recording that could not be read.
     """
 
-    content: Html
+    content: Markup
     shown: int
     left_out: int
     failed: list[str]
@@ -45,24 +55,19 @@ def event_clips(
     names: Mapping[str, str],
     recordings: Mapping[str, Path],
     windows: WindowCurves | None,
-    *,
-    per_class: int,
     budget_bytes: int,
 ) -> Clips:
-    """Draws and cuts the best events, as far as they fit into so many bytes.
-
-    The best of every species come before the second best of any.
+    """Draws and cuts events, as far as they fit into so many bytes.
 
     Args:
-        events: a table of `EVENT_COLUMNS`.
+        events: of `best_events`.
         names: of species, by class column s<id>, in the order of the section.
         recordings: paths by recording_id; events of others are passed over.
         windows: for curves below the spectrograms; None: none.
-        per_class: at most so many of a species.
         budget_bytes: for all of them.
     """
-    cards, failed, used, left_out = {}, {}, 0, 0
-    for _, event in best_events(events, per_class).iterrows():
+    cards, failed, left_out = {}, {}, 0
+    for event in events.itertuples():
         name = event.recording_id
         if name not in recordings or name in failed:
             continue
@@ -71,33 +76,127 @@ def event_clips(
         except AudioError as error:
             failed[name] = str(error)
             continue
-        if used + len(card.encode()) > budget_bytes:
+        size = len(card.encode())
+        if size > budget_bytes:
             left_out += 1
             continue
-        used += len(card.encode())
+        budget_bytes -= size
         cards.setdefault(f"s{event.species_id}", []).append(card)
-    counts = events["species_id"].value_counts()
-    groups = []
-    for column, name in names.items():
-        if column in cards:
-            of = f"{len(cards[column])} of {counts[int(column[1:])]}"
-            heading = element("h3", f"{name} ", element("small", of))
-            group = element("div", *cards[column], class_="events")
-            groups.append(element("div", heading, group, data_text=f"{name} {column}".casefold()))
-    words = (
-        "The surest events of each species. The box spans the event and the species' usual band; "
-        "sound is raised to be audible, by 40 dB at most."
+    counts = events.groupby("species_id")["events"].first()
+    content = render(
+        "clips.html",
+        groups=[
+            (column, name, cards[column], counts[int(column[1:])])
+            for column, name in names.items()
+            if column in cards
+        ],
+        has_curves=windows is not None,
+        left_out=left_out,
     )
-    if windows is not None:
-        words += " Below: the species' windows; dotted: the threshold, where it is known."
-    if left_out:
-        words += f" {left_out} more were left out to keep the page small (--max-mb)."
-    search = filter_field("clips", "Filter by species") if len(groups) > 1 else ""
-    content = join([element("p", words), search, element("div", *groups, id="clips")])
     return Clips(content, sum(map(len, cards.values())), left_out, list(failed.values()))
 
 
-def _card(event: pd.Series, path: Path, windows: WindowCurves | None) -> Html:
+def best_events(events: pd.DataFrame, per_class: int) -> pd.DataFrame:
+    """The best events of every species, in rounds.
+
+    Args:
+        events: a table of `EVENT_COLUMNS`, and `value`, by which events are ranked.
+        per_class: at most so many of a species.
+
+    Returns:
+        Rows of `events` with a column `events`, how many there are of the species. All the best
+        come first, then all the second best, and so on: what is cut off the end leaves something
+        of every species.
+    """
+    ranked = events.sort_values(
+        ["value", "recording_id", "start_s"], ascending=[False, True, True], kind="stable"
+    )
+    by_species = ranked.groupby("species_id")
+    ranked["place"] = by_species.cumcount()
+    ranked["events"] = by_species["value"].transform("size")
+    chosen = ranked[ranked["place"] < per_class]
+    return chosen.sort_values(["place", "species_id"], kind="stable")
+
+
+def picture(event, excerpt: Excerpt, curve: Curve | None) -> Markup:
+    """An event's spectrogram with its box, and the windows' scores below, as SVG.
+
+    Args:
+        event: a row of a table of events.
+        excerpt: the sound from before its begin to after its end.
+        curve: windows of the species; None: nothing is drawn below.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    below = 0 if curve is None else 26 + _CURVE_HEIGHT
+    figure = new_figure(_WIDTH, 20 + _SPECTROGRAM_HEIGHT + below + 20)
+    axis = add_axes(figure, _LEFT, 20, _WIDTH - _LEFT - 8, _SPECTROGRAM_HEIGHT)
+    draw_event(axis, event, excerpt, _COLUMNS)
+    # As it is, without a pixel for every one of the figure.
+    axis.images[0].set_interpolation("none")
+    name_axes(axis, y="kHz")
+    axis.grid(False)
+    axis.locator_params(nbins=4)
+    if curve is not None:
+        axis.set_xticks([])
+        place = (_LEFT, 20 + _SPECTROGRAM_HEIGHT + 26, _WIDTH - _LEFT - 8, _CURVE_HEIGHT)
+        axis = add_axes(figure, *place)
+        if curve.threshold is not None:
+            axis.axhline(curve.threshold, color=QUIET, linestyle=":", linewidth=1)
+        axis.plot(curve.times_s, curve.values, color=LINES[0], linewidth=1.8)
+        axis.set(xlim=(excerpt.begin_s, excerpt.end_s), ylim=(-0.03, 1.03), yticks=[0, 0.5, 1])
+        name_axes(axis, y="probability" if curve.is_probability else "score")
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock_text(seconds)))
+    return svg(figure, _in_words(event, curve))
+
+
+def _in_words(event, curve: Curve | None) -> str:
+    band = ""
+    if not np.isnan(event.low_hz):
+        band = f", {event.low_hz / 1000:.1f} to {event.high_hz / 1000:.1f} kHz"
+    text = (
+        f"Spectrogram of {event.species} in {event.recording_id}: the event from "
+        f"{clock_text(event.start_s)} to {clock_text(event.end_s)}{band} is boxed"
+    )
+    if curve is not None and len(curve.values):
+        what = "probability" if curve.is_probability else "score"
+        text += f". Highest {what} of a window here: {curve.values.max():.2f}"
+    return text
+
+
+def encode_mp3(excerpt: Excerpt) -> bytes:
+    """Encodes an excerpt as MP3 of variable bit rate, mono, its peak raised to -3 dB.
+
+    It is raised by 40 dB at most, and lowered where it is louder. MP3, since it is what all
+    browsers play, the iPhone's too; 5 s at 24 kHz are some 30 kB, as FLAC about four times that.
+    """
+    rate_hz = next((r for r in _RATES_HZ if r >= excerpt.sample_rate_hz), _RATES_HZ[-1])
+    samples = excerpt.samples
+    if rate_hz != excerpt.sample_rate_hz:
+        samples = soxr.resample(samples, excerpt.sample_rate_hz, rate_hz)
+    peak = float(np.abs(samples).max(initial=0))
+    samples = samples * min(_MOST_GAIN, _PEAK / max(peak, 1e-9))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, "MPEG_LAYER_III", format="MP3")
+    return buffer.getvalue()
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds to a tenth: as 12.5 s, or from ten minutes on as 1:02:03.5."""
+    seconds = round(float(seconds), 1)
+    if seconds < 600:
+        return f"{seconds:g} s"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}".removesuffix(".0")
+
+
+def date_and_time(start_time: str) -> str:
+    """An event's start_time without fractions of seconds and the offset from UTC."""
+    return start_time[:19].replace("T", " ")
+
+
+def _card(event, path: Path, windows: WindowCurves | None) -> Markup:
     def curve(begin_s: float, end_s: float) -> Curve | None:
         if windows is None:
             return None
@@ -105,26 +204,18 @@ def _card(event: pd.Series, path: Path, windows: WindowCurves | None) -> Html:
 
     begin_s, end_s = _heard(event.start_s, event.end_s, curve(event.start_s, event.end_s))
     excerpt = read_excerpt(path, begin_s - _CONTEXT_S, end_s + _CONTEXT_S)
-    picture = draw_event(event, excerpt, curve(excerpt.begin_s, excerpt.end_s))
-    kind = "score" if np.isnan(event.probability) else "probability"
-    place = f"{event.recording_id}, {clock_text(event.start_s)} to {clock_text(event.end_s)}"
-    # Without fractions of seconds and the offset from UTC.
-    time = event.start_time[:19].replace("T", " ")
-    caption = element(
-        "figcaption",
-        element("strong", f"{event[kind]:.3f} {kind}"),
-        join([", ", element("span", time, class_="when")]) if time else "",
-        element("br"),
-        place,
+    return render(
+        "card.html",
+        event=event,
+        kind="score" if np.isnan(event.probability) else "probability",
+        place=f"{event.recording_id}, {clock_text(event.start_s)} to {clock_text(event.end_s)}",
+        time=date_and_time(event.start_time),
+        picture=picture(event, excerpt, curve(excerpt.begin_s, excerpt.end_s)),
+        # In percent of the picture's width.
+        left=100 * _LEFT / _WIDTH,
+        width=100 * (_WIDTH - _LEFT - 8) / _WIDTH,
+        sound=data_uri(encode_mp3(excerpt), "audio/mpeg"),
     )
-    audio = element(
-        "audio",
-        controls=True,
-        preload="none",
-        src=data_uri(encode_mp3(excerpt), "audio/mpeg"),
-        aria_label=f"{event.species}, {place}",
-    )
-    return element("figure", caption, picture, audio, class_="event")
 
 
 def _heard(begin_s: float, end_s: float, curve: Curve | None) -> tuple[float, float]:

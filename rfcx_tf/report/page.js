@@ -49,9 +49,8 @@ function follow(audio) {
   const line = audio.closest("figure").querySelector(".playhead");
   const { left, width } = line.dataset;
   const move = () => {
-    const x = Number(left) + Number(width) * (audio.currentTime / audio.duration || 0);
-    line.setAttribute("x1", x);
-    line.setAttribute("x2", x);
+    const share = audio.currentTime / audio.duration || 0;
+    line.style.left = `${Number(left) + Number(width) * share}%`;
     line.classList.toggle("moving", audio.currentTime > 0);
     if (!audio.paused) requestAnimationFrame(move);
   };

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
-from rfcx_tf.report.markup import Html, element, escape, join
+import jinja2
+import pandas as pd
+from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
 
@@ -24,10 +25,36 @@ class Section:
 
     name: str
     title: str
-    content: Html
+    content: Markup
 
 
-def page_html(title: str, subtitle: str, sections: Sequence[Section], command: str) -> str:
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: of the DataFrame.
+        title: at its head.
+        about: what it says, below the table; "" where the title says all.
+        digits: after the point, of numbers; None for text and whole numbers.
+        sort_key: of the DataFrame, what it is sorted by; "" for itself.
+    """
+
+    key: str
+    title: str
+    about: str = ""
+    digits: int | None = None
+    sort_key: str = ""
+
+
+def render(template: str, **values: object) -> Markup:
+    """A template of this room filled in; text in `values` stays text, whatever is in it."""
+    text = _templates.get_template(template).render(values)
+    # File names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def report_page(title: str, subtitle: str, sections: Sequence[Section], command: str) -> str:
     """The page.
 
     Args:
@@ -37,24 +64,48 @@ def page_html(title: str, subtitle: str, sections: Sequence[Section], command: s
         command: that made it.
     """
     style, script = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+        Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
-    policy = (
-        f"default-src 'none'; img-src data:; media-src data:; style-src {_source(style)}; "
-        f"script-src {_source(script)}; base-uri 'none'; form-action 'none'"
-    )
-    template = Template((_FOLDER / "page.html").read_text(encoding="utf-8"))
-    links = [element("li", element("a", s.title, href=f"#{s.name}")) for s in sections]
-    parts = [element("section", element("h2", s.title), s.content, id=s.name) for s in sections]
-    return template.substitute(
-        policy=policy,
-        title=escape(title),
-        subtitle=element("p", subtitle) if subtitle else "",
+    return render(
+        "page.html",
+        title=title,
+        subtitle=subtitle,
+        sections=sections,
+        command=command,
         style=style,
         script=script,
-        links=join(links),
-        sections=join(parts),
-        command=escape(command),
+    )
+
+
+def data_table(
+    name: str,
+    caption: str,
+    rows: pd.DataFrame,
+    columns: Sequence[Column],
+    *,
+    filter_label: str = "",
+    filter_keys: Sequence[str] = (),
+) -> Markup:
+    """A table with a button at the head of every column, which sorts by it.
+
+    Args:
+        name: id of the table, which no other element has.
+        caption: what it lists.
+        rows: the data; the first column heads each row. NaN and None are shown as a dash, and
+            sorted behind everything else.
+        columns: in their order; those that `rows` has are shown.
+        filter_label: of a field that takes words and leaves rows in which they are; "": none.
+        filter_keys: columns of `rows` that it looks in.
+    """
+    return render(
+        "table.html",
+        name=name,
+        caption=caption,
+        rows=rows.to_dict("records"),
+        columns=[column for column in columns if column.key in rows],
+        numbers=set(rows.select_dtypes("number")),
+        filter_label=filter_label,
+        filter_keys=filter_keys,
     )
 
 
@@ -63,17 +114,12 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def tiles(figures: Sequence[tuple[str, str, str]]) -> Html:
-    """A few figures in large: what, how much, and a remark or ""."""
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", what),
-                element("dd", how_much, element("small", remark) if remark else ""),
-            )
-            for what, how_much, remark in figures
-        ),
-        class_="tiles",
-    )
+_templates = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters["source"] = _source
+_templates.tests["missing"] = pd.isna

@@ -12,11 +12,10 @@ import pandas as pd
 from rfcx_tf.audio.decode import AudioError, header_duration_s
 from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.audio.start_time import recording_start
+from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.report.activity import hourly_activity
-from rfcx_tf.report.event_choice import best_events
-from rfcx_tf.report.event_clips import event_clips
+from rfcx_tf.report.event_clips import best_events, event_clips
 from rfcx_tf.report.event_sections import (
-    Found,
     activity_charts,
     event_table,
     overview,
@@ -84,13 +83,12 @@ def prediction_report(
         UserError: if a table cannot be used, or there are no recordings in `audio`.
     """
     failed, durations_s = [], {}
+    with_events = set(events["recording_id"])
     if audio is None:
         files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
         recordings = {name: path for name, path in files.items() if path.is_file()}
     else:
-        searched = set(events["recording_id"])
-        if scores is not None:
-            searched |= set(scores["recording_id"])
+        searched = with_events | set(() if scores is None else scores["recording_id"])
         recordings = find_named_recordings(audio, searched)
         if scores is not None:
             recordings = {name: path for name, path in recordings.items() if name in searched}
@@ -99,7 +97,7 @@ def prediction_report(
                 durations_s[name] = header_duration_s(path)
             except AudioError as error:
                 failed.append(str(error))
-    lost = sorted(set(events["recording_id"]) - recordings.keys())
+    lost = sorted(with_events - recordings.keys())
     if lost:
         failed.append(
             f"{len(lost)} recordings with events were not found, such as {lost[0]}. Name them, or "
@@ -107,37 +105,32 @@ def prediction_report(
         )
     starts = {name: recording_start(name, path, known_starts) for name, path in recordings.items()}
     starts = {name: at for name, at in starts.items() if at is not None}
-    found = Found(
-        events,
-        _all_names(names, events, scores),
-        durations_s,
-        starts,
-        hourly_activity(events, starts, durations_s),
-        scores,
-        truth,
-    )
+    names = _all_names(names, events, scores)
+    # What events are ranked by.
+    events = events.assign(value=events["probability"].fillna(events["score"]))
+    best = best_events(events, per_class)
     curves = None
     if windows is not None:
-        shown = best_events(events, per_class)["recording_id"]
-        curves = WindowCurves(windows, shown, calibration)
-    evaluation = found.evaluation()
+        curves = WindowCurves(windows, best["recording_id"], calibration)
+    evaluation = None
+    if scores is not None and truth is not None:
+        evaluation = evaluate_scores(scores, truth, names)
+    activity = hourly_activity(events, starts, durations_s)
     sections = [
-        Section("overview", "Overview", overview(found, evaluation)),
-        Section("species-list", "Species", species_table(found, evaluation)),
-        Section("activity", "Activity by hour", activity_charts(found)),
-        Section("all-events", "All events", event_table(found)),
+        Section(
+            "overview", "Overview", overview(events, len(names), durations_s, starts, evaluation)
+        ),
+        Section(
+            "species-list", "Species", species_table(events, names, activity, scores, evaluation)
+        ),
+        Section("activity", "Activity by hour", activity_charts(activity, names)),
+        Section("all-events", "All events", event_table(events)),
     ]
     if evaluation is not None:
-        sections.append(Section("truth", "Scores against the truth", truth_curves(found)))
+        content = truth_curves(scores, truth, names)
+        sections.append(Section("truth", "Scores against the truth", content))
     used = _FRAME_BYTES + sum(len(s.content.encode()) for s in (*sections, *others))
-    clips = event_clips(
-        events,
-        found.names,
-        recordings,
-        curves,
-        per_class=per_class,
-        budget_bytes=max_bytes - used,
-    )
+    clips = event_clips(best, names, recordings, curves, max_bytes - used)
     sections.insert(3, Section("best-events", "Surest events", clips.content))
     return PredictionReport(sections, failed + clips.failed, clips.shown, clips.left_out)
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.calibration import Calibration, map_scores
-from rfcx_tf.scoring.score_table import class_columns
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,8 @@ class WindowCurves:
 
         wanted = [("recording_id", "in", sorted(set(recordings)))]
         try:
-            lacking = {"recording_id", "start_s", "end_s"} - set(
-                pyarrow.parquet.read_schema(path).names
-            )
+            columns = pyarrow.parquet.read_schema(path).names
+            lacking = {"recording_id", "start_s", "end_s"} - set(columns)
             if lacking:
                 raise UserError(
                     f"A table of window scores has the columns recording_id, start_s and end_s. "
@@ -63,8 +61,7 @@ class WindowCurves:
         except (OSError, pyarrow.ArrowException) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"The window scores {path} cannot be read: {line}") from None
-        self._columns = class_columns(table)
-        self._of = {name: rows for name, rows in table.groupby("recording_id", sort=False)}
+        self._of = dict(list(table.groupby("recording_id", sort=False)))
         self._calibration = calibration
 
     def curve(self, recording: str, species_id: int, begin_s: float, end_s: float) -> Curve | None:
@@ -73,7 +70,7 @@ class WindowCurves:
         None if the table has not that recording or species.
         """
         column = f"s{species_id}"
-        if recording not in self._of or column not in self._columns:
+        if recording not in self._of or column not in self._of[recording]:
             return None
         rows = self._of[recording]
         times_s = ((rows["start_s"] + rows["end_s"]) / 2).to_numpy()

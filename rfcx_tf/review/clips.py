@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.signal import get_window
-from scipy.signal import stft as short_time_transform
+from scipy.signal import stft
 
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.frontend.picture import draw_spectrogram, figure_png
 
 # Okabe and Ito's sky blue, which stands out from the whole of the map `magma`.
 _BOX = "#56B4E9"
@@ -73,87 +72,60 @@ def write_clip(excerpt: Excerpt, path: str | Path) -> None:
         soundfile.write(temporary, samples, excerpt.sample_rate_hz, "PCM_16", format="WAV")
 
 
-def draw_excerpt(
-    excerpt: Excerpt, box_s: tuple[float, float], box_hz: tuple[float, float], title: str
-) -> bytes:
-    """Draws a spectrogram in decibels with a box, up to twice the box's upper bound.
+def event_band_hz(event, excerpt: Excerpt) -> tuple[float, float]:
+    """Lower and upper bound of an event; of an event without a band, all frequencies."""
+    low_hz = 0.0 if np.isnan(event.low_hz) else event.low_hz
+    high_hz = excerpt.sample_rate_hz / 2 if np.isnan(event.high_hz) else event.high_hz
+    return low_hz, high_hz
+
+
+def draw_event(axis, event, excerpt: Excerpt, columns: int = 1500) -> None:
+    """Draws a spectrogram in decibels with the event's box, up to twice its upper bound.
 
     Args:
-        excerpt: the sound.
-        box_s: begin and end of the box, seconds in the recording.
-        box_hz: lower and upper bound of the box.
-        title: a line above it.
-
-    Returns:
-        A PNG.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
-
-    hz, times_s, level_db = spectrogram_db(excerpt)
-    top_hz = min(excerpt.sample_rate_hz / 2, max(2 * box_hz[1], 2000.0))
-    shown = hz <= top_hz
-    # A little of the background stays visible, so that faint calls can be told from it.
-    darkest = max(np.percentile(level_db[shown], 20), level_db[shown].max() - _RANGE_DB)
-    figure = Figure(figsize=(7, 3.5))
-    # Placed by hand, since an automatic layout takes as long as all the rest.
-    axis = figure.add_axes((0.08, 0.14, 0.9, 0.76))
-    axis.imshow(
-        level_db[shown],
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        vmin=darkest,
-        vmax=max(level_db[shown].max(), darkest + 1e-3),
-        extent=(
-            excerpt.begin_s + times_s[0],
-            excerpt.begin_s + times_s[-1],
-            0.0,
-            hz[shown][-1] / 1000,
-        ),
-    )
-    axis.add_patch(
-        Rectangle(
-            (box_s[0], box_hz[0] / 1000),
-            box_s[1] - box_s[0],
-            (box_hz[1] - box_hz[0]) / 1000,
-            fill=False,
-            edgecolor=_BOX,
-            linewidth=1.5,
-        )
-    )
-    axis.set_xlim(excerpt.begin_s, excerpt.end_s)
-    axis.set_ylim(0, top_hz / 1000)
-    # A name may hold a $, which would begin a formula.
-    axis.set_title(title, fontsize=10, parse_math=False)
-    axis.set_xlabel("seconds in the recording")
-    axis.set_ylabel("kHz")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
-
-
-def spectrogram_db(
-    excerpt: Excerpt, columns: int = 1500
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A spectrogram to look at.
-
-    Args:
-        excerpt: the sound.
-        columns: about as many frames at most; the default is more than a picture of the review has.
-
-    Returns:
-        Frequencies [bins] in Hz, times [frames] in seconds from the excerpt's begin, and levels
-        [bins, frames] in dB.
+        axis: matplotlib axes: seconds in the recording by kHz.
+        event: a row of a table of events.
+        excerpt: the sound around it.
+        columns: about as many frames at most; the default is more than a picture of a review has.
     """
     # Some 25 ms resolve both the beat of a call and its pitch.
     length = 2 ** round(np.log2(0.025 * excerpt.sample_rate_hz))
     hop = max(length // 8, len(excerpt.samples) // columns)
-    hz, times_s, transform = short_time_transform(
+    hz, times_s, transform = stft(
         np.pad(excerpt.samples, (0, max(0, length - len(excerpt.samples)))),
         excerpt.sample_rate_hz,
-        window=get_window("hann", length),
         nperseg=length,
         noverlap=max(0, length - hop),
     )
-    return hz, times_s, 20 * np.log10(np.abs(transform) + 1e-7)
+    low_hz, high_hz = event_band_hz(event, excerpt)
+    top_hz = min(excerpt.sample_rate_hz / 2, max(2 * high_hz, 2000.0))
+    shown = hz <= top_hz
+    level_db = 20 * np.log10(np.abs(transform[shown]) + 1e-7)
+    begin_s = excerpt.begin_s
+    # A long event reaches beyond the excerpt, a band of another sample rate beyond the top.
+    box_s = np.clip([event.start_s, event.end_s], begin_s, excerpt.end_s)
+    box_khz = np.clip([low_hz, high_hz], 0, top_hz) / 1000
+    draw_spectrogram(
+        axis,
+        level_db,
+        (begin_s + times_s[0], begin_s + times_s[-1], 0.0, hz[shown][-1] / 1000),
+        (*box_s, *box_khz),
+        _BOX,
+        # A little of the background stays visible, so that faint calls can be told from it.
+        darkest=max(np.percentile(level_db, 20), level_db.max() - _RANGE_DB),
+    )
+    axis.set(xlim=(begin_s, excerpt.end_s), ylim=(0, top_hz / 1000))
+
+
+def event_png(event, excerpt: Excerpt, title: str) -> bytes:
+    """A PNG of `draw_event` with axes and a title."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5))
+    # Placed by hand, since an automatic layout takes as long as all the rest.
+    axis = figure.add_axes((0.08, 0.14, 0.9, 0.76))
+    draw_event(axis, event, excerpt)
+    # A name may hold a $, which would begin a formula.
+    axis.set_title(title, fontsize=10, parse_math=False)
+    axis.set(xlabel="seconds in the recording", ylabel="kHz")
+    return figure_png(figure, dpi=90)

@@ -6,13 +6,14 @@ byte order mark, since Excel takes it for another encoding without.
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -20,8 +21,7 @@ from tqdm import tqdm
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
-from rfcx_tf.review.clips import draw_excerpt, read_excerpt, write_clip
-from rfcx_tf.review.page import page_html
+from rfcx_tf.review.clips import event_band_hz, event_png, read_excerpt, write_clip
 
 COLUMNS = (
     "recording_id",
@@ -108,15 +108,12 @@ def write_review(
         except AudioError as error:
             failed.append(str(error))
             continue
-        highest_hz = excerpt.sample_rate_hz / 2
-        low_hz = 0.0 if np.isnan(event.low_hz) else event.low_hz
-        high_hz = highest_hz if np.isnan(event.high_hz) else event.high_hz
+        low_hz, high_hz = event_band_hz(event, excerpt)
         write_clip(excerpt, out / clip)
         # Without the score: who knows it judges by it.
         title = f"{number}  {event.species}  in {event.recording_id}"
-        png = draw_excerpt(excerpt, (event.start_s, event.end_s), (low_hz, high_hz), title)
         with atomic_file(out / picture) as temporary:
-            temporary.write_bytes(png)
+            temporary.write_bytes(event_png(event, excerpt, title))
         values = (
             event.recording_id,
             str(event.species_id),
@@ -138,10 +135,22 @@ def write_review(
     if not rows:
         raise UserError(f"A review needs recordings that can be read. None could: {failed[0]}")
     page, sheet = out / "index.html", out / "review.csv"
-    atomic_write_text(page, page_html(COLUMNS, rows))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(sheet, "\ufeff" + text.getvalue())
+    atomic_write_text(page, review_page(rows))
+    table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    atomic_write_text(sheet, "\ufeff" + table)
     return Written(sheet, page, rows, failed)
+
+
+def review_page(rows: list[dict[str, str]]) -> str:
+    """The page that plays the clips and takes verdicts.
+
+    It shows clips and pictures by their paths beside it, and needs no network.
+
+    Args:
+        rows: of review.csv, as text by column.
+    """
+    content = {"columns": COLUMNS, "rows": rows}
+    # Browsers keep verdicts by this name, so that no other review takes them for its own.
+    name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return jinja2.Template(template, autoescape=True).render(review=content | {"id": name})

@@ -1,7 +1,9 @@
 """A page as a browser would see it, and the names of the species that pages are made of."""
 
+import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 
 # A name as an attacker, or a careless spreadsheet, would have it.
@@ -24,7 +26,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements, self.text, self.code, self.tables = [], "", {}, {}
         self._open, self._table = [], None
-        self.feed(html)
+        self.feed(str(html))
         self.close()
 
     def handle_starttag(self, tag, attrs):
@@ -57,3 +59,9 @@ class Page(HTMLParser):
         """A table as a DataFrame of texts."""
         head, *rows = self.tables[name]
         return pd.DataFrame(rows, columns=head)
+
+
+def points(path):
+    """The points of an SVG path of straight lines, [points, 2], from its attributes."""
+    numbers = re.findall(r"-?[\d.]+", path["d"])
+    return np.array(numbers, float).reshape(-1, 2)

@@ -36,8 +36,8 @@ def test_events_of_recordings_over_the_hour_and_over_midnight():
     wanted = np.zeros(24)
     wanted[[23, 0, 5, 6]] = 0.25, 0.25, 0.5 + 1 / 60, 0.5
     assert activity.recorded_h == pytest.approx(wanted)
-    assert activity.rates.loc[1, 23] == pytest.approx(4)
-    assert np.isnan(activity.rates.loc[1, 12])
+    assert activity.shown.loc[1, 23] == pytest.approx(4)
+    assert np.isnan(activity.shown.loc[1, 12])
     assert activity.offsets == ["", "+0000"]
 
 

@@ -1,36 +1,46 @@
-"""What is drawn lies where the numbers say."""
+"""What is drawn lies where the numbers say, in the page's colours."""
 
 import numpy as np
 import pytest
-from page_reader import NASTY, Page
+from page_reader import NASTY, Page, points
 from sklearn.metrics import average_precision_score
 
-from rfcx_tf.report.charts import Axis, Line, bar_chart, line_chart
-from rfcx_tf.report.precision_recall import draw_curves, precision_recall
+from rfcx_tf.evaluation.precision_recall import precision_recall
+from rfcx_tf.report.charts import bar_chart, line_style, name_axes, new_chart, svg
+from rfcx_tf.report.run_sections import precision_recall_charts
 
 
-def points(attributes):
-    return np.array([p.split(",") for p in attributes["points"].split()], float)
-
-
-def test_a_line_runs_from_corner_to_corner_without_what_is_not_finite():
-    line = Line("up", [0, 1, 2, 3], [10, np.nan, 15, 20], style=7)
-    page = Page(line_chart([line], NASTY, Axis(0, 3), Axis(10, 20), size=(140, 100)))
-    assert page.of("polyline")[0]["class"] == "line line1"
+def test_a_line_runs_from_corner_to_corner_in_a_colour_of_the_page():
+    axis = new_chart(140, 100)
+    axis.plot([0, 1, 2, 3], [10, 12, 15, 20], **line_style(7))
+    axis.set(xlim=(0, 3), ylim=(10, 20))
+    name_axes(axis, "x", "y")
+    page = Page(svg(axis.figure, NASTY))
     # 38 on the left, 10 on the right, 8 above, 20 below.
-    assert points(page.of("polyline")[0]) == pytest.approx(
-        np.array([[38, 80], [38 + 92 * 2 / 3, 44], [130, 8]]), abs=0.06
-    )
-    assert NASTY in page.text
-    assert page.of("svg")[0]["role"] == "img"
+    wanted = [[38, 80], [38 + 92 / 3, 65.6], [38 + 92 * 2 / 3, 44], [130, 8]]
+    (line,) = (p for p in page.of("path") if p["stroke"] == "var(--line1)")
+    assert points(line) == pytest.approx(np.array(wanted), abs=0.11)
+    assert page.of("svg") == [{"role": "img", "viewbox": "0 0 140 100", "class": "chart"}]
+    assert page.text.startswith(NASTY)
+    assert not page.of("style") and not [a for _, a in page.elements if "style" in a]
+    texts = page.of("text")
+    assert {a["fill"] for a in texts} == {"var(--quiet)"}
 
 
-def test_ticks_are_round_numbers_inside_the_axis():
-    assert Axis(0, 1).ticks() == [0, 0.25, 0.5, 0.75, 1]
-    assert Axis(3.2, 7.9).ticks() == [4, 6]
-    assert Axis(0, 4.7).up_to_tick().high == 6
-    # A highest value just above a round number keeps its place inside.
-    assert Axis(0, 60.00000001, steps=2).up_to_tick().high >= 60.00000001
+def test_ids_are_of_one_chart_alone_and_every_chart_is_the_same_again():
+    def drawn(name):
+        axis = new_chart()
+        axis.plot([0, 1], [0, 1], "o")
+        return svg(axis.figure, name)
+
+    assert drawn("a") == drawn("a")
+    ids = [{e["id"] for _, e in Page(drawn(name)).elements if "id" in e} for name in "ab"]
+    assert len(ids[0]) == len(ids[1]) == 2
+    assert not ids[0] & ids[1]
+
+
+def test_bytes_that_are_no_utf8_can_be_written():
+    assert b"<title>a?b</title>" in svg(new_chart().figure, "a\udcffb").encode("utf-8")
 
 
 def test_bars_are_as_high_as_their_values_and_unknown_hours_are_not_zero():
@@ -38,10 +48,12 @@ def test_bars_are_as_high_as_their_values_and_unknown_hours_are_not_zero():
         [1, 2, np.nan, 0], list("abcd"), "name", unit="events", ticks=[0], missing=[0, 0, 1, 0]
     )
     page = Page(chart)
-    bars = page.of("rect")
-    heights = [float(bar["height"]) for bar in bars]
-    assert heights == pytest.approx([35, 70, 70, 0])
-    assert [bar["class"] for bar in bars] == ["bar", "bar", "unknown", "bar"]
+    bars = [p for p in page.of("path") if p["fill"] != "none"]
+    heights = [np.ptp(points(bar)[:, 1]) for bar in bars]
+    # The highest value is at a twentieth below the top.
+    assert heights == pytest.approx(np.array([35, 70, 73.5, 0]) / 1.05, abs=0.11)
+    colours = [bar["fill"] for bar in bars]
+    assert colours == ["var(--line0)", "var(--line0)", "var(--rule)", "var(--line0)"]
     assert "b: 2 events" in page.text
     assert "c: no recording" in page.text
 
@@ -52,16 +64,20 @@ def test_the_area_under_a_drawn_curve_is_average_precision():
     known = random.uniform(size=(40, 3)) < 0.8
     scores = (present + random.normal(0, 1, present.shape)).round(1)
     known[:, 2] &= present[:, 2]
-    curves = precision_recall(present, known, scores, ["a", NASTY, "never absent"])
+    curves = precision_recall(present, known, scores)
     assert curves[2] is None
-    page = Page(draw_curves(curves))
-    drawn = [points(p) for p in page.of("polyline")]
-    assert len(drawn) == 4
-    for c, (chance, curve) in enumerate([drawn[:2], drawn[2:]]):
-        (left, base), (right, _) = chance
-        # Precision 0 is at 130, 1 at 8: the chart is 150 high, 20 of it below the frame.
-        assert (130 - base) / 122 == pytest.approx(present[known[:, c], c].mean(), abs=0.001)
-        area = -np.trapz(130 - curve[:, 1], curve[:, 0]) / 122 / (right - left)
+    figures = precision_recall_charts(curves, ["a", NASTY, "never absent"])
+    assert [name for name, _, _ in figures] == ["a", NASTY]
+    for c, (_, words, chart) in enumerate(figures):
+        page = Page(chart)
+        base, curve = (
+            points(next(p for p in page.of("path") if p.get("stroke") == f"var(--line{i})"))
+            for i in (1, 0)
+        )
+        # Precision and recall are 0 at the lower left, 38 and 130; the frame is 132 by 122.
+        assert (130 - base[0, 1]) / 122 == pytest.approx(present[known[:, c], c].mean(), abs=0.001)
+        area = -np.trapz(130 - curve[:, 1], curve[:, 0]) / 122 / 132
         wanted = average_precision_score(present[known[:, c], c], scores[known[:, c], c])
         assert area == pytest.approx(wanted, abs=0.002)
-        assert f"AP {wanted:.3f}" in page.text
+        assert curves[c].average_precision == pytest.approx(wanted)
+        assert f"AP {wanted:.3f}" in words

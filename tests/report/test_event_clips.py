@@ -2,19 +2,18 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from page_reader import Page
+from page_reader import Page, points
 from PIL import Image
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.report.event_choice import best_events
-from rfcx_tf.report.event_picture import clock_text, draw_event
-from rfcx_tf.report.event_sound import encode_mp3
-from rfcx_tf.report.window_curves import WindowCurves
+from rfcx_tf.report.event_clips import best_events, clock_text, encode_mp3, picture
+from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.review.clips import Excerpt
 from rfcx_tf.scoring.calibration import Calibration
 
@@ -63,30 +62,49 @@ def event(**values):
     return pd.Series(row | values)
 
 
+def drawn(event):
+    """The picture of a tone at 1.5 kHz: page, image [left, top, width, height], corners of box."""
+    page = Page(picture(event, tone(1500), None))
+    (image,) = page.of("image")
+    # The picture's first row is its lowest.
+    across, _, _, up, left, bottom = map(float, re.findall(r"[-\d.]+", image["transform"]))
+    width, height = across * float(image["width"]), -up * float(image["height"])
+    place = [left, bottom - height, width, height]
+    (box,) = (p for p in page.of("path") if p.get("stroke") == "#56b4e9")
+    return page, image, place, points(box)
+
+
 def test_the_picture_has_the_tone_in_its_box():
-    page = Page(draw_event(event(), tone(1500), None))
-    (image,), (box,) = page.of("image"), page.of("rect")
+    page, image, place, box = drawn(event())
+    left, top, width, height = 34, 20, 318, 150
+    assert place == pytest.approx([left, top, width, height], abs=1)
     kind, content = image["href"].split(";base64,")
     assert kind == "data:image/webp"
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
     # From 0 to twice the box's upper end, 4 kHz.
-    bright = 4000 * (1 - np.argmax(pixels.sum(axis=(1, 2))) / len(pixels))
+    bright = 4000 * np.argmax(pixels.sum(axis=(1, 2))) / len(pixels)
     assert bright == pytest.approx(1500, abs=60)
-    left, top = float(image["x"]), float(image["y"])
-    width, height = float(image["width"]), float(image["height"])
-    assert float(box["x"]) == pytest.approx(left + width / 3, abs=0.1)
-    assert float(box["width"]) == pytest.approx(width / 3, abs=0.1)
-    assert float(box["y"]) == pytest.approx(top + height / 2, abs=0.1)
-    assert float(box["height"]) == pytest.approx(height / 4, abs=0.1)
+    assert box.min(axis=0) == pytest.approx([left + width / 3, top + height / 2], abs=0.11)
+    assert np.ptp(box, axis=0) == pytest.approx([width / 3, height / 4], abs=0.11)
     assert "11 s to 12 s, 1.0 to 2.0 kHz is boxed" in page.text
 
 
 def test_a_box_without_a_band_reaches_over_all_and_never_beyond_the_picture():
-    page = Page(draw_event(event(low_hz=np.nan, high_hz=np.nan, end_s=99.0), tone(1500), None))
-    (image,), (box,) = page.of("image"), page.of("rect")
-    assert float(box["height"]) == float(image["height"])
-    right = float(image["x"]) + float(image["width"])
-    assert float(box["x"]) + float(box["width"]) == pytest.approx(right, abs=0.1)
+    _, _, (left, top, width, height), box = drawn(event(low_hz=np.nan, high_hz=np.nan, end_s=99.0))
+    assert box[:, 1].min() == pytest.approx(top, abs=0.11)
+    assert box.max(axis=0) == pytest.approx([left + width, top + height], abs=0.11)
+
+
+def test_a_curve_lies_below_the_picture_with_its_threshold():
+    curve = Curve(np.array([10.0, 11.5, 13.0]), np.array([0.0, 0.5, 1.0]), 0.25, True)
+    page = Page(picture(event(), tone(1500), curve))
+    lines = {p["stroke"]: points(p) for p in page.of("path") if "stroke" in p}
+    # The panel is 54 high, 26 below the picture; 0 and 1 are 3 % of its scale from its ends.
+    low, high = 250 - 54 * 0.03 / 1.06, 196 + 54 * 0.03 / 1.06
+    wanted = [[34, low], [34 + 159, (low + high) / 2], [34 + 318, high]]
+    assert lines["var(--line0)"] == pytest.approx(np.array(wanted), abs=0.11)
+    assert lines["var(--quiet)"][:, 1] == pytest.approx(low + (high - low) / 4, abs=0.11)
+    assert "Highest probability of a window here: 1.00" in page.text
 
 
 @pytest.mark.parametrize(
@@ -155,9 +173,10 @@ def test_the_best_of_every_species_come_before_the_second_best():
             "recording_id": list("abcdef"),
             "species_id": [1, 1, 1, 2, 2, 3],
             "start_s": 0.0,
-            "score": [0.1, 0.2, 0.3, 0.4, 0.9, 0.5],
-            "probability": [0.9, 0.8, 0.7, np.nan, np.nan, 0.1],
+            "value": [0.9, 0.8, 0.7, 0.4, 0.9, 0.1],
         }
     )
-    assert best_events(table, 2)["recording_id"].tolist() == ["a", "e", "f", "b", "d"]
+    chosen = best_events(table, 2)
+    assert chosen["recording_id"].tolist() == ["a", "e", "f", "b", "d"]
+    assert chosen["events"].tolist() == [3, 2, 1, 3, 2]
     assert best_events(table, 0).empty

@@ -1,6 +1,7 @@
 """Clips are the recording's own samples; pictures show sound and box where they are."""
 
 import io
+from types import SimpleNamespace
 
 import matplotlib.image
 import numpy as np
@@ -9,9 +10,15 @@ import soundfile
 from matplotlib.colors import to_rgb
 
 from rfcx_tf.audio.decode import AudioError
-from rfcx_tf.review.clips import Excerpt, draw_excerpt, read_excerpt, write_clip
+from rfcx_tf.review.clips import Excerpt, event_png, read_excerpt, write_clip
 
 RATE_HZ = 8000
+
+
+def event(*values):
+    return SimpleNamespace(
+        **dict(zip(("start_s", "end_s", "low_hz", "high_hz"), values, strict=True))
+    )
 
 
 def test_a_clip_holds_the_mean_of_the_channels_at_the_files_rate(tmp_path):
@@ -45,7 +52,7 @@ def test_the_picture_shows_sound_and_box_at_their_places():
     tone = np.sin(2 * np.pi * 1500 * times_s) + noise
     excerpt = Excerpt(tone.astype(np.float32), RATE_HZ, 10.0)
     # The picture reaches to 2 * 1200 Hz; $_ would be a mistake in a formula.
-    png = draw_excerpt(excerpt, (11.0, 13.0), (600.0, 1200.0), "$_")
+    png = event_png(event(11.0, 13.0, 600.0, 1200.0), excerpt, "$_")
     pixels = matplotlib.image.imread(io.BytesIO(png))[..., :3]
     height, width = pixels.shape[:2]
     left, bottom, across, up = 0.08, 0.14, 0.9, 0.76
@@ -64,4 +71,4 @@ def test_the_picture_shows_sound_and_box_at_their_places():
 @pytest.mark.parametrize("samples", [np.zeros(10), np.zeros(RATE_HZ)])
 def test_silence_and_the_shortest_sound_can_be_drawn(samples):
     excerpt = Excerpt(samples.astype(np.float32), RATE_HZ, 0.0)
-    assert draw_excerpt(excerpt, (0, 1), (0, 4000), "").startswith(b"\x89PNG")
+    assert event_png(event(0, 1, np.nan, np.nan), excerpt, "").startswith(b"\x89PNG")

@@ -21,9 +21,8 @@ from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording
 from rfcx_tf.events.read import read_events
 from rfcx_tf.events.write import write_events
 from rfcx_tf.labels.annotations import read_kaggle_folder
-from rfcx_tf.review.page import page_html
 from rfcx_tf.review.selection import PickRules, pick_events
-from rfcx_tf.review.sheet import COLUMNS, check_review_folder, write_review
+from rfcx_tf.review.sheet import COLUMNS, check_review_folder, review_page, write_review
 from rfcx_tf.review.verdicts import apply_review
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader
@@ -332,4 +331,4 @@ def test_names_cannot_break_out_of_the_page(field, make_event):
     assert (data["columns"], data["rows"]) == (list(COLUMNS), written.rows)
     assert data["rows"][0]["species"] == name
     # Neither scripts, styles nor pictures from elsewhere.
-    assert not re.search(r"https?:|//\w", page_html(COLUMNS, []))
+    assert not re.search(r"https?:|//\w", review_page([]))
