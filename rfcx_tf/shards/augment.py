@@ -1,4 +1,4 @@
-"""Augmentation of training crops: example -> example, each with the rule for its labels.
+"""Operations of augmentation: example -> example, each with the rule for its labels.
 
 An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
 those of the front end), target [classes] and known [classes] float32, box_frames [2] float32
@@ -8,11 +8,10 @@ people did). A class is *present* where known and target are 1, *absent* where k
 target 0, *unknown* where known is 0; target is 0 there. Models give soft targets, the
 probability that the class is present, which counts as rather present from one half on.
 
-Every function is pure: what is random comes in as an argument (a number drawn by the caller)
-or as a stateless seed (int32 [2]), so the same call gives the same example, inside a tf.data
-graph or outside. The operations are those of the write-up: shift, flip in time, mixup,
-cut-and-paste; and beside them gain, equaliser, changes of pitch and speed, background, noise,
-clicks and masks.
+Every operation is a pure function: what is random comes in as an argument or as a stateless seed
+(int32 [2]), so the same call gives the same example, inside a tf.data graph or outside.
+
+`rfcx_tf.shards.augmentations` has the table of those that a recipe can turn on.
 """
 
 from __future__ import annotations
@@ -24,66 +23,6 @@ import tensorflow as tf
 _EQUALIZER_POINTS = 6
 # From this target on a class is more likely present than not.
 _RATHER_PRESENT = 0.5
-
-
-def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the boxes say about one crop.
-
-    A box counts when at least half of it lies in the part of the crop that the windows of its
-    class cover, or when it fills at least half of that part (long calls). Present wins over
-    absent: a call heard is heard, whatever another template did not find.
-
-    Args:
-        box_frames: float32 [boxes, 2], begin and end relative to the crop's first frame.
-        box_classes: int64 [boxes], class index.
-        box_present: int64 [boxes], 1 for TP, 0 for FP.
-        spans: float32 [classes, 2], begin and end in frames of the part of a crop that the
-            windows of each class cover (`crop_spans`).
-
-    Returns:
-        target, known: float32 [classes].
-    """
-    span = tf.gather(spans, box_classes)
-    begin = tf.maximum(box_frames[:, 0], span[:, 0])
-    end = tf.minimum(box_frames[:, 1], span[:, 1])
-    overlap = tf.maximum(end - begin, 0.0)
-    length = tf.minimum(box_frames[:, 1] - box_frames[:, 0], span[:, 1] - span[:, 0])
-    counts = overlap >= 0.5 * length
-    classes = tf.shape(spans)[0]
-    present = _any_of_class(box_classes, counts & (box_present == 1), classes)
-    absent = _any_of_class(box_classes, counts & (box_present == 0), classes)
-    return present, tf.maximum(present, absent)
-
-
-def _any_of_class(box_classes, chosen, classes) -> tf.Tensor:
-    one_hot = tf.one_hot(box_classes, classes) * tf.cast(chosen, tf.float32)[:, None]
-    return tf.reduce_max(tf.concat([one_hot, tf.zeros([1, classes])], axis=0), axis=0)
-
-
-def crop_start(box_frames, shift, span, crop_frames: int, stored_frames) -> tf.Tensor:
-    """Where a crop begins whose windows are centred on a box and then shifted.
-
-    The box's centre stays in the span, so at least half of the box (or half a span of it) does
-    too, and the row that the crop was drawn for keeps its label; except where the stored piece
-    ends.
-
-    Args:
-        box_frames: float32 [2], begin and end of the box in frames of the stored piece.
-        shift: frames, either sign.
-        span: float32 [2], the part of a crop that the windows of the box's class cover.
-        crop_frames: length of the crop.
-        stored_frames: length of the stored piece; the crop stays inside it.
-
-    Returns:
-        int32 scalar.
-    """
-    box_centre = (box_frames[0] + box_frames[1]) / 2.0
-    span_centre = (span[0] + span[1]) / 2.0
-    # One frame less than half a span, since rounding moves the crop by up to half a frame.
-    reach = tf.maximum((span[1] - span[0]) / 2.0 - 1.0, 0.0)
-    begin = box_centre - span_centre + tf.clip_by_value(shift, -reach, reach)
-    last = tf.cast(stored_frames - crop_frames, tf.float32)
-    return tf.cast(tf.round(tf.clip_by_value(begin, 0.0, last)), tf.int32)
 
 
 def flip_time(example: dict) -> dict:
@@ -220,34 +159,6 @@ def shift_bands(example: dict, bands) -> dict:
         "spectrogram": tf.ensure_shape(shifted, spectrogram.shape),
         "box_bands": example["box_bands"] + tf.cast(bands, tf.float32),
     }
-
-
-def stretched_frames(frames, rate) -> tf.Tensor:
-    """How many frames `frames` of them become when played `rate` times as fast: int32 scalar."""
-    return 1 + tf.cast(tf.cast(frames - 1, tf.float32) / rate, tf.int32)
-
-
-def stretch_time(spectrogram, rate, begin, length) -> tf.Tensor:
-    """A part of a spectrogram played `rate` times as fast, without change of pitch.
-
-    Linear between frames; the last frame is repeated where there are no more.
-
-    Args:
-        spectrogram: float16 or float32 [frames, bands].
-        rate: frames of the spectrogram for every frame of the result.
-        begin, length: of the part, in frames of the result; the whole has `stretched_frames`.
-
-    Returns:
-        float32 [length, bands].
-    """
-    last = tf.shape(spectrogram)[0] - 1
-    position = rate * tf.cast(begin + tf.range(length), tf.float32)
-    position = tf.minimum(position, tf.cast(last, tf.float32))
-    below = tf.cast(position, tf.int32)
-    part = (position - tf.floor(position))[:, None]
-    earlier = tf.cast(tf.gather(spectrogram, below), tf.float32)
-    later = tf.cast(tf.gather(spectrogram, tf.minimum(below + 1, last)), tf.float32)
-    return (1.0 - part) * earlier + part * later
 
 
 def lay_under(example: dict, background, weight, power_of_log: float | None = None) -> dict:

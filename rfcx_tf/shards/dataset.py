@@ -6,17 +6,15 @@ classes], and pseudo [batch], 1 for crops that models labelled and 0 for others;
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 
-from rfcx_tf.core.config import AugmentConfig, Config
+from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.windows import crop_spans
-from rfcx_tf.frontend.frontend import mel_band_centres_hz
-from rfcx_tf.shards import augment
-from rfcx_tf.shards.records import NO_FOLD, ShardReader, parse_crop
+from rfcx_tf.shards.augment import beta_weight, lay_under, mixup
+from rfcx_tf.shards.augmentations import chance, stream, vary
+from rfcx_tf.shards.cut import CropCutter
+from rfcx_tf.shards.records import NO_FOLD, ShardReader
 from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
 
 _BATCHED = ("spectrogram", "target", "known", "pseudo")
@@ -50,7 +48,7 @@ def training_dataset(
         UserError: if background or pseudo-labelled crops are asked for and there are none.
     """
     sampler = _sampler(reader, config, folds)
-    geometry = _Geometry.of(reader, config)
+    cutter = CropCutter(config, reader.manifest)
     seed = config.seed
     unlabelled = reader.rows(folds, "unlabelled")
     if config.augment.background > 0 and len(unlabelled) == 0:
@@ -85,7 +83,7 @@ def training_dataset(
         low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
         high = tf.cast(tf.bitwise.right_shift(number, 31), tf.int32)
         key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
-        return _training_example(crops, key, config, geometry)
+        return _training_example(crops, key, config, cutter)
 
     batch = config.training.batch_size
     own = batch // share[1]
@@ -101,7 +99,7 @@ def validation_dataset(
     reader: ShardReader, config: Config, rows: np.ndarray, batch_size: int | None = None
 ) -> tf.data.Dataset:
     """The crops of the given rows once, in order, centred on their boxes, not augmented."""
-    geometry = _Geometry.of(reader, config)
+    cutter = CropCutter(config, reader.manifest)
 
     def read(row):
         serialized = tf.numpy_function(lambda r: reader[r], [row], tf.string)
@@ -109,8 +107,7 @@ def validation_dataset(
         return serialized
 
     def make(serialized):
-        stored = parse_crop(serialized, as_stored=True)
-        return _labelled(_cut(stored, 0.0, config, geometry), config)
+        return _for_batch(cutter.centred(serialized), config)
 
     dataset = tf.data.Dataset.from_tensor_slices(np.asarray(rows, np.int64))
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -150,95 +147,11 @@ def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> Ps
     return PseudoSampler(rows, groups, seed=config.seed)
 
 
-class _Geometry(NamedTuple):
-    """What a crop covers: the species, and the frames that the windows of each look at.
-
-    Attributes:
-        species_ids: int64 [classes].
-        spans: float32 [classes, 2].
-    """
-
-    species_ids: np.ndarray
-    spans: np.ndarray
-
-    @classmethod
-    def of(cls, reader: ShardReader, config: Config) -> _Geometry:
-        manifest = reader.manifest
-        return cls(
-            np.array([c.species_id for c in manifest.classes], np.int64),
-            crop_spans(config, manifest.classes, manifest.mean_box_s),
-        )
-
-    def own_span(self, species_id) -> tf.Tensor:
-        """The span of a species [2]; the widest one for crops that were cut for none."""
-        own = tf.boolean_mask(self.spans, self.species_ids == species_id)
-        widest = [self.spans[:, 0].min(), self.spans[:, 1].max()]
-        return tf.concat([own, [widest]], axis=0)[0]
-
-
-def _cut(stored: dict, shift_frames, config: Config, geometry: _Geometry, rate=None) -> dict:
-    """Cuts a training crop out of a stored piece and labels it by all boxes in it.
-
-    Its spectrogram is [frames, mels, channels], as augmentation takes it. With a `rate` the
-    piece is played so many times as fast first.
-    """
-    frontend, frame_s = config.frontend, config.frontend.frame_s
-    length = config.crop_frames
-    origin = tf.cast(stored["start_frame"], tf.float32)
-    own_box = stored["box"][:2] / frame_s - origin
-    boxes = stored["box_times_s"] / frame_s - origin
-    piece = stored["spectrogram"]
-    frames = tf.shape(piece)[0]
-    if rate is not None:
-        own_box, boxes = own_box / rate, boxes / rate
-        frames = tf.maximum(augment.stretched_frames(frames, rate), length)
-    is_pseudo = stored["kind"] == "pseudo"
-    # What models say of a window is said of the whole crop, not of one class's part of it.
-    own_span = tf.where(is_pseudo, [0.0, length], geometry.own_span(stored["species_id"]))
-    start = augment.crop_start(own_box, shift_frames, own_span, length, frames)
-    first = tf.cast(start, tf.float32)
-    # Only what the crop shows is converted, or stretched.
-    if rate is None:
-        image = tf.cast(piece[start : start + length], tf.float32)
-    else:
-        image = augment.stretch_time(piece, rate, start, length)
-    image = tf.reshape(image, [length, frontend.n_mels, frontend.channels])
-    target, known = augment.label_crop(
-        boxes - first, stored["box_classes"], stored["box_present"], geometry.spans
-    )
-    soft_target, soft_known = _soft_labels(stored, classes=len(geometry.spans))
-    return {
-        "spectrogram": image,
-        # What people say about a class comes before what models say.
-        "target": tf.where(known > 0, target, soft_target),
-        "known": tf.maximum(known, soft_known),
-        "pseudo": tf.cast(is_pseudo, tf.float32),
-        "box_frames": own_box - first,
-        "box_bands": _bands_of(stored["box"][2:], config),
-    }
-
-
-def _soft_labels(stored: dict, classes: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Target and known [classes] of a pseudo-labelled crop; all unknown for another."""
-    missing = [[0, classes - tf.shape(stored["soft_known"])[0]]]
-    known = tf.ensure_shape(tf.pad(stored["soft_known"], missing), [classes])
-    target = tf.where(known > 0, tf.pad(stored["soft_target"], missing), 0.0)
-    return target, tf.cast(known, tf.float32)
-
-
-def _bands_of(frequencies_hz, config: Config) -> tf.Tensor:
-    """The mel bands whose centres are nearest below and above: float32 [2]."""
-    centres = tf.constant(mel_band_centres_hz(config.frontend), tf.float32)
-    low = tf.searchsorted(centres, frequencies_hz[:1], side="right") - 1
-    high = tf.searchsorted(centres, frequencies_hz[1:], side="left")
-    return tf.cast(tf.concat([low, high], axis=0), tf.float32)
-
-
-def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
+def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
     """One example from the serialised crop, its partner in a mix, and perhaps background."""
     options = config.augment
-    example, is_fp = _shifted_crop(crops[0], _stream(seed, 0), config, geometry)
-    example = _augment_fp(example, is_fp, options, _stream(seed, 1))
+    example, is_fp = cutter.varied(crops[0], stream(seed, "crop"))
+    example = vary(example, "fp", config, stream(seed, "fp"), is_fp)
     of_rows = tf.where(is_fp, options.fp_mixup, options.tp_mixup)
     probability = tf.where(example["pseudo"] > 0, config.pseudo.mixup, of_rows)
     # The front end takes the log of magnitudes or of powers.
@@ -248,108 +161,26 @@ def _training_example(crops, seed, config: Config, geometry: _Geometry) -> dict:
     if max(options.tp_mixup, options.fp_mixup, config.pseudo.mixup) > 0:
 
         def mixed():
-            other, _ = _shifted_crop(crops[1], _stream(seed, 3), config, geometry)
-            other = _augment_fp(other, is_fp, options, _stream(seed, 4))
-            weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 5))
-            return augment.mixup(example, other, weight, options.mixup_labels, power_of_log)
+            other, _ = cutter.varied(crops[1], stream(seed, "partner"))
+            other = vary(other, "fp", config, stream(seed, "partner_fp"), is_fp)
+            weight = beta_weight(options.mixup_alpha, stream(seed, "mixup_weight"))
+            return mixup(example, other, weight, options.mixup_labels, power_of_log)
 
-        example = tf.cond(_chance(_stream(seed, 2)) < probability, mixed, lambda: example)
+        example = tf.cond(chance(seed, "mixup") < probability, mixed, lambda: example)
     if options.background > 0:
         unmixed = example
 
         def over_background():
-            below, _ = _shifted_crop(crops[2], _stream(seed, 8), config, geometry)
-            weight = augment.beta_weight(options.mixup_alpha, _stream(seed, 9))
-            return augment.lay_under(unmixed, below["spectrogram"], weight, power_of_log)
+            below, _ = cutter.varied(crops[2], stream(seed, "background_crop"))
+            weight = beta_weight(options.mixup_alpha, stream(seed, "background_weight"))
+            return lay_under(unmixed, below["spectrogram"], weight, power_of_log)
 
-        chosen = _chance(_stream(seed, 7)) < options.background
+        chosen = chance(seed, "background") < options.background
         example = tf.cond(chosen, over_background, lambda: unmixed)
-    if options.gain_sd > 0:
-        normal = tf.random.stateless_normal([], _stream(seed, 6))
-        log_gain = options.gain_sd * normal
-        example = augment.change_gain(example, log_gain, config.frontend.compression)
-    if options.noise_sd > 0:
-        example = augment.add_noise(example, options.noise_sd, _stream(seed, 10))
-    if options.click > 0:
-        silent = example
-        example = tf.cond(
-            _chance(_stream(seed, 11)) < options.click,
-            lambda: augment.add_click(silent, _stream(seed, 12)),
-            lambda: silent,
-        )
-    spare = example["box_bands"] if options.frequency_masks_spare_box else None
-    for mask in range(options.frequency_masks):
-        stripe_seed = _stream(seed, 100 + mask)
-        widest = options.frequency_mask_bands
-        example = augment.mask_stripe(example, 1, widest, stripe_seed, spare)
-    for mask in range(options.time_masks):
-        frames = config.frontend.frames(options.time_mask_s)
-        example = augment.mask_stripe(example, 0, frames, _stream(seed, 200 + mask))
-    return _labelled(example, config)
+    return _for_batch(vary(example, "mix", config, seed), config)
 
 
-def _labelled(example: dict, config: Config) -> dict:
+def _for_batch(example: dict, config: Config) -> dict:
     """What a batch takes of an example; the spectrogram [frames, bands], as models take it."""
     flat = tf.reshape(example["spectrogram"], [config.crop_frames, config.frontend.bands])
     return {name: example[name] for name in _BATCHED} | {"spectrogram": flat}
-
-
-def _shifted_crop(serialized, seed, config: Config, geometry: _Geometry) -> tuple[dict, tf.Tensor]:
-    """A crop at a random shift, and whether it is one of an FP row.
-
-    The shift is in seconds for TP, in widths of the box for FP. A window that models labelled
-    goes at most half way to the next one, since its labels are those of that window. Speed,
-    pitch and colour vary before crops are mixed, in each by itself.
-    """
-    stored = parse_crop(serialized, as_stored=True)
-    is_tp, is_pseudo = stored["kind"] == "tp", stored["kind"] == "pseudo"
-    options, frame_s = config.augment, config.frontend.frame_s
-    rate = None
-    box_frames = (stored["box"][1] - stored["box"][0]) / frame_s
-    if options.stretch > 0:
-        # As often slower as faster.
-        log_rate = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
-        rate = (1.0 + options.stretch) ** log_rate
-        box_frames /= rate
-    # A call longer than the crop is learned from all of its parts.
-    beyond_crop = tf.maximum(box_frames - config.crop_frames, 0.0) / 2.0
-    tp_reach = options.tp_shift_s / frame_s + beyond_crop
-    fp_reach = options.fp_shift_boxes * box_frames
-    pseudo_reach = config.pseudo_slide_cells * config.cell_s / 2.0 / frame_s
-    reach = tf.where(is_pseudo, pseudo_reach, tf.where(is_tp, tp_reach, fp_reach))
-    shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
-    example = _cut(stored, shift, config, geometry, rate)
-    if options.equalizer_sd > 0:
-        curve = augment.equalizer_curve(
-            config.frontend.n_mels, options.equalizer_sd, _stream(seed, 2)
-        )
-        example = augment.change_gain(example, curve, config.frontend.compression)
-    if options.band_shift > 0:
-        bands = tf.random.stateless_uniform(
-            [], _stream(seed, 3), -options.band_shift, options.band_shift + 1, tf.int32
-        )
-        example = augment.shift_bands(example, bands)
-    return example, stored["kind"] == "fp"
-
-
-def _augment_fp(example: dict, is_fp, options: AugmentConfig, seed) -> dict:
-    if options.fp_flip > 0:
-        flip = is_fp & (_chance(_stream(seed, 0)) < options.fp_flip)
-        example = tf.cond(flip, lambda: augment.flip_time(example), lambda: example)
-    if options.fp_cut_paste > 0:
-        width = example["box_frames"][1] - example["box_frames"][0]
-        uniform = tf.random.stateless_uniform([], _stream(seed, 1), -1.0, 1.0)
-        # At least half a box away, or the copy would mostly cover its original.
-        shift = tf.cast(tf.round((uniform + 0.5 * tf.sign(uniform)) * width), tf.int32)
-        paste = is_fp & (_chance(_stream(seed, 2)) < options.fp_cut_paste)
-        before = example
-        example = tf.cond(paste, lambda: augment.cut_and_paste(before, shift), lambda: before)
-    return example
-
-
-def _stream(seed, number: int):
-    return tf.random.fold_in(seed, number)
-
-
-def _chance(seed):
-    return tf.random.stateless_uniform([], seed)

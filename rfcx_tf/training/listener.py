@@ -28,7 +28,7 @@ from rfcx_tf.runs.embeddings import EmbeddingStore, embed_recordings
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.scoring.score_table import write_scores
-from rfcx_tf.shards.augment import label_crop
+from rfcx_tf.shards.cut import label_crop
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows
 from rfcx_tf.shards.records import NO_FOLD, Manifest, ShardReader
 from rfcx_tf.training.pseudo.soft_windows import soft_windows

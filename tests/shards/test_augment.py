@@ -33,20 +33,6 @@ def make_soft(targets):
     }
 
 
-def labels(boxes, crop_frames=10, classes=3, spans=None):
-    """States by class after label_crop; boxes are (begin, end, class, present)."""
-    if spans is None:
-        spans = [(0, crop_frames)] * classes
-    target, known = augment.label_crop(
-        tf.constant([box[:2] for box in boxes], tf.float32, [len(boxes), 2]),
-        tf.constant([box[2] for box in boxes], tf.int64, [len(boxes)]),
-        tf.constant([box[3] for box in boxes], tf.int64, [len(boxes)]),
-        tf.constant(spans, tf.float32),
-    )
-    assert target.dtype == known.dtype == tf.float32
-    return "".join(state(t, k) for t, k in zip(target.numpy(), known.numpy(), strict=True))
-
-
 def state(target, known):
     """The one letter of a class; anything else than the three states fails."""
     return {(1.0, 1.0): "p", (0.0, 1.0): "a", (0.0, 0.0): "u"}[float(target), float(known)]
@@ -56,92 +42,6 @@ def assert_same(first, second):
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("box", "counts"),
-    [
-        ((2, 6), True),
-        ((-2, 2), True),  # exactly half
-        ((-2.5, 2), False),
-        ((8, 12), True),
-        ((8.5, 12.5), False),
-        ((-4, -1), False),
-        ((10, 12), False),
-        ((0, 10), True),
-        ((-30, 30), True),  # fills the crop
-        ((5, 100), True),  # fills half of the crop
-        ((5.5, 100), False),
-        ((-9, 4.5), False),
-        ((-9, 5.5), True),
-    ],
-)
-def test_a_box_counts_when_half_of_it_or_half_a_crop_of_it_is_inside(box, counts):
-    assert labels([(*box, 1, 1)]) == ("upu" if counts else "uuu")
-    assert labels([(*box, 1, 0)]) == ("uau" if counts else "uuu")
-
-
-def test_present_wins_over_absent_and_only_where_it_counts():
-    assert labels([(1, 3, 0, 0), (4, 6, 0, 1), (2, 4, 2, 0)]) == "pua"
-    # The TP lies outside: what is left is the FP.
-    assert labels([(1, 3, 0, 0), (40, 60, 0, 1)]) == "auu"
-    assert labels([(1, 3, 1, 1), (1, 3, 1, 1)]) == "upu"
-    assert labels([]) == "uuu"
-
-
-# The half-box rule and the shift of FP rows together: as the training pipeline uses them.
-@quickly
-@given(
-    begin=st.floats(0, 100),
-    length=st.floats(0.5, 200),
-    shift=st.floats(-300, 300),
-    crop_frames=st.sampled_from([15, 64]),
-    present=st.booleans(),
-)
-def test_a_row_keeps_its_label_at_any_shift(begin, length, shift, crop_frames, present):
-    stored_frames = 160
-    end = min(begin + length, stored_frames)
-    span = tf.constant([0.0, crop_frames])
-    start = augment.crop_start(tf.constant([begin, end]), shift, span, crop_frames, stored_frames)
-    start = int(start)
-    assert 0 <= start <= stored_frames - crop_frames
-    assert start - 1e-3 <= (begin + end) / 2 <= start + crop_frames + 1e-3
-    box = (begin - start, end - start, 1, int(present))
-    assert labels([box], crop_frames) == ("upu" if present else "uau")
-
-
-@pytest.mark.parametrize(
-    ("box", "shift", "start"),
-    [
-        ((70, 90), 0.0, 70),  # centre 80, half a crop before it
-        ((70, 90), 5.0, 75),
-        ((70, 90), -7.0, 63),
-        ((0, 10), 0.0, 0),  # the stored piece ends before the crop is centred
-        ((150, 160), 0.0, 140),
-        ((70, 90), 100.0, 79),  # held one frame short of the box's centre
-        ((70, 90), -100.0, 61),
-    ],
-)
-def test_crops_are_centred_then_shifted_and_stay_in_the_stored_piece(box, shift, start):
-    span = tf.constant([0.0, 20.0])
-    assert int(augment.crop_start(tf.constant(box, tf.float32), shift, span, 20, 160)) == start
-
-
-def test_a_box_counts_in_the_part_that_its_class_looks_at():
-    # Class 0 looks at all of the crop, class 1 at its middle.
-    spans = [(0, 10), (4, 6), (0, 10)]
-    assert labels([(0, 3, 0, 1), (0, 3, 1, 1)], spans=spans) == "puu"
-    assert labels([(3, 5, 1, 0)], spans=spans) == "uau"  # exactly half of the box
-    assert labels([(2.5, 4.5, 1, 0)], spans=spans) == "uuu"
-    assert labels([(0, 5, 1, 1)], spans=spans) == "upu"  # fills half of what is looked at
-
-
-def test_a_crop_is_placed_so_that_the_part_looked_at_is_on_the_box():
-    # The middle of frames 2 to 6 of the crop is put on the middle of the box, frame 80.
-    span = tf.constant([2.0, 6.0])
-    assert int(augment.crop_start(tf.constant([70.0, 90.0]), 0.0, span, 20, 160)) == 76
-    # Shifts end one frame short of half of that part.
-    assert int(augment.crop_start(tf.constant([70.0, 90.0]), 50.0, span, 20, 160)) == 77
 
 
 def test_flip_reverses_sound_and_box_and_leaves_the_labels():
@@ -355,9 +255,6 @@ OPERATIONS = {
     "click": lambda example: augment.add_click(example, tf.constant([1, 3])),
     "frequency_mask": lambda example: augment.mask_stripe(example, 1, 4, tf.constant([1, 3])),
     "time_mask": lambda example: augment.mask_stripe(example, 0, 4, tf.constant([1, 3])),
-    "crop_start": lambda example: {
-        "start": augment.crop_start(example["box_frames"], 1.5, (0.0, 6.0), 6, FRAMES)
-    },
 }
 
 
@@ -413,27 +310,6 @@ def test_bands_move_with_their_box(bands):
     for band in range(6):
         np.testing.assert_array_equal(after[:, band], before[:, min(max(band - bands, 0), 5)])
     assert moved["box_bands"].numpy().tolist() == [1.0 + bands, 4.0 + bands]
-
-
-@pytest.mark.parametrize("rate", [0.8, 1.0, 1.25])
-def test_stretching_interpolates_in_time(rate):
-    before = np.random.default_rng(1).random((41, 3)).astype(np.float32)
-    frames = int(augment.stretched_frames(41, rate))
-    assert frames == 1 + int(40 / rate)
-    after = augment.stretch_time(tf.constant(before), tf.constant(rate), 0, frames).numpy()
-    for band in range(3):
-        expected = np.interp(np.arange(len(after)) * rate, np.arange(41), before[:, band])
-        np.testing.assert_allclose(after[:, band], expected, atol=1e-5)
-
-
-def test_a_part_of_a_stretched_sound_is_that_part_and_its_last_frame_goes_on():
-    before = tf.constant(np.random.default_rng(2).random((41, 3)), tf.float16)
-    whole = augment.stretch_time(before, tf.constant(0.83), 0, 60)
-    part = augment.stretch_time(before, tf.constant(0.83), tf.constant(17), 12)
-    np.testing.assert_array_equal(part, whole[17:29])
-    np.testing.assert_array_equal(whole[49:], tf.cast(tf.tile(before[-1:], [11, 1]), tf.float32))
-    after = augment.stretch_time(tf.constant([[1.0], [2.0], [3.0]]), tf.constant(2.0), 0, 5)
-    assert after.numpy()[:, 0].tolist() == [1.0, 3.0, 3.0, 3.0, 3.0]
 
 
 def test_over_unmarked_sound_absent_becomes_unknown():
