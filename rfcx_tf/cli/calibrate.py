@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     runs = [open_run(path) for path in arguments.run]
     from rfcx_tf.evaluation.calibration_figure import draw_reliability
     from rfcx_tf.evaluation.calibration_fit import read_crops
-    from rfcx_tf.evaluation.calibration_report import make_report
+    from rfcx_tf.evaluation.calibration_report import report_calibration
     from rfcx_tf.scoring.calibration import write_calibration
     from rfcx_tf.scoring.ensemble import choose_weights
 
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (out, report_path, figure_path):
         check_writable(path)
     crops = read_crops(runs, weights)
-    report = make_report(crops, arguments.method, wanted, truth)
+    report = report_calibration(crops, arguments.method, wanted, truth)
     png = draw_reliability(crops, report)
     atomic_write_text(report_path, report.text)
     with atomic_file(figure_path) as temporary:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_run(path) for path in arguments.run]
-    from rfcx_tf.evaluation.ensemble_report import join_members, make_report
+    from rfcx_tf.evaluation.ensemble_report import join_members, report_ensemble
     from rfcx_tf.evaluation.held_out_windows import held_out_windows
     from rfcx_tf.scoring.ensemble import write_weights
 
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     windows = None
     if arguments.windows:
         windows = held_out_windows(runs, joined.recordings, arguments.data)
-    report = make_report(joined, truth, arguments.shrinkage, windows)
+    report = report_ensemble(joined, truth, arguments.shrinkage, windows)
     write_weights(arguments.out, report.weights["member"], report.weights["weight"])
     atomic_write_text(report_path, report.text)
     print(report.text)

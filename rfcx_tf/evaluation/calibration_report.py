@@ -107,7 +107,7 @@ def calibration_error(target: ArrayLike, probability: ArrayLike) -> float:
     return float((gap * bins["count"]).sum() / bins["count"].sum())
 
 
-def make_report(
+def report_calibration(
     crops: HeldOutCrops, method: str, wanted: Wanted, truth: pd.DataFrame | None = None
 ) -> CalibrationReport:
     """Fits a calibration and tries it, and the other method, out of fold.

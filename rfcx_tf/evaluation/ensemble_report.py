@@ -133,7 +133,7 @@ def join_members(runs: Sequence[RunFolder | ListenerRun]) -> HeldOut:
     )
 
 
-def make_report(
+def report_ensemble(
     held_out: HeldOut,
     truth: pd.DataFrame | None = None,
     shrinkage: float = DEFAULT_SHRINKAGE,

@@ -17,8 +17,8 @@ from rfcx_tf.evaluation.calibration_report import (
     BINS,
     CalibrationReport,
     calibration_error,
-    make_report,
     reliability,
+    report_calibration,
 )
 from rfcx_tf.evaluation.precision_recall import PrecisionRecall, precision_recall
 from rfcx_tf.evaluation.run import RunEvaluation, evaluate_run, read_held_out_crops
@@ -175,7 +175,7 @@ def _calibration_report(
         method = next((r["method"] for r in own.rows if r["method"] != "pooled"), method)
         wanted = own.wanted.replace(" ", "=")
     try:
-        return make_report(crops, method, parse_wanted(wanted), truth), ""
+        return report_calibration(crops, method, parse_wanted(wanted), truth), ""
     except UserError as error:
         return None, str(error)
 

@@ -23,7 +23,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation import calibration_fit
 from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, fit_crops, read_crops
-from rfcx_tf.evaluation.calibration_report import calibration_error, make_report, reliability
+from rfcx_tf.evaluation.calibration_report import calibration_error, reliability, report_calibration
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.thresholds import Wanted, choose_threshold, parse_wanted
 from rfcx_tf.runs.run import RunFolder
@@ -341,7 +341,7 @@ def test_a_class_of_which_nothing_is_known_is_pooled():
     for method in ("platt", "isotonic"):
         row = fit_crops(crops, method, PRECISION).rows[2]
         assert (row["method"], row["present"], row["absent"]) == ("pooled", 0, 0)
-    report = make_report(crops, "platt", PRECISION)
+    report = report_calibration(crops, "platt", PRECISION)
     assert np.isnan(report.species["precision"][2]) and np.isnan(report.species["ece"][2])
 
 
@@ -408,7 +408,7 @@ def report():
     crops = gaussian_crops()
     truth = crops.recordings[COLUMNS] > 0.9
     truth.insert(0, "recording_id", crops.recordings["recording_id"])
-    return crops, truth, make_report(crops, "platt", PRECISION, truth[10:])
+    return crops, truth, report_calibration(crops, "platt", PRECISION, truth[10:])
 
 
 def test_figures_are_of_fits_that_left_the_fold_out(report):
@@ -453,7 +453,7 @@ def test_recordings_are_scored_with_the_truth_that_is_given(report):
     own = made.probability[::2][10:].ravel()
     assert after["brier"] == pytest.approx(brier_score_loss(present.ravel(), own))
     assert "## Whole recordings" in made.text
-    without = make_report(crops, "platt", PRECISION)
+    without = report_calibration(crops, "platt", PRECISION)
     assert without.recordings is None and "Whole recordings" not in without.text
     np.testing.assert_array_equal(without.calibration.score_logits, made.calibration.score_logits)
 
@@ -461,25 +461,26 @@ def test_recordings_are_scored_with_the_truth_that_is_given(report):
 def test_a_truth_that_does_not_fit_is_refused(report):
     crops, truth, _ = report
     strange = truth.assign(recording_id=[f"x{k}" for k in range(len(truth))])
-    assert "names none of the 400" in refused(make_report, crops, "platt", PRECISION, strange)
+    text = refused(report_calibration, crops, "platt", PRECISION, strange)
+    assert "names none of the 400" in text
     renamed = truth.rename(columns={"s5": "s6"})
-    text = refused(make_report, crops, "platt", PRECISION, renamed)
+    text = refused(report_calibration, crops, "platt", PRECISION, renamed)
     assert "Only in the truth: 1 (s6); only in the runs: 1 (s5)" in text
 
 
 def test_what_is_not_as_wanted_is_said():
     crops = gaussian_crops(seed=3, crops=300)
-    notes = make_report(crops, "isotonic", Wanted("precision", 0.95)).notes
+    notes = report_calibration(crops, "isotonic", Wanted("precision", 0.95)).notes
     assert any("platt, out of fold is better than isotonic" in note for note in notes)
     assert any(note.startswith("Wanted: precision 0.95. On crops") for note in notes)
 
 
 def test_a_single_fold_is_dealt_into_parts_of_recordings():
     crops = gaussian_crops()
-    made = make_report(replace(crops, fold=np.zeros_like(crops.fold)), "platt", PRECISION)
+    made = report_calibration(replace(crops, fold=np.zeros_like(crops.fold)), "platt", PRECISION)
     assert "part of the recordings (of 5)" in made.text
     one = replace(crops, recording_id=np.full(len(crops.scores), "r1"), fold=crops.fold * 0)
-    assert "Only one was held out, r1" in refused(make_report, one, "platt", PRECISION)
+    assert "Only one was held out, r1" in refused(report_calibration, one, "platt", PRECISION)
 
 
 # Runs and the script

@@ -13,7 +13,7 @@ import tensorflow as tf
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.evaluation.ensemble_report import join_members, make_report
+from rfcx_tf.evaluation.ensemble_report import join_members, report_ensemble
 from rfcx_tf.evaluation.metrics import masked_log_loss
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.ensemble import (
@@ -193,7 +193,7 @@ def figures_of(report) -> pd.DataFrame:
 def test_fitted_weights_are_tried_on_the_fold_that_they_did_not_see(tmp_path):
     """Each is good at one fold: what is learnt from one fold is wrong in the other."""
     runs = [make_run(tmp_path / name, *tables([k])) for k, name in enumerate("ab")]
-    report = make_report(join_members(runs), shrinkage=0.0)
+    report = report_ensemble(join_members(runs), shrinkage=0.0)
     np.testing.assert_allclose(report.weights["weight"], [0.5, 0.5], atol=1e-4)
     np.testing.assert_allclose(report.weights["lowest"], [0, 0], atol=1e-4)
     np.testing.assert_allclose(report.weights["highest"], [1, 1], atol=1e-4)
@@ -213,8 +213,8 @@ def test_truth_scores_and_does_not_fit(tmp_path):
     runs = [make_run(tmp_path / name, *tables(folds)) for name, folds in names.items()]
     held_out = join_members(runs)
     truth = pd.DataFrame({"recording_id": ["002", "001", "none"], "s2": 1, "s15": 0, "s5": 0})
-    report = make_report(held_out, truth)
-    pd.testing.assert_frame_equal(report.weights, make_report(held_out).weights)
+    report = report_ensemble(held_out, truth)
+    pd.testing.assert_frame_equal(report.weights, report_ensemble(held_out).weights)
     assert report.weights["weight"].is_monotonic_decreasing
     figures = figures_of(report)
     # Unsure: s5 is before s2 (0.7, 0.5), which shares the third rank with s15.
@@ -231,7 +231,7 @@ def test_truth_scores_and_does_not_fit(tmp_path):
     assert losses["all, fitted weights"] < losses["all, equal weights"]
     assert "chance 0.6111" in report.text
     wrong = truth.assign(recording_id=["x", "y", "z"])
-    assert "none of the 8" in refused(make_report, held_out, wrong)
+    assert "none of the 8" in refused(report_ensemble, held_out, wrong)
 
 
 def test_crops_that_all_held_out_are_joined_in_any_order(tmp_path):
@@ -247,7 +247,7 @@ def test_crops_that_all_held_out_are_joined_in_any_order(tmp_path):
     np.testing.assert_array_equal(held_out.probability[1], held_out.probability[0])
     np.testing.assert_array_equal(held_out.scores[1], held_out.scores[0])
     # No fold to leave out: recordings are.
-    assert "one part of the recordings (of 4)" in make_report(held_out).text
+    assert "one part of the recordings (of 4)" in report_ensemble(held_out).text
 
 
 def test_labels_on_which_members_do_not_agree_are_left_out(tmp_path):
@@ -298,10 +298,10 @@ def test_nothing_to_fit_on_is_refused(tmp_path):
     crops, scores = tables()
     of_one = crops["recording_id"] == "000"
     runs = [make_run(tmp_path / name, crops[of_one], scores[:1]) for name in "ab"]
-    assert "Only one was held out, 000" in refused(make_report, join_members(runs))
+    assert "Only one was held out, 000" in refused(report_ensemble, join_members(runs))
     unknown = crops.assign(present="", absent="")
     runs = [make_run(tmp_path / name, unknown, scores) for name in "cd"]
-    assert "known labels" in refused(make_report, join_members(runs))
+    assert "known labels" in refused(report_ensemble, join_members(runs))
 
 
 def ensemble_script(*arguments):
