@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
-
-EVENT_FORMATS = ("csv", "parquet", "raven", "audacity", "kaleidoscope")
+from rfcx_tf.events.write import FORMATS
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +33,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         nargs="+",
-        choices=EVENT_FORMATS,
+        choices=tuple(FORMATS),
         metavar="F",
-        help=f"of events: {', '.join(EVENT_FORMATS)}; default: csv",
+        help=f"of events: {', '.join(FORMATS)}; default: csv",
     )
     parser.add_argument(
         "--calibration",

@@ -1,20 +1,4 @@
-"""Window scores of a recording -> events: when each species was heard, and how surely.
-
-A table of events (version 1) has the columns `EVENT_COLUMNS`, in this order:
-
-    recording_id   name of the recording
-    file           path of its sound file
-    species_id     and `species`, its name
-    start_s, end_s seconds from the beginning of the recording
-    low_hz, high_hz the species' usual band (median of its boxes), not a measurement of this
-                   event; empty where the run does not know it
-    score          highest window's raw score, or that of the window with the highest probability
-    probability    of that window; empty where the run is not calibrated
-    start_time, end_time  wall clock, ISO 8601, with the offset from UTC where it is known; empty
-                   where nobody knows when the recording began
-
-A later version may add columns behind these; one that changes them has another number.
-"""
+"""Window scores of a recording -> events: when each species was heard, and how surely."""
 
 from __future__ import annotations
 
@@ -26,25 +10,11 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording
 from rfcx_tf.scoring.card import ModelCard
 
-EVENT_TABLE_VERSION = 1
 # Far less than a sample: events that touch but for rounding are one.
 _ROUNDING_S = 1e-9
-EVENT_COLUMNS = {
-    "recording_id": str,
-    "file": str,
-    "species_id": np.int64,
-    "species": str,
-    "start_s": np.float64,
-    "end_s": np.float64,
-    "low_hz": np.float64,
-    "high_hz": np.float64,
-    "score": np.float64,
-    "probability": np.float64,
-    "start_time": str,
-    "end_time": str,
-}
 
 
 @dataclass(frozen=True)
@@ -79,28 +49,6 @@ class EventRules:
                     f"{name} must be a number of seconds, 0 or more. "
                     f"Received: {getattr(self, name):g}."
                 )
-
-
-@dataclass(frozen=True)
-class EventRecording:
-    """What a table of events says of a recording.
-
-    Attributes:
-        recording_id: its name.
-        file: path of its sound file.
-        duration_s: its length.
-        start: when it began, with or without a time zone; None if unknown.
-    """
-
-    recording_id: str
-    file: str
-    duration_s: float
-    start: datetime | None = None
-
-
-def empty_events() -> pd.DataFrame:
-    """A table of no events; the first part of `pd.concat([empty_events(), *tables])`."""
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in EVENT_COLUMNS.items()})
 
 
 def find_events(

@@ -41,7 +41,7 @@ class WantedTables:
         prior: YAML file of prior shifts, for the scores.
         window_scores: Parquet file for the scores of all windows.
         events: file or folder for the events.
-        formats: of the events, one or more of `EVENT_FORMATS`.
+        formats: of the events, one or more of `write.FORMATS`.
         calibration: YAML file, for events; None: the model's own.
         threshold: from which a window starts an event; None: those of the calibration.
         recording_times: CSV file of recordings' start times; None: from the names of files.

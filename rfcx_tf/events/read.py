@@ -9,7 +9,7 @@ import pandas as pd
 
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.events.find import EVENT_COLUMNS, empty_events
+from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
 
 _ENDINGS = (".events.csv", ".events.parquet")
 _MAY_BE_EMPTY = ("low_hz", "high_hz", "probability")
@@ -76,7 +76,7 @@ def _checked(table: pd.DataFrame, places: list[str]) -> pd.DataFrame:
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
         empty = cells.isna() | (cells.astype(str) == "")
         wrong = ~np.isfinite(values) & ~(empty if name in _MAY_BE_EMPTY else False)
-        if kind is np.int64:
+        if kind is int:
             wrong |= values != np.floor(values)
         if name in ("score", "probability"):
             wrong |= (values < 0) | (values > 1)

@@ -17,7 +17,8 @@ import pandas as pd
 
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.events.find import EventRecording, EventRules, empty_events, find_events
+from rfcx_tf.events.find import EventRules, find_events
+from rfcx_tf.events.table import EventRecording, empty_events
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.scorer import RecordingResult
 

@@ -79,7 +79,7 @@ def pick_events(
     """Picks events to be judged; the order of the rows in `events` does not matter.
 
     Args:
-        events: of `EVENT_COLUMNS` (`rfcx_tf.events.find`).
+        events: of `EVENT_COLUMNS` (`rfcx_tf.events.table`).
         rules: the budget.
         thresholds: the value at which a class counts as detected, by species id; 0.5 for others.
 

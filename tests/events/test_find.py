@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.events.find import (
-    EVENT_COLUMNS,
-    EventRecording,
-    EventRules,
-    empty_events,
-    find_events,
-)
+from rfcx_tf.events.find import EventRules, find_events
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
 
 FROG = SpeciesClass(7, "Frog")
 OWL = SpeciesClass(3, "Owl")

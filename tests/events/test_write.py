@@ -10,9 +10,9 @@ from crowsetta.formats.bbox import AudBBox, Raven
 from crowsetta.formats.seq import AudSeq
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording, empty_events
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
 from rfcx_tf.events.write import (
-    EVENT_FORMATS,
+    FORMATS,
     check_events_out,
     write_events,
     writes_one_file,
@@ -110,7 +110,7 @@ def test_a_file_for_every_recording_also_without_events(tmp_path):
     assert paths[0].read_text().splitlines()[1].startswith("/sounds/site2,,b.flac,0,")
 
 
-@pytest.mark.parametrize("format", [f for f in EVENT_FORMATS if f != "audacity"])
+@pytest.mark.parametrize("format", [f for f in FORMATS if f != "audacity"])
 def test_no_events_at_all_leave_the_header(tmp_path, format):
     suffix = {"raven": ".txt", "parquet": ".parquet"}.get(format, ".csv")
     (path,) = write(tmp_path / f"all{suffix}", format, empty_events())

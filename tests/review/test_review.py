@@ -17,8 +17,8 @@ import soundfile
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.events.find import EVENT_COLUMNS, EventRecording
 from rfcx_tf.events.read import read_events
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording
 from rfcx_tf.events.write import write_events
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.review.selection import PickRules, pick_events

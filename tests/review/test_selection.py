@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.events.find import EVENT_COLUMNS
+from rfcx_tf.events.table import EVENT_COLUMNS
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
 
 KEY = ["recording_id", "species_id", "start_s"]
