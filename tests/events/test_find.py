@@ -1,6 +1,7 @@
 """Events out of window scores: worked cases, and what must hold for any scores."""
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,30 +13,34 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import EventRules, find_events
 from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
+from rfcx_tf.scoring.card import ModelCard
 
 FROG = SpeciesClass(7, "Frog")
 OWL = SpeciesClass(3, "Owl")
 
 
-def find(scores, probabilities=None, *, duration_s=60.0, start=None, **changes):
+CARD = ModelCard(
+    classes=(FROG,),
+    sample_rate_hz=8000,
+    window_s=1.0,
+    hop_s=0.5,
+    window_centre_s=(0.5,),
+    mean_box_s=(0.2,),
+    box_hz=((500.0, 2500.0),),
+)
+UNKNOWN_HZ = (np.nan, np.nan)
+RULES = EventRules(np.array([0.5]), low_ratio=0.8, merge_gap_s=0.0)
+
+
+def find(scores, *, duration_s=60.0, start=None, rules=RULES, **changes):
     """Events of one class, windows of 1 s every 0.5 s, boxes of 0.2 s, unless changed.
 
     The centre of window k is at 0.5 + k / 2.
     """
     scores = np.asarray(scores, np.float32)
-    if scores.ndim == 1:
-        scores = scores[:, None]
-        probabilities = None if probabilities is None else np.asarray(probabilities)[:, None]
-    options = {
-        "window_s": 1.0,
-        "hop_s": 0.5,
-        "classes": [FROG],
-        "mean_box_s": {7: 0.2},
-        "box_hz": {7: (500.0, 2500.0)},
-        "rules": EventRules(np.array([0.5]), low_ratio=0.8, merge_gap_s=0.0),
-    }
+    scores = scores[:, None] if scores.ndim == 1 else scores
     recording = EventRecording("a", "audio/a.wav", duration_s, start)
-    return find_events(recording, scores, probabilities, **options | changes)
+    return find_events(recording, scores, CARD.replace(**changes), rules)
 
 
 def spans(events):
@@ -66,12 +71,12 @@ def test_threshold_and_hysteresis(scores, expected):
     ("changes", "expected"),
     [
         # One window, centre 1.5, widened to the mean box.
-        ({"mean_box_s": {7: 1.2}}, [(0.9, 2.1)]),
+        ({"mean_box_s": (1.2,)}, [(0.9, 2.1)]),
         # Cut at the beginning and at the end.
-        ({"mean_box_s": {7: 4.0}}, [(0.0, 3.5)]),
-        ({"mean_box_s": {7: 4.0}, "duration_s": 3.0}, [(0.0, 3.0)]),
+        ({"mean_box_s": (4.0,)}, [(0.0, 3.5)]),
+        ({"mean_box_s": (4.0,), "duration_s": 3.0}, [(0.0, 3.0)]),
         # Without a box, the length of a window.
-        ({"mean_box_s": {}}, [(1.0, 2.0)]),
+        ({"mean_box_s": (np.nan,)}, [(1.0, 2.0)]),
     ],
 )
 def test_an_event_is_at_least_as_long_as_the_mean_box(changes, expected):
@@ -87,7 +92,7 @@ def test_gaps_up_to_the_limit_are_closed():
     assert with_gap(1.29) == [(1.4, 1.6), (2.9, 3.1)]
     assert with_gap(1.31) == [(1.4, 3.1)]
     # Boxes of 2 s overlap: one event, however small the gap may be.
-    assert spans(find(scores, mean_box_s={7: 2.0})) == [(0.5, 4.0)]
+    assert spans(find(scores, mean_box_s=(2.0,))) == [(0.5, 4.0)]
 
 
 def test_short_events_are_dropped_by_the_time_of_their_windows():
@@ -96,27 +101,29 @@ def test_short_events_are_dropped_by_the_time_of_their_windows():
     def at_least(min_s):
         rules = EventRules(np.array([0.5]), merge_gap_s=0.0, min_s=min_s)
         # Widening to a box of 1 s does not make a short event long.
-        return len(find(scores, rules=rules, mean_box_s={7: 1.0}))
+        return len(find(scores, rules=rules, mean_box_s=(1.0,)))
 
     assert [at_least(s) for s in (0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75)] == [3, 3, 2, 2, 1, 1, 0]
 
 
 def test_a_window_beyond_the_end_counts_as_its_part_inside():
     # A recording of 0.4 s in a window of 1 s.
-    assert spans(find([0.9], duration_s=0.4, mean_box_s={7: 0.1})) == [(0.15, 0.25)]
+    assert spans(find([0.9], duration_s=0.4, mean_box_s=(0.1,))) == [(0.15, 0.25)]
 
 
 def test_the_table_says_everything():
     start = datetime(2023, 4, 1, 23, 59, 58, tzinfo=UTC)
     scores = [[0.1, 0.2], [0.6, 0.2], [0.9, 0.2], [0.1, 0.95]]
-    probabilities = [[0.0, 0.0], [0.8, 0.0], [0.7, 0.0], [0.0, 0.9]]
+    probabilities = np.array([[0.0, 0.0], [0.8, 0.0], [0.7, 0.0], [0.0, 0.9]])
     events = find(
         scores,
-        np.array(probabilities),
         start=start,
-        classes=[OWL, FROG],
         rules=EventRules(np.array([0.5, 0.85])),
-        mean_box_s={3: 0.5, 7: 0.5},
+        calibration=SimpleNamespace(probabilities=lambda scores: probabilities),
+        classes=(OWL, FROG),
+        window_centre_s=(0.5, 0.5),
+        mean_box_s=(0.5, 0.5),
+        box_hz=(UNKNOWN_HZ, (500.0, 2500.0)),
     )
     assert list(events.columns) == list(EVENT_COLUMNS)
     owl, frog = events.to_dict("records")
@@ -140,10 +147,17 @@ def test_uncalibrated_events_have_no_probability_and_no_clock_without_a_start():
     assert naive == "2023-04-01T00:00:00.900"
 
 
-def test_events_that_begin_together_keep_the_order_of_the_classes():
-    rules = EventRules(np.array([0.5, 0.5]))
-    events = find([[0.9, 0.9]], classes=[OWL, FROG], rules=rules, mean_box_s={3: 0.2, 7: 0.2})
-    assert events["species"].tolist() == ["Owl", "Frog"]
+def test_every_class_has_its_own_centre_and_events_that_begin_together_keep_their_order():
+    def two(**changes):
+        rules = EventRules(np.array([0.5, 0.5]))
+        species = {"classes": (OWL, FROG), "mean_box_s": (0.2, 0.2), "box_hz": (UNKNOWN_HZ,) * 2}
+        return find([[0.9, 0.9]], rules=rules, **species | changes)
+
+    together = two(window_centre_s=(0.5, 0.5))
+    assert together["species"].tolist() == ["Owl", "Frog"]
+    apart = two(window_centre_s=(0.75, 0.25))
+    assert apart["species"].tolist() == ["Frog", "Owl"]
+    assert spans(apart) == [(0.15, 0.35), (0.65, 0.85)]
 
 
 @pytest.mark.parametrize("threshold", [np.nan, np.inf])
@@ -191,7 +205,8 @@ def cases(draw):
     changes = {
         "hop_s": hop_s,
         "window_s": window_s,
-        "mean_box_s": {7: draw(st.sampled_from([0.01, 0.4, 5.0]))},
+        "window_centre_s": (window_s / 2,),
+        "mean_box_s": (draw(st.sampled_from([0.01, 0.4, 5.0])),),
         "duration_s": draw(st.sampled_from([0.5, 1.0, 1.5])) * windows * hop_s,
     }
     rules = {
@@ -208,7 +223,7 @@ def cases(draw):
 def test_what_holds_for_any_scores(case):
     scores, threshold, changes, rules = case
     events = find(scores, rules=EventRules(np.array([threshold]), **rules), **changes)
-    duration_s, box_s = changes["duration_s"], changes["mean_box_s"][7]
+    duration_s, box_s = changes["duration_s"], changes["mean_box_s"][0]
     assert (events["start_s"] >= 0).all() and (events["end_s"] <= duration_s).all()
     lengths_s = events["end_s"] - events["start_s"]
     assert (lengths_s > 0).all()
