@@ -33,6 +33,7 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.head import pool_time
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.card import ModelCard, by_class
+from rfcx_tf.scoring.running_mean import RunningMaximum, running_mean
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
 
 # Large enough that the overlap of a residual network (5 to 10 s) costs little, small enough that
@@ -158,14 +159,6 @@ class DetectorScorer(tf.Module):
         return {"embeddings": tf.reduce_mean(windows, axis=1), "window_embeddings": windows}
 
 
-def running_mean(window_scores, cells: int):
-    """The mean of `cells` neighbouring windows, [batch, windows, classes] as it comes.
-
-    An even number reaches further ahead. At the ends it is over the windows that are there.
-    """
-    return tf.nn.avg_pool1d(window_scores, cells, 1, "SAME") if cells > 1 else window_scores
-
-
 class _DetectorStream:
     """One recording through a `DetectorScorer`."""
 
@@ -181,7 +174,7 @@ class _DetectorStream:
         self._frames = [np.zeros((0, scorer.config.frontend.bands), np.float32)]
         self._first_cell = 0
         self._next_window = 0
-        self._maxima: list[list[_RunningMaximum]] | None = None
+        self._maxima: list[list[RunningMaximum]] | None = None
         self._window_scores: list[np.ndarray] = []
 
     def push(self, sound: Sound) -> None:
@@ -230,38 +223,10 @@ class _DetectorStream:
         self._window_scores.append(np.mean([shifts[0][0] for shifts in passes], axis=0))
         if self._maxima is None:
             cells = self._scorer.running_mean_cells
-            self._maxima = [[_RunningMaximum(cells) for _ in shifts] for shifts in passes]
+            self._maxima = [[RunningMaximum(cells) for _ in shifts] for shifts in passes]
         for maxima, shifts in zip(self._maxima, passes, strict=True):
             for maximum, own in zip(maxima, shifts, strict=True):
                 maximum.push(own, last=windows is None)
-
-
-class _RunningMaximum:
-    """The highest running mean of window scores that come block by block.
-
-    Attributes:
-        highest: [classes], so far.
-    """
-
-    def __init__(self, cells: int):
-        self._cells = cells
-        self._before, self._after = max(0, cells - 1) // 2, cells // 2 if cells > 1 else 0
-        # Windows that means to come reach over; of the first ones the mean is taken already.
-        self._waiting: np.ndarray | None = None
-        self._done = 0
-        self.highest: np.ndarray | float = -np.inf
-
-    def push(self, window_scores, last: bool) -> None:
-        """Takes [1, windows, classes], which may be none in the last block."""
-        values = np.asarray(window_scores)
-        if self._waiting is not None:
-            values = np.concatenate([self._waiting, values], axis=1)
-        end = values.shape[1] if last else max(self._done, values.shape[1] - self._after)
-        if end > self._done:
-            means = np.asarray(running_mean(values, self._cells))[0, self._done : end]
-            self.highest = np.maximum(self.highest, means.max(axis=0))
-        kept_from = max(0, end - self._before)
-        self._waiting, self._done = values[:, kept_from:], end - kept_from
 
 
 def detector_card(

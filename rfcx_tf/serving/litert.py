@@ -39,9 +39,9 @@ from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import RecordingModel
+from rfcx_tf.scoring.litert import METADATA_NAME
 
 PRECISIONS = ("float32", "float16", "int8")
-METADATA_NAME = "rfcx_tf"
 _OUTPUTS = ("scores", "window_scores", "window_start_s")
 _SIGNATURE = "serving_default"
 
@@ -175,23 +175,6 @@ def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) 
     names = zip(metadata["columns"], metadata["class_names"], strict=True)
     atomic_write_text(out_dir / "labels.txt", "".join(f"{b or a}\n" for a, b in names))
     return [*paths, out_dir / "metadata.json", out_dir / "labels.txt"]
-
-
-def read_metadata(content: bytes) -> dict:
-    """The metadata inside a file that this module made.
-
-    Raises:
-        UserError: if there is none.
-    """
-    if content[4:8] == b"TFL3":
-        model = schema.Model.GetRootAsModel(content, 0)
-        for entry in (model.Metadata(i) for i in range(model.MetadataLength())):
-            if entry.Name() == METADATA_NAME.encode():
-                return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
-    raise UserError(
-        f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which export_litert.py writes. "
-        "This one does not."
-    )
 
 
 def _calibration(run: RunFolder) -> dict:
