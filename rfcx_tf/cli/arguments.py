@@ -1,11 +1,20 @@
-"""Arguments that several verbs take."""
+"""Arguments and last lines that several verbs share."""
 
 from __future__ import annotations
 
 import argparse
+import math
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from rfcx_tf.audio.find import RECORDING_IDS
 from rfcx_tf.core.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The recipes that come with an installed package, and those of a clone.
+_RECIPES = (_PACKAGE / "recipes", _PACKAGE.parent / "configs")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,11 +22,31 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
     Both go straight to `rfcx_tf.core.config.load_config`.
     """
-    parser.add_argument("--config", required=True, metavar="FILE", help="recipe, a YAML file")
+    add_config_argument(parser, required=True)
     add_override_argument(parser, "change one value of the recipe, such as training.epochs=3")
 
 
-def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> None:
+def add_config_argument(parser: argparse._ActionsContainer, **options) -> None:
+    """Adds `--config FILE`, read as the path of a file."""
+    parser.add_argument(
+        "--config",
+        type=find_recipe,
+        metavar="FILE",
+        help="recipe: a YAML file, or the name of one that comes along: demo, fieldmix, rfcx",
+        **options,
+    )
+
+
+def find_recipe(text: str) -> str:
+    """The path of a recipe that comes along, if `text` is its name; else `text`."""
+    if not Path(text).is_file():
+        for folder in _RECIPES:
+            if (folder / f"{text}.yaml").is_file():
+                return str(folder / f"{text}.yaml")
+    return text
+
+
+def add_override_argument(parser: argparse._ActionsContainer, help_text: str) -> None:
     """Adds `--set key.sub=value`, read as the list `overrides`."""
     parser.add_argument(
         "--set",
@@ -29,16 +58,16 @@ def add_override_argument(parser: argparse.ArgumentParser, help_text: str) -> No
     )
 
 
-def add_run_override_argument(parser: argparse.ArgumentParser) -> None:
+def add_run_override_argument(parser: argparse._ActionsContainer) -> None:
     """Adds `--set prediction.key=value`, for `RunFolder.open`."""
     add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
 
 
-def add_recording_ids_argument(parser: argparse.ArgumentParser, below: str = "--audio") -> None:
+def add_recording_ids_argument(parser: argparse._ActionsContainer, below: str = "--audio") -> None:
     """Adds `--recording-ids name|path`, for `rfcx_tf.audio.find.find_recordings`.
 
     Args:
-        parser: of the script.
+        parser: of the verb.
         below: the option that names the folders.
     """
     parser.add_argument(
@@ -50,7 +79,7 @@ def add_recording_ids_argument(parser: argparse.ArgumentParser, below: str = "--
     )
 
 
-def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
+def add_combination_arguments(parser: argparse._ActionsContainer) -> None:
     """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble`."""
     parser.add_argument(
         "--combine",
@@ -61,26 +90,13 @@ def add_combination_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
 
 
-def check_prior(arguments: argparse.Namespace) -> None:
-    """Refuses `--prior` beside another `--combine` than it was made with.
-
-    Raises:
-        UserError: with what to leave out.
-    """
-    if arguments.prior and arguments.combine != "mean":
-        raise UserError(
-            "--prior is of scores that are combined by their mean. Received: --combine "
-            f"{arguments.combine}. Leave one of them out."
-        )
-
-
-def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+def add_weights_argument(parser: argparse._ActionsContainer) -> None:
     """Adds `--weights`, for `rfcx_tf.scoring.ensemble.choose_weights`."""
     parser.add_argument(
         "--weights",
         nargs="+",
         metavar="W",
-        help="of several runs: a number each, or a file of ensemble.py; default: equal",
+        help="of several runs: a number each, or a file of `ensemble`; default: equal",
     )
 
 
@@ -96,3 +112,38 @@ def read_folds(text: str, folds: int) -> list[int]:
     if not all(number.isdecimal() for number in numbers):
         raise UserError(f"--fold takes a number, several as in 1,3, or `all`. Received: {text!r}.")
     return list(dict.fromkeys(int(number) for number in numbers))
+
+
+def above_zero(kind: type) -> Callable[[str], float]:
+    """A converter of arguments to finite numbers above 0; `kind` is int or float."""
+    return _converter(kind, lambda value: 0 < value < math.inf, "above 0")
+
+
+def from_zero(kind: type) -> Callable[[str], float]:
+    """A converter of arguments to finite numbers of 0 or more; `kind` is int or float."""
+    return _converter(kind, lambda value: 0 <= value < math.inf, "0 or more")
+
+
+def _converter(kind: type, fits: Callable, rule: str) -> Callable[[str], float]:
+    def convert(text):
+        value = kind(text)
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse names it where `kind` cannot read the text.
+    return convert
+
+
+def print_next(*words: str | Path) -> None:
+    """Prints the command that usually comes next."""
+    print("Next: " + shlex.join(["rfcx-tf", *map(str, words)]))
+
+
+def list_left_out(heading: str, lines: Iterable[str]) -> int:
+    """Lists on stderr what was left out, if anything was; the exit status, 0 or 1."""
+    lines = list(lines)
+    if not lines:
+        return 0
+    print(f"{heading}, {len(lines)} in all:", *lines, sep="\n  ", file=sys.stderr)
+    return 1

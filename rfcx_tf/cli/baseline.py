@@ -10,11 +10,10 @@ used for scoring held-out recordings only.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_config_arguments, read_folds
+from rfcx_tf.cli.arguments import add_config_arguments, list_left_out, read_folds
 from rfcx_tf.core.errors import UserError
 
 
@@ -68,9 +67,4 @@ def run(arguments: argparse.Namespace) -> int:
                 f"among the {len(scores)} in {path}."
             )
         print(format_evaluation(evaluate_scores(scores, scored)))
-    if predictions.failed:
-        print(f"Recordings without scores, {len(predictions.failed)} in all:", file=sys.stderr)
-        for text in predictions.failed:
-            print(f"  {text}", file=sys.stderr)
-        return 1
-    return 0
+    return list_left_out("Recordings without scores", predictions.failed)

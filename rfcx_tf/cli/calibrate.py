@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_weights_argument
+from rfcx_tf.cli.arguments import add_weights_argument, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -76,4 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_calibration(report.calibration, out)
     print(report.text)
     print(f"Wrote {out}, {report_path} and {figure_path}.")
+    print_next(
+        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--out", "scores.csv"),
+        *("--events", "events.csv", *(["--calibration", out] if arguments.out else [])),
+    )
     return 0

@@ -3,18 +3,18 @@
     rfcx-tf ensemble --run runs/a runs/b runs/c --out weights.yaml \\
         --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
 
---windows adds how the highest mean of the runs' windows does (predict.py --combine window). Since
+--windows adds how the highest mean of the runs' windows does (predict --combine window). Since
 our own runs keep no windows, they score again what they held out.
 
-The truth is used for scoring only. predict.py and export.py take the weights: --weights FILE.
+The truth is used for scoring only. predict and export take the weights: --weights FILE.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
+from rfcx_tf.cli.arguments import from_zero, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
     parser.add_argument(
         "--shrinkage",
-        type=float,
+        type=from_zero(float),
         default=0.01,
         help="nats a label that must be gained before one run gets all the weight; default: 0.01",
     )
@@ -43,10 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--windows is about whole recordings, which take a --truth.")
     if arguments.data and not arguments.windows:
         raise UserError("--data is where --windows finds recordings. Leave it out.")
-    if not 0 <= arguments.shrinkage < math.inf:
-        raise UserError(
-            f"--shrinkage must be finite and not negative. Received: {arguments.shrinkage}."
-        )
     report_path = arguments.out.with_suffix(".md")
     if report_path == arguments.out:
         raise UserError(f"--out names the YAML file; {report_path} is for the report.")
@@ -67,4 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     atomic_write_text(report_path, report.text)
     print(report.text)
     print(f"Wrote {arguments.out} and {report_path}.")
+    print_next(
+        *("predict", "--run", *arguments.run, "--weights", arguments.out),
+        *("--audio", "FOLDER", "--out", "scores.csv"),
+    )
     return 0

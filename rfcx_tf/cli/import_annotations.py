@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_recording_ids_argument
+from rfcx_tf.cli.arguments import add_recording_ids_argument, print_next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,5 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"Added {imported.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
         f"{imported.added_fp} to {arguments.data / 'train_fp.csv'}."
+    )
+    print_next(
+        *("make-tfrecords", "--config", "FILE", "--data", arguments.data),
+        *("--out", "tfrecords/NAME"),
     )
     return 0

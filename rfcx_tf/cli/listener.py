@@ -4,10 +4,10 @@
         --tfrecords tfrecords/rfcx --run runs/birdnet
 
 MODEL is a TFLite file or the folder of a SavedModel. Rows, folds and recordings are those of the
-shards. The run goes where another goes: predict.py, evaluate.py, ensemble.py, and as a teacher
-into pseudo_label.py. Run it again to go on after a stop, or with another --set c=0.01.
+shards. The run goes where another goes: predict, evaluate, ensemble, and as a teacher
+into pseudo-label. Run it again to go on after a stop, or with another --set c=0.01.
 
---pseudo names labels of pseudo_label.py, OUT/round1/labels: then it learns from all windows of
+--pseudo names labels of pseudo-label, OUT/round1/labels: then it learns from all windows of
 the recordings, not only from those with rows. With labels made --per-fold its out-of-fold scores
 are clean.
 """
@@ -15,11 +15,10 @@ are clean.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_override_argument
+from rfcx_tf.cli.arguments import add_override_argument, list_left_out, print_next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +56,5 @@ def run(arguments: argparse.Namespace) -> int:
         f"Wrote {arguments.run}: regressions, out-of-fold scores and embeddings of "
         f"{training.recordings} recordings in {seconds:.0f} s."
     )
-    if training.failed:
-        print(f"Recordings without scores, {len(training.failed)} in all:", file=sys.stderr)
-        for text in training.failed:
-            print(f"  {text}", file=sys.stderr)
-        return 1
-    return 0
+    print_next("evaluate", "--run", arguments.run)
+    return list_left_out("Recordings without scores", training.failed)

@@ -8,9 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from rfcx_tf import __version__
+from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.errors import UserError, WorkStopped
 
 # By group and verb, in the order of `--help`. Verb `make-tfrecords` is the module
@@ -36,19 +36,8 @@ VERBS = {
         "prior-shift": "estimate how common species are in unlabelled recordings",
         "listener": "train regressions on the embeddings of a pretrained model",
         "baseline": "score held-out recordings with a baseline without a network",
-        "join-folds": "join folds that were trained in several run folders",
-        "export-litert": "export a run as LiteRT models for field devices",
-        "predict-bulk": "score recordings by several processes or machines",
-        "query-server": "score recordings with a served model",
     },
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that reports wrong arguments in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. See {self.prog} --help.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +90,7 @@ def _run_verb(argv: list[str]) -> int:
         arguments = parser.parse_args(argv[1:])
     except SystemExit:  # After --help, which is printed.
         return 0
+    arguments.parser = parser
     arguments.command_line = shlex.join(["rfcx-tf", verb, *argv[1:]])
     return module.run(arguments)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from rfcx_tf.cli.arguments import print_next
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
@@ -33,4 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     print("Already there, made with the same parameters:" if made.reused else "Written:")
     for path in sorted(made.folder.iterdir()):
         print(f"  {path}{'/' if path.is_dir() else ''}")
+    print_next(
+        *("make-tfrecords", "--config", "demo", "--data", arguments.out, "--out", "tfrecords/demo")
+    )
     return 0

@@ -9,15 +9,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_config_arguments
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.cli.arguments import above_zero, add_config_arguments, list_left_out, print_next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--data", required=True, type=Path, help="folder in the Kaggle layout")
     parser.add_argument("--out", required=True, type=Path, help="folder for the shards")
-    parser.add_argument("--workers", type=int, help="recordings at once (default: one a core)")
+    parser.add_argument(
+        "--workers", type=above_zero(int), help="recordings at once (default: one a core)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,8 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.labels.annotations import read_kaggle_folder
     from rfcx_tf.shards.make import make_shards
 
-    if arguments.workers is not None and arguments.workers < 1:
-        raise UserError(f"--workers must be at least 1. Received: {arguments.workers}.")
     config = load_config(arguments.config, arguments.overrides)
     annotations = read_kaggle_folder(arguments.data)
     print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")
@@ -42,10 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{count} {kind}" for kind, count in manifest.counts.items())
     print(f"Crops: {counts}; {len(manifest.shards)} shards in {manifest.folds} folds.")
     print(f"Wrote {arguments.out}/manifest.json, index.csv and the shards beside them.")
-    if manifest.skipped:
-        print(f"Left out, {len(manifest.skipped)} in all:", file=sys.stderr)
-        for text in manifest.skipped:
-            print(f"  {text}", file=sys.stderr)
+    print_next(
+        *("train", "--config", arguments.config, "--tfrecords", arguments.out),
+        *("--run", f"runs/{arguments.out.resolve().name}"),
+    )
+    if list_left_out("Left out", manifest.skipped):
         print(f"After mending them delete {arguments.out} and run this again.", file=sys.stderr)
         return 1
     return 0

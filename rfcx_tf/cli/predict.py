@@ -1,10 +1,14 @@
-"""Scores whole recordings of any length with one run, or with several combined.
+"""Scores whole recordings of any length with runs, or with a model that is served.
 
     rfcx-tf predict --run runs/rfcx --audio DIR/test --out scores.csv \\
         --like DIR/sample_submission.csv
     rfcx-tf predict --run runs/a runs/b --weights 0.7 0.3 --audio DIR --out scores.csv
     rfcx-tf predict --run runs/rfcx --audio FIELD --out scores.csv \\
         --events events --format csv raven --recording-times starts.csv
+    rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv --workers 8
+    rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv \\
+        --runner FlinkRunner -- --flink_master=HOST:8081 --environment_type=LOOPBACK
+    rfcx-tf predict --server grpc://127.0.0.1:8500 --model rfcx --audio FIELD --out scores.csv
 
 Folders are searched with their subfolders for .flac, .mp3, .ogg and .wav files, in capitals too.
 What a file holds is told from its bytes: a FLAC named .wav is read. A file with sound in it that
@@ -19,41 +23,168 @@ where it was stopped, and later tries those again that could not be read.
 Events (what was heard when) are of calibrated probabilities where there is a calibration, else of
 scores. --events names a file for all recordings (events.csv) or a folder for one file each, in
 subfolders where recordings are called by their paths.
+
+--workers and --runner make it an Apache Beam pipeline. Runs, recordings and the output must then
+lie where every worker finds them by the same path (give absolute ones), and workers on other
+machines need this package.
+
+--server takes any TensorFlow Serving that holds a model of `export`, and `rfcx-tf serve`. The model
+itself says which sample rate, species, windows and calibration it has; of another model that takes
+waveforms and gives `scores`, --sample-rate and --classes say it. Recordings up to --chunk-s are
+sent whole and have the scores of the run. Longer ones are sent in pieces that overlap; their
+window scores and events are the same, beside rounding, but not quite their recording scores where
+the model is of several folds, which a server does not tell apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_recordings, misnamed_recordings
 from rfcx_tf.cli.arguments import (
+    above_zero,
     add_combination_arguments,
     add_recording_ids_argument,
     add_run_override_argument,
-    check_prior,
+    from_zero,
+    print_next,
 )
 from rfcx_tf.cli.tables import add_table_arguments, wanted_tables
+from rfcx_tf.core.errors import UserError
+
+_RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", nargs="+", type=Path, help="run folder(s)")
+    source.add_argument("--server", help="http://HOST:8501, https://HOST or grpc://HOST:8500")
     parser.add_argument(
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
     add_recording_ids_argument(parser)
     add_table_arguments(parser)
-    add_combination_arguments(parser)
-    add_run_override_argument(parser)
+    runs = parser.add_argument_group(_RUNS)
+    add_combination_arguments(runs)
+    add_run_override_argument(runs)
+    bulk = parser.add_argument_group(_BULK)
+    bulk.add_argument(
+        "--workers", type=above_zero(int), metavar="N", help="processes on this machine"
+    )
+    bulk.add_argument(
+        "--runner", help="Beam's: FlinkRunner, SparkRunner, DataflowRunner; default: this machine"
+    )
+    bulk.add_argument("beam", nargs="*", metavar="-- OPTION", help="options for Beam")
+    served = parser.add_argument_group(_SERVED)
+    served.add_argument("--model", help="name of the served model")
+    served.add_argument(
+        "--chunk-s",
+        type=_seconds_or_whole,
+        default=300.0,
+        metavar="S",
+        help="longest piece of a recording in one request, or `whole`; default: 300",
+    )
+    served.add_argument(
+        "--overlap-s",
+        type=above_zero(float),
+        default=10.0,
+        metavar="S",
+        help="sound between a cut and the nearest window that counts; default: 10",
+    )
+    served.add_argument(
+        "--max-request-mib",
+        type=above_zero(float),
+        default=64.0,
+        metavar="MIB",
+        help="largest request: it may shorten pieces further; default: 64",
+    )
+    served.add_argument(
+        "--concurrency",
+        type=above_zero(int),
+        default=4,
+        metavar="N",
+        help="requests at once; default: 4",
+    )
+    served.add_argument(
+        "--timeout-s",
+        type=above_zero(float),
+        default=120.0,
+        metavar="S",
+        help="longest wait for a reply; default: 120",
+    )
+    served.add_argument(
+        "--retries",
+        type=from_zero(int),
+        default=4,
+        metavar="N",
+        help="attempts after the first, while the server is busy or away; default: 4",
+    )
+    served.add_argument(
+        "--sample-rate", type=above_zero(int), metavar="HZ", help="of a model that does not say it"
+    )
+    served.add_argument(
+        "--classes",
+        type=Path,
+        metavar="CSV",
+        help="species_id and name in the order of the scores, of a model that does not say them",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    _check_options(arguments)
+    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     from rfcx_tf.events.output import Tables
 
-    check_prior(arguments)
-    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(wanted_tables(arguments), len(recordings))
+    score = _score_served if arguments.server else _score_with_runs
+    failed = score(arguments, recordings, tables)
+    if arguments.events:
+        print_next("review", "pick", "--events", arguments.events, "--out", "review")
+    return tables.report_failures(failed, misnamed_recordings(arguments.audio))
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.server:
+        for group in (_RUNS, _BULK):
+            arguments.parser.refuse_group(arguments, group, "goes with --run. Leave it out.")
+        if not arguments.model:
+            raise UserError("A server may hold several models. Add --model NAME.")
+        if (arguments.sample_rate is None) != (arguments.classes is None):
+            raise UserError("--sample-rate and --classes go together. Name both or neither.")
+        from rfcx_tf.scoring.served.transport import split_server
+
+        split_server(arguments.server)
+    else:
+        arguments.parser.refuse_group(arguments, _SERVED, "goes with --server. Leave it out.")
+    if arguments.prior and arguments.combine != "mean":
+        raise UserError(
+            "--prior is of scores that are combined by their mean. Received: --combine "
+            f"{arguments.combine}. Leave one of them out."
+        )
+    if _is_bulk(arguments):
+        from importlib.util import find_spec
+
+        if find_spec("apache_beam") is None:
+            raise UserError(
+                "--workers and --runner need Apache Beam, which is not installed. "
+                "Run: pip install -r requirements-bulk.txt."
+            )
+        if arguments.workers and arguments.runner:
+            raise UserError(
+                f"--workers is for this machine. Received: --runner {arguments.runner}. Say "
+                "after -- how many workers it has."
+            )
+
+
+def _is_bulk(arguments: argparse.Namespace) -> bool:
+    return bool(arguments.workers or arguments.runner or arguments.beam)
+
+
+def _score_with_runs(arguments, recordings, tables) -> list[str]:
+    """Scores recordings here or in bulk and writes the tables; a line for each that failed."""
     from rfcx_tf.runs.open import open_runs
     from rfcx_tf.scoring.ensemble import choose_weights
     from rfcx_tf.scoring.journal import Journal, fingerprint_runs
@@ -64,20 +195,65 @@ def run(arguments: argparse.Namespace) -> int:
     runs = open_runs(arguments.run, arguments.overrides)
     scorer = load_together(runs, weights, arguments.combine)
     tables.check_model(scorer.card, recordings)
-    parts = Journal(
-        f"{arguments.out}.parts",
-        fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows),
-    )
-    if parts.started_over:
-        print(f"{parts.folder} was of other runs, weights or options: all recordings are new.")
-    predictions = predict_recordings(
-        scorer, recordings, journal=parts, keep_windows=tables.keep_windows
-    )
+    fingerprint = fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows)
+    journal = Journal(f"{arguments.out.resolve()}.parts", fingerprint)
+    if journal.started_over:
+        print(f"{journal.folder} was of other runs, weights or options: all recordings are new.")
+    if _is_bulk(arguments):
+        from rfcx_tf.scoring.beam import LOCAL_RUNNER, BulkJob, predict_in_bulk
+
+        job = BulkJob(
+            runs=[path.resolve() for path in arguments.run],
+            overrides=arguments.overrides,
+            weights=weights,
+            rule=arguments.combine,
+            parts=journal.folder,
+            fingerprint=fingerprint,
+            keep_windows=tables.keep_windows,
+        )
+        options = list(arguments.beam)
+        if arguments.workers:
+            options.append(f"--direct_num_workers={arguments.workers}")
+            options.append("--direct_running_mode=multi_processing")
+        # The local runner's processes must find the package, wherever the command was started.
+        root = str(Path(__file__).resolve().parents[2])
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+        runner = arguments.runner or LOCAL_RUNNER
+        predictions = predict_in_bulk(job, recordings, scorer.card, runner=runner, options=options)
+    else:
+        predictions = predict_recordings(
+            scorer, recordings, journal=journal, keep_windows=tables.keep_windows
+        )
 
     def results():
-        return map(parts.read, predictions.scores["recording_id"])
+        return map(journal.read, predictions.scores["recording_id"])
 
     tables.write(scorer.card, predictions.scores, results, complete=not predictions.failed)
     if not predictions.failed:
-        parts.remove()
-    return tables.report_failures(predictions.failed, misnamed_recordings(arguments.audio))
+        journal.remove()
+    return predictions.failed
+
+
+def _score_served(arguments, recordings, tables) -> list[str]:
+    """Scores recordings by a server and writes the tables; a line for each that failed."""
+    from rfcx_tf.scoring.served.query import QueryOptions, query_server
+    from rfcx_tf.scoring.served.retries import RetryRules
+    from rfcx_tf.scoring.served.served_model import read_classes
+
+    options = QueryOptions(
+        server=arguments.server,
+        model=arguments.model,
+        longest_s=arguments.chunk_s,
+        overlap_s=arguments.overlap_s,
+        request_bytes=arguments.max_request_mib * 2**20,
+        concurrency=arguments.concurrency,
+        timeout_s=arguments.timeout_s,
+        retries=RetryRules(arguments.retries),
+        sample_rate_hz=arguments.sample_rate,
+        classes=read_classes(arguments.classes) if arguments.classes else None,
+    )
+    return query_server(options, recordings, tables, f"{arguments.out}.parts")
+
+
+def _seconds_or_whole(text: str) -> float:
+    return float("inf") if text == "whole" else above_zero(float)(text)

@@ -1,4 +1,4 @@
-"""Estimates how common each species is in unlabelled recordings, for predict.py --prior.
+"""Estimates how common each species is in unlabelled recordings, for predict --prior.
 
     rfcx-tf predict --run runs/rfcx --audio DIR/test --out scores.csv
     rfcx-tf prior-shift --run runs/rfcx --scores scores.csv --out prior.yaml \\
@@ -12,11 +12,9 @@ alike in both sets, so try it on recordings whose truth is known before you trus
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_weights_argument
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.cli.arguments import above_zero, add_weights_argument, print_next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
     parser.add_argument(
         "--shrinkage",
-        type=float,
+        type=above_zero(float),
         default=1.0,
         help="of the calibration, towards one intercept for all species; default: 1",
     )
     parser.add_argument(
         "--pseudo-count",
-        type=float,
+        type=above_zero(float),
         default=1.0,
         help="recordings that count as drawn with the training prior; default: 1",
     )
@@ -44,12 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.runs.run import RunFolder
     from rfcx_tf.scoring.score_table import read_scores, write_scores
 
-    for name in ("shrinkage", "pseudo_count"):
-        value = getattr(arguments, name)
-        if not 0 < value < math.inf:
-            raise UserError(
-                f"--{name.replace('_', '-')} must be finite and above 0. Received: {value}."
-            )
     target = read_scores(arguments.scores)
     runs = [RunFolder.open(path) for path in arguments.run]
     for path in filter(None, (arguments.out, arguments.apply)):
@@ -70,8 +62,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"Calibration slope {shift.calibration.slope:.3f}; {shift.recordings} recordings.")
     print(f"Wrote {arguments.out}.")
     if arguments.apply:
-        # As predict.py --prior does it, with the digits of the file.
+        # As predict --prior does it, with the digits of the file.
         offsets = prior_shift.read_offsets(arguments.out)
         write_scores(prior_shift.apply_offsets(target, offsets), arguments.apply)
         print(f"Wrote {arguments.apply}.")
+    print_next(
+        *("predict", "--run", *arguments.run, "--prior", arguments.out),
+        *("--audio", "FOLDER", "--out", "scores.csv"),
+    )
     return 0

@@ -16,17 +16,18 @@ student is an ordinary run, OUT/round3/run. A truth file is for the report only.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_recordings
 from rfcx_tf.cli.arguments import (
+    above_zero,
     add_config_arguments,
     add_recording_ids_argument,
+    from_zero,
+    print_next,
     read_folds,
 )
-from rfcx_tf.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --run and --keep in the first round, or a file",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
-    parser.add_argument("--rounds", type=int, default=3, help="at most so many; default: 3")
+    parser.add_argument(
+        "--rounds", type=above_zero(int), default=3, help="at most so many; default: 3"
+    )
     parser.add_argument(
         "--fold",
         default="all",
@@ -63,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=from_zero(float),
         default=0.005,
         help="rounds end when the out-of-fold LWLRAP falls by more; default: 0.005",
     )
@@ -78,12 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config, arguments.overrides)
     folds = read_folds(arguments.fold, config.training.folds)
-    if arguments.rounds < 1:
-        raise UserError(f"--rounds must be at least 1. Received: {arguments.rounds}.")
-    if not 0 <= arguments.tolerance < math.inf:
-        raise UserError(
-            f"--tolerance must be finite and not negative. Received: {arguments.tolerance}."
-        )
     truth = read_truth(arguments.truth) if arguments.truth else None
     extra = (
         {
@@ -115,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     best = max(rounds, key=lambda one: one.masked_lwlrap)
     print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
+    print_next("calibrate", "--run", arguments.out / f"round{best.number}" / "run")
     if rounds[-1].left_out:
         print(
             f"Recordings that could not be read: {rounds[-1].left_out}, see above.", file=sys.stderr

@@ -13,57 +13,58 @@ are in the page, which loads nothing. With --events, --truth is of the recording
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from rfcx_tf.cli.arguments import above_zero, from_zero, list_left_out
 from rfcx_tf.core.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, help="run folder")
     parser.add_argument(
-        "--events", type=Path, help="events of predict.py, csv or parquet, a file or a folder"
+        "--events", type=Path, help="events of `predict`, csv or parquet, a file or a folder"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="HTML", help="the page")
     parser.add_argument("--truth", type=Path, metavar="CSV", help="complete truth, for scoring")
-    parser.add_argument(
+    parser.add_argument("--title", help="of the page")
+    events = parser.add_argument_group(_EVENTS)
+    events.add_argument(
         "--audio",
         nargs="+",
         type=Path,
-        help="all recordings that were searched, or folders of them, as predict.py was given them; "
+        help="all recordings that were searched, or folders of them, as `predict` was given them; "
         "default: the files that the events name",
     )
-    parser.add_argument("--scores", type=Path, metavar="CSV", help="of predict.py --out")
-    parser.add_argument(
-        "--window-scores", type=Path, metavar="PARQUET", help="of predict.py: curves below events"
+    events.add_argument("--scores", type=Path, metavar="CSV", help="of `predict` --out")
+    events.add_argument(
+        "--window-scores", type=Path, metavar="PARQUET", help="of `predict`: curves below events"
     )
-    parser.add_argument(
+    events.add_argument(
         "--calibration",
         type=Path,
         metavar="YAML",
         help="that events were found with; default: that of the run, if there",
     )
-    parser.add_argument(
+    events.add_argument(
         "--recording-times",
         type=Path,
         metavar="CSV",
         help="recording_id or file, and start_time; default: from the names of files",
     )
-    parser.add_argument(
+    events.add_argument(
         "--per-class",
-        type=int,
+        type=from_zero(int),
         default=5,
         metavar="N",
         help="events of a species with picture and sound (default %(default)s)",
     )
-    parser.add_argument(
+    events.add_argument(
         "--max-mb",
-        type=float,
+        type=above_zero(float),
         default=10.0,
         metavar="MB",
         help="fewer pictures and sounds rather than a larger page (default %(default)g)",
     )
-    parser.add_argument("--title", help="of the page")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -118,15 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
     html = report_page(arguments.title or title, subtitle, sections, arguments.command_line)
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
-    if failed:
-        print(f"Could not be read, {len(failed)} in all:", file=sys.stderr)
-        for text in failed:
-            print(f"  {text}", file=sys.stderr)
-        return 1
-    return 0
+    return list_left_out("Could not be read", failed)
 
 
-_FOR_EVENTS = ("audio", "scores", "window_scores", "calibration", "recording_times")
+_EVENTS = "a report of events"
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
@@ -134,15 +130,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if not (arguments.run or arguments.events):
         raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
     if not arguments.events:
-        for name in _FOR_EVENTS:
-            if getattr(arguments, name) is not None:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is for events. Add --events CSV, or leave it out."
-                )
+        why = "is for events. Add --events CSV, or leave it out."
+        arguments.parser.refuse_group(arguments, _EVENTS, why)
     if arguments.events and arguments.truth and not arguments.scores:
         raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
-    if arguments.per_class < 0 or not arguments.max_mb > 0:
-        raise UserError(
-            "--per-class must be 0 or more, and --max-mb above 0. Received: "
-            f"{arguments.per_class} and {arguments.max_mb:g}."
-        )

@@ -8,7 +8,7 @@
 `pick` writes review/review.csv with an empty column `verdict`, a clip and a picture of every event,
 and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. A low
 threshold for events, so that there are some on both sides of where the model decides.
-`apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make_tfrecords.py reads. A
+`apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make-tfrecords reads. A
 verdict is TP (the species is in the box), FP (it is not), unsure, or empty: not judged yet.
 """
 
@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.cli.arguments import list_left_out, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -36,13 +37,13 @@ def _add_pick(commands) -> None:
     pick = commands.add_parser("pick", help="picks events, cuts clips, writes review.csv")
     pick.set_defaults(command=_pick)
     pick.add_argument(
-        "--events", required=True, type=Path, help="events of predict.py, csv or parquet"
+        "--events", required=True, type=Path, help="events of `predict`, csv or parquet"
     )
     pick.add_argument(
         "--audio",
         nargs="+",
         type=Path,
-        help="recordings, or folders of them, as predict.py was given them; default: the files "
+        help="recordings, or folders of them, as `predict` was given them; default: the files "
         "that the events name",
     )
     pick.add_argument("--out", required=True, type=Path, help="folder for the review")
@@ -50,7 +51,7 @@ def _add_pick(commands) -> None:
         "--data", type=Path, metavar="DIR", help="leave out what rows of this folder already judge"
     )
     pick.add_argument(
-        "--calibration", type=Path, metavar="YAML", help="of calibrate.py: thresholds by class"
+        "--calibration", type=Path, metavar="YAML", help="of `calibrate`: thresholds by class"
     )
     pick.add_argument(
         "--minutes", type=float, default=30.0, help="of a person (default %(default)g)"
@@ -135,13 +136,10 @@ def _pick(arguments: argparse.Namespace) -> int:
         f"{rules.seconds(picks).sum() / 60:.0f} minutes."
     )
     print(f"Wrote {written.sheet}, and clips, pictures and {written.page} for it.")
+    print_next("review", "apply", "--review", written.sheet, "--data", arguments.data or "DIR")
     if lost:
         print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
-    if written.failed:
-        print(f"Could not be read, {len(written.failed)} in all:", file=sys.stderr)
-        for text in written.failed:
-            print(f"  {text}", file=sys.stderr)
-    return 1 if lost or written.failed else 0
+    return list_left_out("Could not be read", written.failed) or int(bool(lost))
 
 
 def _apply(arguments: argparse.Namespace) -> int:
@@ -162,10 +160,14 @@ def _apply(arguments: argparse.Namespace) -> int:
         f"Added {applied.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
         f"{applied.added_fp} to {arguments.data / 'train_fp.csv'}."
     )
+    print_next(
+        *("make-tfrecords", "--config", "FILE", "--data", arguments.data),
+        *("--out", "tfrecords/NAME"),
+    )
     if applied.missing:
         print(
             f"{len(applied.missing)} recordings of these rows are not in "
-            f"{arguments.data / 'train'}; make_tfrecords.py leaves their rows out. Copy them "
+            f"{arguments.data / 'train'}; make-tfrecords leaves their rows out. Copy them "
             "there, by hand or with --copy-recordings:",
             file=sys.stderr,
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rfcx_tf.cli.arguments import above_zero
 from rfcx_tf.core.errors import UserError
 
 
@@ -22,16 +23,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rest-port", type=int, default=8501, help="0: any free one")
     parser.add_argument("--grpc-port", type=int, default=8500, help="0: any free one")
     parser.add_argument(
-        "--max-body-mib", type=_positive, default=64, help="largest request, MiB (default 64)"
+        "--max-body-mib",
+        type=above_zero(float),
+        default=64,
+        help="largest request, MiB (default 64)",
     )
     parser.add_argument(
-        "--timeout", type=_positive, default=60, help="longest wait for an answer, s (default 60)"
+        "--timeout",
+        type=above_zero(float),
+        default=60,
+        help="longest wait for an answer, s (default 60)",
     )
     parser.add_argument(
-        "--read-timeout", type=_positive, default=60, help="longest upload, s (default 60)"
+        "--read-timeout", type=above_zero(float), default=60, help="longest upload, s (default 60)"
     )
     parser.add_argument(
-        "--max-batch", type=_count, default=4, help="rows joined into one call; 1: none (default 4)"
+        "--max-batch",
+        type=above_zero(int),
+        default=4,
+        help="rows joined into one call; 1: none (default 4)",
     )
     parser.add_argument(
         "--batch-wait",
@@ -40,23 +50,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait for requests that are on their way, s (default 0.005)",
     )
     parser.add_argument(
-        "--max-pending", type=_count, default=64, help="requests at once (default 64)"
+        "--max-pending", type=above_zero(int), default=64, help="requests at once (default 64)"
     )
     parser.add_argument(
-        "--workers", type=_count, default=1, help="calls of the model at once (default 1)"
+        "--workers", type=above_zero(int), default=1, help="calls of the model at once (default 1)"
     )
     parser.add_argument(
-        "--poll", type=_positive, default=2, help="look for new versions every so many s"
+        "--poll", type=above_zero(float), default=2, help="look for new versions every so many s"
     )
     parser.add_argument(
-        "--stop-time", type=_positive, default=30, help="longest wait for requests at the end, s"
+        "--stop-time",
+        type=above_zero(float),
+        default=30,
+        help="longest wait for requests at the end, s",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     folder = arguments.model
     if not folder.is_dir():
-        raise UserError(f"--model must be a folder. {folder} is not one; export.py makes it.")
+        raise UserError(
+            f"--model must be a folder. {folder} is not one; `rfcx-tf export` makes it."
+        )
     if (folder / "saved_model.pb").exists():
         raise UserError(
             f"--model must be the folder of the versions. {folder} is a version; "
@@ -86,17 +101,3 @@ def run(arguments: argparse.Namespace) -> int:
     )
     asyncio.run(serve(options))
     return 0
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more. Received: {text}")
-    return value

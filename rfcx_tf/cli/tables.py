@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
-from rfcx_tf.core.errors import UserError
-from rfcx_tf.events.write import FORMATS
+EVENT_FORMATS = ("csv", "parquet", "raven", "audacity", "kaleidoscope")
+_EVENTS = "what events are"
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--prior",
         type=Path,
         metavar="YAML",
-        help="of prior_shift.py: shift scores by its offsets (not those of windows)",
+        help="of `prior-shift`: shift scores by its offsets (not those of windows)",
     )
     parser.add_argument(
         "--window-scores",
@@ -30,28 +31,31 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--events", type=Path, metavar="PATH", help="also write events, a file or a folder"
     )
-    parser.add_argument(
+    events = parser.add_argument_group(_EVENTS)
+    events.add_argument(
         "--format",
+        dest="formats",
+        default=["csv"],
         nargs="+",
-        choices=tuple(FORMATS),
+        choices=EVENT_FORMATS,
         metavar="F",
-        help=f"of events: {', '.join(FORMATS)}; default: csv",
+        help=f"{', '.join(EVENT_FORMATS)}; default: csv",
     )
-    parser.add_argument(
+    events.add_argument(
         "--calibration",
         type=Path,
         metavar="YAML",
-        help="of calibrate.py, for events; default: the model's own (of a single run: "
+        help="of `calibrate`; default: the model's own (of a single run: "
         "calibration.yaml in it), if it has one",
     )
-    parser.add_argument(
+    events.add_argument(
         "--threshold",
         type=float,
         metavar="P",
         help="from which a window starts an event, for all species; default: those of the "
         "calibration, or a score of 0.5",
     )
-    parser.add_argument(
+    events.add_argument(
         "--recording-times",
         type=Path,
         metavar="CSV",
@@ -67,19 +71,8 @@ def wanted_tables(arguments: argparse.Namespace):
     """
     from rfcx_tf.events.output import WantedTables
 
-    for name in ("format", "calibration", "threshold", "recording_times"):
-        if not arguments.events and getattr(arguments, name) is not None:
-            raise UserError(
-                f"--{name.replace('_', '-')} is for events. Add --events PATH, or leave it out."
-            )
-    return WantedTables(
-        out=arguments.out,
-        like=arguments.like,
-        prior=arguments.prior,
-        window_scores=arguments.window_scores,
-        events=arguments.events,
-        formats=arguments.format or ("csv",),
-        calibration=arguments.calibration,
-        threshold=arguments.threshold,
-        recording_times=arguments.recording_times,
-    )
+    if not arguments.events:
+        why = "is for events. Add --events PATH, or leave it out."
+        arguments.parser.refuse_group(arguments, _EVENTS, why)
+    names = [field.name for field in dataclasses.fields(WantedTables)]
+    return WantedTables(**{name: getattr(arguments, name) for name in names})

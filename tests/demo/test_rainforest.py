@@ -1,9 +1,6 @@
 """The synthetic rainforest, read back from its files with soundfile, pandas and scipy."""
 
 import hashlib
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,7 +15,6 @@ from rfcx_tf.demo.rainforest import SPECIES, make_rainforest
 BOX = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 DURATION_S = 15.0
 TINY = {"train_recordings": 2, "test_recordings": 1, "duration_s": 10.0}
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_demo_data.py"
 
 
 @pytest.fixture(scope="module")
@@ -245,20 +241,15 @@ def test_values_out_of_range_are_refused(tmp_path, name, value):
     assert not list(tmp_path.iterdir())
 
 
-def run_script(out, *arguments):
-    command = [sys.executable, str(SCRIPT), "--out", str(out), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=out.parent, check=False)
-
-
-def test_script_prints_what_it_wrote(tmp_path):
+def test_the_verb_prints_what_it_wrote(tmp_path, run_script):
     size = ("--train-recordings", "1", "--test-recordings", "1", "--duration-s", "10")
-    done = run_script(tmp_path / "data", *size)
+    done = run_script("make-demo-data", "--out", tmp_path / "data", *size)
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "data").iterdir():
         assert str(path) in done.stdout
 
 
-def test_script_gives_bad_input_one_line(tmp_path):
-    done = run_script(tmp_path / "data", "--duration-s", "3")
+def test_bad_input_takes_one_line(tmp_path, run_script):
+    done = run_script("make-demo-data", "--out", tmp_path / "data", "--duration-s", "3")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "duration_s must be at least" in done.stderr

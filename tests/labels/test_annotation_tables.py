@@ -1,7 +1,5 @@
 """Raven and Audacity tables into a data folder: every row once, every mistake by its place."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -360,11 +358,9 @@ def test_recordings_that_are_called_by_their_paths(folder, table):
     assert rows_of(folder) == expected
 
 
-def test_the_script_says_what_it_did(folder, table):
+def test_the_verb_says_what_it_did(folder, table, run_script):
     def run(*arguments):
-        script = ROOT / "scripts" / "import_annotations.py"
-        command = [sys.executable, script, "--data", folder, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return run_script("import-annotations", "--data", folder, *arguments)
 
     path = table(raven((0, 1, 1, 2, "Owl", "x", "TP"), extra="\tAnnotation\tWho\tIs it"))
     empty = table("", "rec2.txt")
@@ -377,5 +373,5 @@ def test_the_script_says_what_it_did(folder, table):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "New species s0: Owl" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Added 1 rows to ")
+    assert result.stdout.splitlines()[-2].startswith("Added 1 rows to ")
     assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0,0,2,4000"]

@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -31,17 +29,16 @@ ROOT = Path(__file__).resolve().parents[2]
 BOX = ["t_min", "t_max", "f_min", "f_max"]
 
 
-def review(*arguments, status=0):
-    """Runs scripts/review.py; its stdout and stderr."""
-    result = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "review.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == status, result.stderr
-    assert "Traceback" not in result.stderr
-    return result.stdout, result.stderr
+@pytest.fixture
+def review(run_script):
+    """Runs the verb; its stdout and stderr."""
+
+    def run(*arguments, status=0):
+        result = run_script("review", *arguments)
+        assert result.returncode == status, result.stderr
+        return result.stdout, result.stderr
+
+    return run
 
 
 def sheet_of(*rows, columns=COLUMNS, delimiter=",", end="\n") -> str:
@@ -84,7 +81,7 @@ def judge(sheet, verdict_of):
     table.to_csv(sheet, index=False)
 
 
-def test_verdicts_become_rows_shards_and_a_trained_network(field, tiny_config):
+def test_verdicts_become_rows_shards_and_a_trained_network(review, field, tiny_config):
     from rfcx_tf.training.run import train_run
 
     folder = field.folder / "review"
@@ -252,7 +249,7 @@ def test_copies_do_not_hide_recordings_in_tfrecord_files(field):
     assert apply_review(sheet, field.data).missing == {"tiny06": file}
 
 
-def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(field):
+def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(review, field):
     audio = field.folder / "some"
     audio.mkdir()
     shutil.copy(field.audio / "tiny07.flac", audio)
@@ -274,7 +271,7 @@ def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(field):
     assert "never written over" in refusal(check_review_folder, field.folder / "review")
 
 
-def test_applying_says_which_recordings_are_needed(field):
+def test_applying_says_which_recordings_are_needed(review, field):
     sheet, file = field.folder / "review.csv", field.audio / "tiny06.flac"
     sheet.write_text(sheet_of(("tiny06", 2, "1", "2", "TP", {"file": str(file)})))
     output, errors = review("apply", "--review", sheet, "--data", field.data, status=1)

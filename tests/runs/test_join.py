@@ -197,11 +197,11 @@ def test_nothing_to_join_is_refused(tmp_path):
 
 def test_script_prints_the_summary_and_what_it_wrote(tmp_path):
     parts = [make_part(tmp_path / "a", [0]).path, make_part(tmp_path / "b", [2]).path]
-    command = [sys.executable, ROOT / "scripts" / "join_folds.py", "--run", *parts]
-    command += ["--out", tmp_path / "all"]
+    command = [sys.executable, ROOT / "scripts" / "train.py", "--join", *parts]
+    command += ["--run", tmp_path / "all"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
     assert "2 of 3 folds finished; missing: 1." in result.stdout
     assert (tmp_path / "all" / "summary.md").read_text() in result.stdout
-    assert result.stdout.splitlines()[-1].startswith(f"Wrote {tmp_path / 'all'}:")
-    assert "join_folds.py --run" in RunFolder.open(tmp_path / "all").info.command
+    assert result.stdout.splitlines()[-2].startswith(f"Wrote {tmp_path / 'all'}:")
+    assert "train.py --join" in RunFolder.open(tmp_path / "all").info.command

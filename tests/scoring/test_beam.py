@@ -3,8 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -52,38 +50,27 @@ def workers_of(pid) -> list[int]:
     return found
 
 
-def test_two_processes_write_the_tables_of_predict(untrained_run, audio, tmp_path):
+def test_two_processes_write_the_tables_of_predict(
+    untrained_run, audio, tmp_path, monkeypatch, run_script
+):
     """Of two sites with a recording of one name."""
+    monkeypatch.setenv("PYTHONPATH", "")  # It is changed, and put back at the end.
     (audio / "site2").mkdir()
     shutil.copy(audio / "tiny01.flac", audio / "site2" / "tiny00.flac")
 
-    def predict(script, name, *options):
+    def predict(name, *options):
         out = tmp_path / name
-        result = subprocess.run(
-            [
-                *(
-                    sys.executable,
-                    ROOT / "scripts" / script,
-                    "--run",
-                    untrained_run.path,
-                    "--audio",
-                    audio,
-                ),
-                *("--out", out / "scores.csv", "--events", out / "events.csv", *options),
-                *("--threshold", "0.3", "--window-scores", out / "windows.parquet"),
-                *("--recording-ids", "path"),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=tmp_path,
+        result = run_script(
+            *("predict", "--run", untrained_run.path, "--audio", audio, *options),
+            *("--out", out / "scores.csv", "--events", out / "events.csv", "--threshold", "0.3"),
+            *("--window-scores", out / "windows.parquet", "--recording-ids", "path"),
         )
         assert result.returncode == 1, result.stderr
         assert "bad.flac is not readable" in result.stderr
         return out
 
-    one = predict("predict.py", "one")
-    two = predict("predict_bulk.py", "two", "--workers", "2")
+    one = predict("one")
+    two = predict("two", "--workers", "2")
     rows = (one / "scores.csv").read_text().splitlines()
     assert len(rows) == 8 and rows[1].startswith("site2/tiny00,")
     assert len((one / "events.csv").read_text().splitlines()) > 1

@@ -1,8 +1,6 @@
 """Combination rules and fitted weights, by hand and on out-of-fold tables of made-up runs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -304,15 +302,6 @@ def test_nothing_to_fit_on_is_refused(tmp_path):
     assert "known labels" in refused(report_ensemble, join_members(runs))
 
 
-def ensemble_script(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "ensemble.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
 def test_script_writes_weights_and_a_report(tmp_path, run_script):
     runs = [make_run(tmp_path / name, *tables(folds)) for name, folds in (("a", [0, 1]), ("b", []))]
     tables()[1].assign(s2=1, s15=0, s5=0).to_csv(tmp_path / "truth.csv", index=False)
@@ -324,13 +313,13 @@ def test_script_writes_weights_and_a_report(tmp_path, run_script):
     assert result.returncode == 0, result.stderr
     report = out.with_suffix(".md")
     assert report.read_text() in result.stdout
-    assert result.stdout.splitlines()[-1] == f"Wrote {out} and {report}."
+    assert f"Wrote {out} and {report}." in result.stdout.splitlines()
     assert choose_weights([str(out)], [tmp_path / "b", tmp_path / "a"]) == [0, 1]
 
 
-def test_script_refuses_bad_input_in_one_line_with_status_2(tmp_path):
+def test_bad_input_is_refused_in_one_line_with_status_2(tmp_path, run_script):
     run = make_run(tmp_path / "a", *tables())
-    result = ensemble_script("--run", run.path, "--out", tmp_path / "weights.yaml")
+    result = run_script("ensemble", "--run", run.path, "--out", tmp_path / "weights.yaml")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: An ensemble needs at least two runs")

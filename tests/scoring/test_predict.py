@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -397,15 +395,6 @@ def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_p
     assert "is not one" in refused(open_runs, [tmp_path])
 
 
-def predict_script(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "predict.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
 def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_script):
     sample = tmp_path / "sample_submission.csv"
     sample.write_text("recording_id,s9,s2,s5\ntiny04,0,0,0\ntiny01,0,0,0\n")
@@ -580,10 +569,20 @@ def test_script_checks_the_sample_submission_before_the_work(run, tiny_data, tmp
 
 
 @pytest.mark.parametrize("wrong", ["run", "audio"])
-def test_script_refuses_bad_input_in_one_line_with_status_2(wrong, run, tiny_data, tmp_path):
+def test_bad_input_is_refused_in_one_line_with_status_2(
+    wrong, run, tiny_data, tmp_path, run_script
+):
     paths = {"run": run.path, "audio": tiny_data / "train", wrong: tmp_path / "none"}
-    result = predict_script(
-        *("--run", paths["run"], "--audio", paths["audio"], "--out", tmp_path / "scores.csv")
+    result = run_script(
+        *(
+            "predict",
+            "--run",
+            paths["run"],
+            "--audio",
+            paths["audio"],
+            "--out",
+            tmp_path / "scores.csv",
+        )
     )
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()

@@ -346,7 +346,7 @@ def test_script_writes_the_files_and_the_out_of_fold_lwlrap(
     out = tmp_path / "log.litert"
     arguments = ["--run", log_run.path, "--out", out, "--folds", 1, "--seconds", 6.0]
     arguments += ["--audio", audio, "--truth", truth_path]
-    result = run_script("export-litert", *arguments)
+    result = run_script("export", "--format", "litert", *arguments)
     assert result.returncode == 0, result.stderr
     printed = result.stdout
     table = [line.strip("| ").split(" | ") for line in printed.splitlines() if line[0] == "|"]

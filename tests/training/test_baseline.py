@@ -1,7 +1,5 @@
 """The baseline: statistics by hand, what it is fitted on, and the script from end to end."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,15 +36,6 @@ def reader(tiny_shards):
 @pytest.fixture(scope="module")
 def crops(reader, config):
     return pool_crops(reader, config)
-
-
-def run_baseline(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "baseline.py", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_pooled_statistics_by_hand():
@@ -176,10 +165,10 @@ def test_bad_input_is_refused(config, tiny_shards, changed, message):
         cross_validate(config, tiny_shards, **arguments)
 
 
-def test_script_refuses_another_front_end_in_one_line(tiny_shards, config, tmp_path):
+def test_another_front_end_is_refused_in_one_line(tiny_shards, config, tmp_path, run_script):
     save_config(config, tmp_path / "tiny.yaml")
-    result = run_baseline(
-        *("--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
+    result = run_script(
+        *("baseline", "--config", tmp_path / "tiny.yaml", "--tfrecords", tiny_shards),
         *("--out", tmp_path / "out", "--set", "frontend.n_mels=48"),
     )
     assert result.returncode == 2

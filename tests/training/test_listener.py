@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -589,16 +587,11 @@ def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
     assert float(result.stdout.split("LWLRAP ")[1].split()[0]) > 0.9
 
 
-def test_script_refuses_bad_input_in_one_line(tone_model, tiny_shards, tmp_path):
+def test_bad_input_is_refused_in_one_line(tone_model, tiny_shards, tmp_path, run_script):
     (tmp_path / "bad.yaml").write_text("sample_rate_hz: 100\n")
     arguments = ["--listener", tmp_path / "bad.yaml", "--model", tone_model]
     arguments += ["--tfrecords", tiny_shards, "--run", tmp_path / "run"]
-    result = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "listener.py", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    result = run_script("listener", *arguments)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""scripts/query_server.py: against our server with a model of ours, equal to prediction; and
+"""`predict --server`: against our server with a model of ours, equal to prediction; and
 against a scripted one, where it is stopped, resumed and fails in part."""
 
 import json
@@ -66,7 +66,7 @@ def sounds(tiny_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predicted(run, sounds):
-    """Scores of scripts/predict.py's function, by recording."""
+    """Scores by the run, by recording."""
     recordings = {path.stem: path for path in sorted(sounds.iterdir())}
     found = predict_recordings(open_runs([run.path]), recordings, progress=False)
     return found.scores.set_index("recording_id")
@@ -104,22 +104,21 @@ def served(run, calibration, tmp_path_factory):
     server.wait(30)
 
 
-def script(name, *arguments, **options):
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / name, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        **options,
-    )
-
-
 @BOTH
-def test_scores_are_those_of_prediction(served, protocol, predicted, sounds, tmp_path):
+def test_scores_are_those_of_prediction(run_script, served, protocol, predicted, sounds, tmp_path):
     out = tmp_path / "scores.csv"
-    result = script(
-        "query_server.py",
-        *("--server", served[protocol], "--model", "tiny", "--audio", sounds, "--out", out),
+    result = run_script(
+        *(
+            "predict",
+            "--server",
+            served[protocol],
+            "--model",
+            "tiny",
+            "--audio",
+            sounds,
+            "--out",
+            out,
+        ),
     )
     assert result.returncode == 0, result.stderr
     assert f"Wrote {out}: 7 recordings, 3 species." in result.stdout
@@ -139,11 +138,11 @@ def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_scrip
     tables = {}
     for name, source in (
         ("predict", ["--run", run.path]),
-        ("query_server", ["--server", served["rest"], "--model", "tiny"]),
+        ("served", ["--server", served["rest"], "--model", "tiny"]),
     ):
         out = tmp_path / name
         result = run_script(
-            name,
+            "predict",
             *(*source, "--audio", sounds, "--out", out / "scores.csv", "--like", sample),
             *("--events", out / "events", "--format", "csv", "raven"),
             *("--window-scores", out / "windows.parquet"),
@@ -158,13 +157,13 @@ def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_scrip
         ]
     for expected, own in zip(*tables.values(), strict=True):
         pd.testing.assert_frame_equal(own, expected, rtol=1e-5, atol=1e-5)
-    scores, events, windows = tables["query_server"]
+    scores, events, windows = tables["served"]
     assert scores.columns.to_list() == ["recording_id", "s9", "s2"]
     assert len(events) > 7 and events["probability"].notna().all()
     assert len(windows) > 100
 
 
-def test_pieces_give_the_windows_of_the_whole(served, run, tmp_path):
+def test_pieces_give_the_windows_of_the_whole(run_script, served, run, tmp_path):
     """In 5 s PCEN forgets by exp(-5 / 0.4), 4e-6, and the network does not see so far."""
     model = load_recording_model(run)
     assert model.context_cells * model.hop_s < 5
@@ -173,9 +172,16 @@ def test_pieces_give_the_windows_of_the_whole(served, run, tmp_path):
     tables = []
     for options in (["--chunk-s", "whole"], ["--chunk-s", "14", "--overlap-s", "5"]):
         out = tmp_path / options[1]
-        result = script(
-            "query_server.py",
-            *("--server", served["rest"], "--model", "tiny", "--audio", tmp_path / "long.wav"),
+        result = run_script(
+            *(
+                "predict",
+                "--server",
+                served["rest"],
+                "--model",
+                "tiny",
+                "--audio",
+                tmp_path / "long.wav",
+            ),
             *("--out", out / "scores.csv", "--window-scores", out / "windows.parquet", *options),
         )
         assert result.returncode == 0, result.stderr
@@ -187,12 +193,17 @@ def test_pieces_give_the_windows_of_the_whole(served, run, tmp_path):
     assert difference.max() < 1e-3 and difference.min() > -0.05
 
 
-def query(serving, audio, out, *options):
-    return script(
-        "query_server.py",
-        *("--server", serving.rest, "--model", "fake", "--audio", audio, "--out", out),
-        *("--retries", "0", *options),
-    )
+@pytest.fixture
+def query(serving, run_script):
+    """A function that asks the scripted server for scores."""
+
+    def run(audio, out, *options):
+        return run_script(
+            *("predict", "--server", serving.rest, "--model", "fake", "--audio", audio),
+            *("--out", out, "--retries", "0", *options),
+        )
+
+    return run
 
 
 @pytest.fixture
@@ -206,11 +217,11 @@ def field(tmp_path):
     return folder
 
 
-def test_script_reports_failures_and_later_asks_for_those_alone(serving, field, tmp_path):
+def test_script_reports_failures_and_later_asks_for_those_alone(query, serving, field, tmp_path):
     out = tmp_path / "scores.csv"
     (field / "bad.wav").write_bytes(b"RIFF and then nothing")
     serving.script = [None, 400]
-    result = query(serving, field, out, "--concurrency", "1")
+    result = query(field, out, "--concurrency", "1")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     assert "Could not be scored, 2 in all:" in result.stderr
     assert re.search(r"^  .*bad\.wav", result.stderr, re.MULTILINE)
@@ -218,7 +229,7 @@ def test_script_reports_failures_and_later_asks_for_those_alone(serving, field, 
     assert len(pd.read_csv(out)) == 5
     assert len(serving.requests) == 6
     (field / "bad.wav").unlink()
-    result = query(serving, field, out)
+    result = query(field, out)
     assert result.returncode == 0, result.stderr
     assert len(serving.requests) == 7
     table = pd.read_csv(out).set_index("recording_id")
@@ -228,10 +239,10 @@ def test_script_reports_failures_and_later_asks_for_those_alone(serving, field, 
     assert table.index.to_list() == sorted(path.stem for path in field.iterdir())
 
 
-def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(serving, field, tmp_path):
+def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(query, serving, field, tmp_path):
     out = tmp_path / "scores.csv"
     serving.script = [None, None] + ["hang"] * 20
-    command = [sys.executable, ROOT / "scripts" / "query_server.py", "--server", serving.rest]
+    command = [sys.executable, ROOT / "scripts" / "predict.py", "--server", serving.rest]
     running = subprocess.Popen(
         [*command, "--model", "fake", "--audio", field, "--out", out, "--concurrency", "2"],
         stderr=subprocess.PIPE,
@@ -249,21 +260,21 @@ def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(serving, field
     assert said.rstrip().endswith("Interrupted.")
     assert not out.exists()
     serving.script, asked = [], len(serving.requests)
-    result = query(serving, field, out)
+    result = query(field, out)
     assert result.returncode == 0, result.stderr
     assert len(serving.requests) == asked + 4
     assert len(pd.read_csv(out)) == 6
 
 
-def test_script_scores_with_a_model_that_says_nothing_of_itself(serving, field, tmp_path):
+def test_script_scores_with_a_model_that_says_nothing_of_itself(query, serving, field, tmp_path):
     del serving.signatures["about"], serving.signatures["wav"]
     classes, out = tmp_path / "classes.csv", tmp_path / "scores.csv"
     classes.write_text("species_id,name\n8,owl\n3,frog\n")
     known = ("--sample-rate", "1000", "--classes", classes)
-    result = query(serving, field, out, *known)
+    result = query(field, out, *known)
     assert result.returncode == 0, result.stderr
     assert pd.read_csv(out).columns.to_list() == ["recording_id", "s8", "s3"]
-    result = query(serving, field, out, *known, "--events", tmp_path / "events.csv")
+    result = query(field, out, *known, "--events", tmp_path / "events.csv")
     assert result.returncode == 2 and "(no signature `about`)" in result.stderr
 
 
@@ -278,9 +289,9 @@ def test_script_scores_with_a_model_that_says_nothing_of_itself(serving, field, 
     ],
 )
 def test_script_refuses_bad_input_in_one_line_with_status_2(
-    options, words, serving, field, tmp_path
+    query, options, words, serving, field, tmp_path
 ):
-    result = query(serving, field, tmp_path / "scores.csv", *options)
+    result = query(field, tmp_path / "scores.csv", *options)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and words in line
