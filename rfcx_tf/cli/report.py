@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         events = read_events(arguments.events)
         # Where events are of scores, so is what is drawn below them.
         use_calibration = path is not None and events["probability"].notna().any()
-        report = prediction_report(
+        of_events, clips = prediction_report(
             events,
             {f"s{c.species_id}": c.name for c in run.info.classes} if run else {},
             arguments.audio,
@@ -111,11 +111,11 @@ def run(arguments: argparse.Namespace) -> int:
             max_bytes=round(arguments.max_mb * 1e6),
             others=sections,
         )
-        sections, failed = report.sections + sections, report.failed
+        sections, failed = of_events + sections, clips.failed
         title = f"Events of {arguments.events.name}"
         subtitle = f"Found by the run {run.path.resolve().name}" if run else ""
-        left_out = f", {report.left_out} left out for its size" if report.left_out else ""
-        print(f"{len(events)} events, {report.shown} of them with picture and sound{left_out}.")
+        left_out = f", {clips.left_out} left out for its size" if clips.left_out else ""
+        print(f"{len(events)} events, {clips.shown} of them with picture and sound{left_out}.")
     html = report_page(arguments.title or title, subtitle, sections, arguments.command_line)
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")

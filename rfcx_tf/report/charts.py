@@ -16,6 +16,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
+# Name, words, and the SVG of a chart that stands beside others on a page.
+Chart = tuple[str, str, Markup]
+
 QUIET, RULE = "#54595e", "#c9cdd1"
 LINES = ("#0067a5", "#b34700", "#187a3c", "#8b3fb8", "#b0115f", "#5c5c00")
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1)), (0, (5, 2, 1, 2)), (0, (7, 3)), (0, (1, 2)))

@@ -38,13 +38,13 @@ class Clips:
     """Events with picture and sound, and what is not among them.
 
     Attributes:
-        content: of the section.
-        shown: how many events it has.
+        groups: of a species: class column, name, cards, and how many events it has.
+        shown: how many cards there are.
         left_out: events that would have made the page too large.
         failed: a line for every recording that could not be read.
     """
 
-    content: Markup
+    groups: list[tuple[str, str, list[Markup], int]]
     shown: int
     left_out: int
     failed: list[str]
@@ -61,7 +61,7 @@ def event_clips(
 
     Args:
         events: of `best_events`.
-        names: of species, by class column s<id>, in the order of the section.
+        names: of species, by class column s<id>, in the order of the groups.
         recordings: paths by recording_id; events of others are passed over.
         windows: for curves below the spectrograms; None: none.
         budget_bytes: for all of them.
@@ -83,17 +83,12 @@ def event_clips(
         budget_bytes -= size
         cards.setdefault(f"s{event.species_id}", []).append(card)
     counts = events.groupby("species_id")["events"].first()
-    content = render(
-        "clips.html",
-        groups=[
-            (column, name, cards[column], counts[int(column[1:])])
-            for column, name in names.items()
-            if column in cards
-        ],
-        has_curves=windows is not None,
-        left_out=left_out,
-    )
-    return Clips(content, sum(map(len, cards.values())), left_out, list(failed.values()))
+    groups = [
+        (column, name, cards[column], counts[int(column[1:])])
+        for column, name in names.items()
+        if column in cards
+    ]
+    return Clips(groups, sum(map(len, cards.values())), left_out, list(failed.values()))
 
 
 def best_events(events: pd.DataFrame, per_class: int) -> pd.DataFrame:

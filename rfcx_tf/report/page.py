@@ -1,7 +1,8 @@
 """Sections -> one HTML page that holds all it shows and may load nothing.
 
 The page forbids itself every request (Content-Security-Policy): pictures and sound are data in
-it, and only its own script and style, told by their hashes, are run.
+it, and only its own script and style, told by their hashes, are run. Its words and tables are in
+templates/, a file for every section.
 """
 
 from __future__ import annotations
@@ -21,35 +22,27 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: `name` is its place in links, `title` its heading."""
+    """A part of a page.
+
+    Attributes:
+        name: its place in links, and its template.
+        title: its heading.
+        content: its HTML.
+    """
 
     name: str
     title: str
     content: Markup
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        key: of the DataFrame.
-        title: at its head.
-        about: what it says, below the table; "" where the title says all.
-        digits: after the point, of numbers; None for text and whole numbers.
-        sort_key: of the DataFrame, what it is sorted by; "" for itself.
-    """
-
-    key: str
-    title: str
-    about: str = ""
-    digits: int | None = None
-    sort_key: str = ""
+def make_section(name: str, title: str, **values: object) -> Section:
+    """A section of the template `name`, filled in with values."""
+    return Section(name, title, render(f"{name}.html", **values))
 
 
 def render(template: str, **values: object) -> Markup:
     """A template of this room filled in; text in `values` stays text, whatever is in it."""
-    text = _templates.get_template(template).render(values)
+    text = TEMPLATES.get_template(template).render(values)
     # File names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
     return Markup(text.encode("utf-8", "replace").decode())
 
@@ -77,49 +70,17 @@ def report_page(title: str, subtitle: str, sections: Sequence[Section], command:
     )
 
 
-def data_table(
-    name: str,
-    caption: str,
-    rows: pd.DataFrame,
-    columns: Sequence[Column],
-    *,
-    filter_label: str = "",
-    filter_keys: Sequence[str] = (),
-) -> Markup:
-    """A table with a button at the head of every column, which sorts by it.
-
-    Args:
-        name: id of the table, which no other element has.
-        caption: what it lists.
-        rows: the data; the first column heads each row. NaN and None are shown as a dash, and
-            sorted behind everything else.
-        columns: in their order; those that `rows` has are shown.
-        filter_label: of a field that takes words and leaves rows in which they are; "": none.
-        filter_keys: columns of `rows` that it looks in.
-    """
-    return render(
-        "table.html",
-        name=name,
-        caption=caption,
-        rows=rows.to_dict("records"),
-        columns=[column for column in columns if column.key in rows],
-        numbers=set(rows.select_dtypes("number")),
-        filter_label=filter_label,
-        filter_keys=filter_keys,
-    )
-
-
 def _source(text: str) -> str:
     """Names a script or style to the policy, by the hash of its text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-_templates = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters["source"] = _source
-_templates.tests["missing"] = pd.isna
+TEMPLATES.filters["source"] = _source
+TEMPLATES.tests["missing"] = pd.isna

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,38 +14,20 @@ from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.report.activity import hourly_activity
-from rfcx_tf.report.event_clips import best_events, event_clips
-from rfcx_tf.report.event_sections import (
+from rfcx_tf.report.event_clips import Clips, best_events, event_clips
+from rfcx_tf.report.event_tables import (
     activity_charts,
     event_table,
-    overview,
     species_table,
     truth_curves,
 )
-from rfcx_tf.report.page import Section
+from rfcx_tf.report.page import Section, make_section
 from rfcx_tf.report.window_curves import WindowCurves
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.score_table import class_columns
 
 # What a page has beside its sections.
 _FRAME_BYTES = 30_000
-
-
-@dataclass(frozen=True)
-class PredictionReport:
-    """Sections, and what did not get into them.
-
-    Attributes:
-        sections: in the order of a page.
-        failed: a line for everything that could not be read or found.
-        shown: events with picture and sound.
-        left_out: events without, since the page would have become too large.
-    """
-
-    sections: list[Section]
-    failed: list[str]
-    shown: int
-    left_out: int
 
 
 def prediction_report(
@@ -61,7 +43,7 @@ def prediction_report(
     per_class: int,
     max_bytes: int,
     others: Sequence[Section] = (),
-) -> PredictionReport:
+) -> tuple[list[Section], Clips]:
     """Reads what belongs to events, and makes sections of it.
 
     Args:
@@ -78,6 +60,10 @@ def prediction_report(
         per_class: events of a species that are shown and heard, at most.
         max_bytes: of the whole page, as far as fewer events can help.
         others: sections that come behind, whose size counts.
+
+    Returns:
+        The sections in the order of a page, and the clips among them; `failed` of these has a line
+        for everything that could not be read or found.
 
     Raises:
         UserError: if a table cannot be used, or there are no recordings in `audio`.
@@ -109,30 +95,55 @@ def prediction_report(
     # What events are ranked by.
     events = events.assign(value=events["probability"].fillna(events["score"]))
     best = best_events(events, per_class)
-    curves = None
+    window_curves = None
     if windows is not None:
-        curves = WindowCurves(windows, best["recording_id"], calibration)
+        window_curves = WindowCurves(windows, best["recording_id"], calibration)
     evaluation = None
     if scores is not None and truth is not None:
         evaluation = evaluate_scores(scores, truth, names)
     activity = hourly_activity(events, starts, durations_s)
+    is_calibrated = events["probability"].notna().any()
     sections = [
-        Section(
-            "overview", "Overview", overview(events, len(names), durations_s, starts, evaluation)
+        make_section(
+            "overview",
+            "Overview",
+            events=events,
+            is_calibrated=is_calibrated,
+            names=names,
+            durations_s=durations_s,
+            days=sorted({at.date().isoformat() for at in starts.values()}),
+            evaluation=evaluation,
         ),
-        Section(
-            "species-list", "Species", species_table(events, names, activity, scores, evaluation)
+        make_section(
+            "species-list",
+            "Species",
+            species=species_table(events, names, activity, scores, evaluation),
         ),
-        Section("activity", "Activity by hour", activity_charts(activity, names)),
-        Section("all-events", "All events", event_table(events)),
+        make_section(
+            "activity",
+            "Activity by hour",
+            activity=activity,
+            figures=activity_charts(activity, names),
+        ),
+        make_section(
+            "all-events",
+            "All events",
+            shown=event_table(events),
+            events=len(events),
+            is_calibrated=is_calibrated,
+        ),
     ]
     if evaluation is not None:
-        content = truth_curves(scores, truth, names)
-        sections.append(Section("truth", "Scores against the truth", content))
+        curves = truth_curves(scores, truth, names)
+        sections.append(
+            make_section("truth", "Scores against the truth", recordings=len(truth), figures=curves)
+        )
     used = _FRAME_BYTES + sum(len(s.content.encode()) for s in (*sections, *others))
-    clips = event_clips(best, names, recordings, curves, max_bytes - used)
-    sections.insert(3, Section("best-events", "Surest events", clips.content))
-    return PredictionReport(sections, failed + clips.failed, clips.shown, clips.left_out)
+    clips = event_clips(best, names, recordings, window_curves, max_bytes - used)
+    has_curves = window_curves is not None
+    surest = make_section("best-events", "Surest events", clips=clips, has_curves=has_curves)
+    sections.insert(3, surest)
+    return sections, replace(clips, failed=failed + clips.failed)
 
 
 def _all_names(

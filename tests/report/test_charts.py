@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from rfcx_tf.evaluation.precision_recall import precision_recall
 from rfcx_tf.report.charts import bar_chart, line_style, name_axes, new_chart, svg
-from rfcx_tf.report.run_sections import precision_recall_charts
+from rfcx_tf.report.held_out_charts import precision_recall_charts
 
 
 def test_a_line_runs_from_corner_to_corner_in_a_colour_of_the_page():

@@ -151,16 +151,16 @@ def sections(events, tiny_data, **changes):
 
 
 def test_a_small_page_keeps_something_of_every_species(found_events, tiny_data):
-    whole = sections(found_events, tiny_data)
-    size = sum(len(s.content.encode()) for s in whole.sections)
-    small = sections(found_events, tiny_data, max_bytes=30_000 + size * 6 // 10)
-    assert (whole.shown, whole.left_out) == (9, 0)
-    assert 3 <= small.shown < 9
-    assert small.shown + small.left_out == 9
-    assert sum(len(s.content.encode()) for s in small.sections) <= size * 6 // 10
-    (content,) = (s.content for s in small.sections if s.name == "best-events")
+    whole, clips = sections(found_events, tiny_data)
+    size = sum(len(s.content.encode()) for s in whole)
+    small, fewer = sections(found_events, tiny_data, max_bytes=30_000 + size * 6 // 10)
+    assert (clips.shown, clips.left_out) == (9, 0)
+    assert 3 <= fewer.shown < 9
+    assert fewer.shown + fewer.left_out == 9
+    assert sum(len(s.content.encode()) for s in small) <= size * 6 // 10
+    (content,) = (s.content for s in small if s.name == "best-events")
     page = Page(content)
-    assert f"{small.left_out} more were left out" in page.text
+    assert f"{fewer.left_out} more were left out" in page.text
     assert all(name in page.text for name in NAMES.values())
 
 
@@ -170,8 +170,8 @@ def test_scores_are_held_against_the_truth(found_events, tiny_data):
     scores = truth[["recording_id"]].assign(
         **dict(zip(COLUMNS, np.random.default_rng(0).uniform(size=(3, 10)), strict=True))
     )
-    found = sections(found_events, tiny_data, scores=scores, truth=truth, per_class=0)
-    page = Page("".join(s.content for s in found.sections))
+    found, _ = sections(found_events, tiny_data, scores=scores, truth=truth, per_class=0)
+    page = Page("".join(s.content for s in found))
     table = page.table("species-found").set_index("Class")
     for column in COLUMNS:
         wanted = average_precision_score(truth[column], scores[column])
@@ -182,17 +182,17 @@ def test_scores_are_held_against_the_truth(found_events, tiny_data):
 def test_what_is_missing_is_said(found_events, tiny_data):
     lost = found_events.copy()
     lost.loc[lost["recording_id"] == "tiny03", "recording_id"] = "elsewhere"
-    found = sections(lost, tiny_data)
-    assert len(found.failed) == 1
-    assert "1 recordings with events were not found, such as elsewhere" in found.failed[0]
-    text = Page("".join(s.content for s in found.sections)).text
+    found, clips = sections(lost, tiny_data)
+    assert len(clips.failed) == 1
+    assert "1 recordings with events were not found, such as elsewhere" in clips.failed[0]
+    text = Page("".join(s.content for s in found)).text
     assert "it is not known how much was recorded" in text
 
 
 def test_a_page_of_no_events_and_no_clock(found_events, tiny_data):
     unknown = found_events.assign(start_time="", end_time="", probability=np.nan)
     for events in (unknown, unknown[:0]):
-        page = Page("".join(s.content for s in sections(events, tiny_data).sections))
+        page = Page("".join(s.content for s in sections(events, tiny_data)[0]))
         assert "It is not known when these recordings began" in page.text
         assert "scores, not calibrated" in page.text
 
