@@ -18,23 +18,26 @@ _RECIPES = (_PACKAGE / "recipes", _PACKAGE.parent / "configs")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--config FILE` and `--set key.sub=value`, read as `config` and `overrides`.
-
-    Both go straight to `rfcx_tf.core.config.load_config`.
-    """
+    """Adds `--config FILE` and `--set key.sub=value`, for `load_recipe`."""
     add_config_argument(parser, required=True)
     add_override_argument(parser, "change one value of the recipe, such as training.epochs=3")
 
 
 def add_config_argument(parser: argparse._ActionsContainer, **options) -> None:
-    """Adds `--config FILE`, read as the path of a file."""
+    """Adds `--config FILE`."""
     parser.add_argument(
         "--config",
-        type=find_recipe,
         metavar="FILE",
         help="recipe: a YAML file, or the name of one that comes along: demo, fieldmix, rfcx",
         **options,
     )
+
+
+def load_recipe(arguments: argparse.Namespace):
+    """The recipe that `--config` and `--set` say, a `Config`."""
+    from rfcx_tf.core.config import load_config
+
+    return load_config(find_recipe(arguments.config), arguments.overrides)
 
 
 def find_recipe(text: str) -> str:

@@ -13,7 +13,7 @@ import argparse
 import time
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_config_arguments, list_left_out, read_folds
+from rfcx_tf.cli.arguments import add_config_arguments, list_left_out, load_recipe, read_folds
 from rfcx_tf.core.errors import UserError
 
 
@@ -38,12 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.config import load_config
     from rfcx_tf.core.files import check_writable
     from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation
     from rfcx_tf.scoring.score_table import read_truth, write_scores
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_recipe(arguments)
     folds = read_folds(arguments.fold, config.training.folds)
     truth = read_truth(arguments.truth) if arguments.truth else None
     path = arguments.out / "oof_scores.csv"

@@ -13,6 +13,15 @@ from rfcx_tf import __version__
 from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.errors import UserError, WorkStopped
 
+# Packages that not every installation has, and the extra that brings them.
+EXTRAS = {
+    "aiohttp": "serve",
+    "grpc": "serve",
+    "prometheus_client": "serve",
+    "tensorflow_serving": "serve",
+    "apache_beam": "bulk",
+}
+
 # By group and verb, in the order of `--help`. Verb `make-tfrecords` is the module
 # rfcx_tf.cli.make_tfrecords, with `add_arguments(parser)` and `run(arguments)`; only the module of
 # the verb that is asked for is imported.
@@ -56,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = f"pip install 'rfcx-tf[{EXTRAS[package]}]'"
+        print(f"error: This needs {package}, which is not installed. Run: {extra}", file=sys.stderr)
         return 2
     except WorkStopped as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,7 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import above_zero, add_config_arguments, list_left_out, print_next
+from rfcx_tf.cli.arguments import (
+    above_zero,
+    add_config_arguments,
+    list_left_out,
+    load_recipe,
+    print_next,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.config import load_config
     from rfcx_tf.frontend.recording import use_one_thread_an_operation
     from rfcx_tf.labels.annotations import read_kaggle_folder
     from rfcx_tf.shards.make import make_shards
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_recipe(arguments)
     annotations = read_kaggle_folder(arguments.data)
     print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")
     untrained = annotations.untrained_classes

@@ -39,6 +39,7 @@ the model is of several folds, which a server does not tell apart.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 from pathlib import Path
 
@@ -164,19 +165,13 @@ def _check_options(arguments: argparse.Namespace) -> None:
             "--prior is of scores that are combined by their mean. Received: --combine "
             f"{arguments.combine}. Leave one of them out."
         )
+    if arguments.workers and arguments.runner:
+        raise UserError(
+            f"--workers is for this machine. Received: --runner {arguments.runner}. Say after -- "
+            "how many workers it has."
+        )
     if _is_bulk(arguments):
-        from importlib.util import find_spec
-
-        if find_spec("apache_beam") is None:
-            raise UserError(
-                "--workers and --runner need Apache Beam, which is not installed. "
-                "Run: pip install -r requirements-bulk.txt."
-            )
-        if arguments.workers and arguments.runner:
-            raise UserError(
-                f"--workers is for this machine. Received: --runner {arguments.runner}. Say "
-                "after -- how many workers it has."
-            )
+        importlib.import_module("apache_beam")  # Whether it is installed shows before any work.
 
 
 def _is_bulk(arguments: argparse.Namespace) -> bool:

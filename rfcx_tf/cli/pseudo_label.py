@@ -25,6 +25,7 @@ from rfcx_tf.cli.arguments import (
     add_config_arguments,
     add_recording_ids_argument,
     from_zero,
+    load_recipe,
     print_next,
     read_folds,
 )
@@ -76,10 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.audio.decode import AudioSource
-    from rfcx_tf.core.config import load_config
     from rfcx_tf.scoring.score_table import read_truth
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_recipe(arguments)
     folds = read_folds(arguments.fold, config.training.folds)
     truth = read_truth(arguments.truth) if arguments.truth else None
     extra = (

@@ -21,6 +21,7 @@ from rfcx_tf.cli.arguments import (
     add_config_argument,
     add_override_argument,
     list_left_out,
+    load_recipe,
     print_next,
     read_folds,
 )
@@ -66,9 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.config import load_config
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_recipe(arguments)
     folds = read_folds(arguments.fold, config.training.folds)
     from rfcx_tf.training.multi_worker import read_worker
     from rfcx_tf.training.run import train_run

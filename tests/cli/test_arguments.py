@@ -4,24 +4,22 @@ import argparse
 
 import pytest
 
-from rfcx_tf.cli.arguments import add_config_arguments, find_recipe, read_folds
+from rfcx_tf.cli.arguments import add_config_arguments, find_recipe, load_recipe, read_folds
 from rfcx_tf.cli.tables import EVENT_FORMATS
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.write import FORMATS
 
 
-def test_config_arguments_go_to_load_config(tmp_path):
+def test_config_and_set_say_the_recipe(tmp_path):
     parser = argparse.ArgumentParser()
     add_config_arguments(parser)
     (tmp_path / "c.yaml").write_text("seed: 1\n")
     arguments = parser.parse_args(
         ["--config", str(tmp_path / "c.yaml"), "--set", "seed=7", "--set", "training.epochs=3"]
     )
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_recipe(arguments)
     assert (config.seed, config.training.epochs) == (7, 3)
-    with pytest.raises(SystemExit):
-        parser.parse_args([])
 
 
 def test_folds_are_a_number_several_or_all():

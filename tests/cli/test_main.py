@@ -99,6 +99,10 @@ def test_bad_input_stopped_work_and_interruption_take_one_line(monkeypatch, caps
     assert capsys.readouterr().err == "error: What is gone.\n"
     assert status_of(monkeypatch, KeyboardInterrupt()) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
+    assert status_of(monkeypatch, ModuleNotFoundError(name="apache_beam.utils")) == 2
+    assert capsys.readouterr().err == (
+        "error: This needs apache_beam, which is not installed. Run: pip install 'rfcx-tf[bulk]'\n"
+    )
     # A defect of ours keeps its traceback.
     with pytest.raises(ZeroDivisionError):
         status_of(monkeypatch, ZeroDivisionError())
