@@ -34,7 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_recipe(arguments)
     annotations = read_kaggle_folder(arguments.data)
-    print(f"{annotations.counts}; {len(annotations.missing)} recordings are not there.")
+    rows = annotations.counts
+    print(
+        f"{rows['used_tp']} of {rows['used_tp'] + rows['skipped_tp']} TP rows and "
+        f"{rows['used_fp']} of {rows['used_fp'] + rows['skipped_fp']} FP rows have their "
+        f"recording; {len(annotations.missing)} recordings are not there."
+    )
     untrained = annotations.untrained_classes
     if untrained:
         names = ", ".join(c.name for c in untrained)

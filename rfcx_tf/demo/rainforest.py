@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,14 @@ from rfcx_tf.demo.sounds import (
 VERSION = 1  # of the sounds and labels; a folder made by another version is not reused
 PARAMETERS_FILE = "synthetic.json"
 BOX_COLUMNS = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
-EVENT_COLUMNS = [*BOX_COLUMNS, "split", "snr_db", "labelled"]
+# Of the parameters.
+LOWEST = {
+    "seed": 0,
+    "train_recordings": 1,
+    "test_recordings": 1,
+    "duration_s": 10.0,
+    "sample_rate_hz": MIN_SAMPLE_RATE_HZ,
+}
 
 LABELLED_FRACTION = 0.75  # of the calls, before the limit per recording
 MAX_LABELLED = 2  # TP rows per species and recording
@@ -41,24 +47,6 @@ MIMIC_PROBABILITY = 0.3  # per species and recording
 BACKGROUND_BOX_PROBABILITY = 0.9  # per species and recording
 FP_CLEARANCE_S = 1.0  # silence of the species on either side of its FP boxes
 MIN_GAP_S = 0.5  # between two calls of one species
-MIN_DURATION_S = 10.0
-
-
-@dataclass(frozen=True)
-class RainforestSummary:
-    """What lies in a folder of `make_rainforest`.
-
-    Attributes:
-        reused: the folder was there already, made with the same parameters.
-        species: one row a species: species_id, name, events, tp_rows, fp_rows (in training),
-            test_recordings (in which it calls).
-    """
-
-    folder: Path
-    reused: bool
-    train_recordings: int
-    test_recordings: int
-    species: pd.DataFrame
 
 
 def make_rainforest(
@@ -69,7 +57,7 @@ def make_rainforest(
     test_recordings: int = 32,
     duration_s: float = 30.0,
     sample_rate_hz: int = 24000,
-) -> RainforestSummary:
+) -> bool:
     """Writes a synthetic data set, all of it or nothing.
 
     The folder gets train/ and test/ with 16-bit FLAC files, train_tp.csv, train_fp.csv,
@@ -78,6 +66,9 @@ def make_rainforest(
     and truth_events.csv (every call's box, split, snr_db, and whether it is a TP row).
     The same arguments give the same bytes (with the same libraries and kind of CPU). A folder
     that this function made with the same arguments is left as it is.
+
+    Returns:
+        Whether the folder is new.
 
     Raises:
         UserError: out_dir holds something else or cannot be written; a value is out of range.
@@ -90,25 +81,42 @@ def make_rainforest(
         "duration_s": float(duration_s),
         "sample_rate_hz": sample_rate_hz,
     }
-    for name, lowest in (
-        ("seed", 0),
-        ("train_recordings", 1),
-        ("test_recordings", 1),
-        ("duration_s", MIN_DURATION_S),
-        ("sample_rate_hz", MIN_SAMPLE_RATE_HZ),
-    ):
+    for name, lowest in LOWEST.items():
         # Written so that NaN fails too.
         if not lowest <= parameters[name] < float("inf"):
             raise UserError(f"{name} must be at least {lowest}. Received: {parameters[name]}.")
-
     folder = Path(out_dir).resolve()
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
-        reused = _is_made(folder, parameters)
-        if not reused:
-            _write_atomically(folder, parameters)
-        return _summarise(folder, reused)
+        if _is_made(folder, parameters):
+            return False
+        partial.mkdir(parents=True)
+        _write(partial, parameters)
+        partial.rename(folder)
+        return True
     except (OSError, soundfile.LibsndfileError) as error:
-        raise UserError(f"The data set {folder} cannot be written or read: {error}.") from error
+        raise UserError(f"The data set {folder} cannot be written: {error}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def species_counts(folder: Path) -> pd.DataFrame:
+    """One row a species of such a folder.
+
+    Its columns are species_id, name, events, tp_rows, fp_rows (in training), and test_recordings
+    (in which it calls).
+    """
+    species = pd.read_csv(folder / "species.csv")
+    for column, name in (
+        ("events", "truth_events"),
+        ("tp_rows", "train_tp"),
+        ("fp_rows", "train_fp"),
+    ):
+        counts = pd.read_csv(folder / f"{name}.csv")["species_id"].value_counts()
+        species[column] = counts.reindex(species["species_id"], fill_value=0).to_numpy()
+    truth = pd.read_csv(folder / "test_truth.csv", index_col="recording_id")
+    species["test_recordings"] = truth.sum().to_numpy()
+    return species
 
 
 def _is_made(folder: Path, parameters: dict) -> bool:
@@ -128,28 +136,19 @@ def _is_made(folder: Path, parameters: dict) -> bool:
     return True
 
 
-def _write_atomically(folder: Path, parameters: dict) -> None:
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
-        _write(partial, parameters)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
 def _write(folder: Path, parameters: dict) -> None:
     train_seed, test_seed = np.random.SeedSequence(parameters["seed"]).spawn(2)
-    events, absent, _ = _write_split(folder, "train", train_seed, parameters)
+    events, absent, train_truth = _write_split(folder, "train", train_seed, parameters)
     test_events, _, test_truth = _write_split(folder, "test", test_seed, parameters)
     tables = {
         "train_tp": events.loc[events["labelled"] == 1, BOX_COLUMNS],
         "train_fp": absent,
+        "train_truth": train_truth,
+        "test_truth": test_truth,
         "truth_events": pd.concat([events, test_events]),
-        "sample_submission": (0 * test_truth).reset_index(),
+        "sample_submission": test_truth.assign(**{f"s{k}": 0 for k in range(len(SPECIES))}),
         "species": pd.DataFrame(
-            [(k, species.name) for k, species in enumerate(SPECIES)], columns=["species_id", "name"]
+            {"species_id": range(len(SPECIES)), "name": [species.name for species in SPECIES]}
         ),
     }
     for name, table in tables.items():
@@ -161,11 +160,10 @@ def _write(folder: Path, parameters: dict) -> None:
 def _write_split(
     folder: Path, split: str, split_seed: np.random.SeedSequence, parameters: dict
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Writes the recordings and the truth table of one split.
+    """Writes the recordings of one split.
 
     Returns:
-        The events as in truth_events.csv, the FP rows (used for training only), and the truth
-        with the recordings as index.
+        The events as in truth_events.csv, the FP rows (used for training only), and the truth.
     """
     training = split == "train"
     count = parameters[f"{split}_recordings"]
@@ -173,34 +171,31 @@ def _write_split(
     plan_seed, sound_seed = split_seed.spawn(2)
     ids, casts = _plan(np.random.default_rng(plan_seed), count, balanced=training)
     (folder / split).mkdir()
-    events, absent = [], []
+    events, absent, truth = [], [], []
     # One generator a recording: none depends on what the others drew.
     work = zip(ids, casts, sound_seed.spawn(count), strict=True)
     for recording_id, cast, recording_seed in tqdm(work, total=count, desc=split, disable=None):
         rng = np.random.default_rng(recording_seed)
         sounds = compose(rng, cast, duration_s)
         labelled = choose_labelled(rng, sounds) if training else set()
+        calls = {k: sound for k, sound in enumerate(sounds) if not sound.mimic}
         events += [
-            (recording_id, sound.species_id, 1, *sound.box, split, sound.snr_db, int(k in labelled))
-            for k, sound in enumerate(sounds)
-            if not sound.mimic
+            (recording_id, call.species_id, 1, *call.box, split, call.snr_db, int(k in labelled))
+            for k, call in calls.items()
         ]
         absent += [
             (recording_id, species_id, 1, *box)
             for species_id, box in absent_boxes(rng, sounds, duration_s)
         ]
+        heard = {call.species_id for call in calls.values()}
+        truth.append((recording_id, *(int(k in heard) for k in range(len(SPECIES)))))
         waveform = perform(rng, sounds, duration_s, sample_rate_hz)
         path = folder / split / f"{recording_id}.flac"
         soundfile.write(path, waveform, sample_rate_hz, subtype="PCM_16")
-    columns = [f"s{k}" for k in range(len(SPECIES))]
-    truth = pd.DataFrame(0, index=pd.Index(ids, name="recording_id"), columns=columns)
-    for recording_id, species_id, *_ in events:
-        truth.loc[recording_id, f"s{species_id}"] = 1
-    truth.to_csv(folder / f"{split}_truth.csv")
     return (
-        pd.DataFrame(events, columns=EVENT_COLUMNS),
+        pd.DataFrame(events, columns=[*BOX_COLUMNS, "split", "snr_db", "labelled"]),
         pd.DataFrame(absent, columns=BOX_COLUMNS),
-        truth,
+        pd.DataFrame(truth, columns=["recording_id", *(f"s{k}" for k in range(len(SPECIES)))]),
     )
 
 
@@ -282,27 +277,3 @@ def absent_boxes(
 
 def _apart(box: tuple[float, float, float, float], sound: Sound, gap_s: float) -> bool:
     return box[2] + gap_s < sound.t_min or sound.t_max + gap_s < box[0]
-
-
-def _summarise(folder: Path, reused: bool) -> RainforestSummary:
-    tables = {
-        name: pd.read_csv(folder / f"{name}.csv")
-        for name in ("species", "train_tp", "train_fp", "truth_events", "train_truth", "test_truth")
-    }
-    species = tables["species"]
-    for column, name in (
-        ("events", "truth_events"),
-        ("tp_rows", "train_tp"),
-        ("fp_rows", "train_fp"),
-    ):
-        counts = tables[name].groupby("species_id").size()
-        species[column] = counts.reindex(species["species_id"], fill_value=0).to_numpy()
-    scores = tables["test_truth"].drop(columns="recording_id")
-    species["test_recordings"] = scores.sum().to_numpy()
-    return RainforestSummary(
-        folder=folder,
-        reused=reused,
-        train_recordings=len(tables["train_truth"]),
-        test_recordings=len(tables["test_truth"]),
-        species=species,
-    )

@@ -23,11 +23,10 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.species import SpeciesClass, species_name_column
 from rfcx_tf.labels.annotation_tables import read_table
-from rfcx_tf.labels.annotations import BOX, RawRow, checked_table, csv_rows, species_classes
+from rfcx_tf.labels.annotations import BOX, TABLES, RawRow, checked_table, raw_rows, species_classes
 from rfcx_tf.labels.marks import Mark, TableColumns, recording_of_table, seconds_text
 
 LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
-_FILES = {True: "train_tp.csv", False: "train_fp.csv"}
 
 
 @dataclass(frozen=True)
@@ -167,19 +166,13 @@ class FolderLabels:
         data_dir = Path(data_dir)
         if not data_dir.is_dir():
             raise UserError(f"The data must be a folder. Not found: {data_dir}.")
-        if not (data_dir / "train_tp.csv").exists() and list(
-            data_dir.glob("tfrecords/train/*.tfrec")
-        ):
+        has_tfrecords = any(data_dir.glob("tfrecords/train/*.tfrec"))
+        if has_tfrecords and not (data_dir / TABLES[True]).exists():
             raise UserError(
                 "Rows are added to train_tp.csv, which would hide the rows in the TFRecord files "
                 f"of {data_dir}. Put train_tp.csv and train_fp.csv there first."
             )
-        raw = [
-            row
-            for present, name in _FILES.items()
-            if (data_dir / name).exists()
-            for row in csv_rows(data_dir / name, present)
-        ]
+        raw = raw_rows(data_dir)
         rows = checked_table(raw)
         return cls(data_dir, raw, rows, species_classes(data_dir, rows))
 
@@ -213,7 +206,7 @@ class FolderLabels:
         their part, the same call after `read` again adds it.
         """
         _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
-        for present, name in _FILES.items():
+        for present, name in TABLES.items():
             own = [row.cells for row in rows if row.present == present]
             _add_lines(self.data_dir / name, LABEL_HEADER, own)
 

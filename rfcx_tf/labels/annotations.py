@@ -27,28 +27,12 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass, read_species
 from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
+TABLES = {True: "train_tp.csv", False: "train_fp.csv"}
 BOX = ("t_min", "t_max", "f_min", "f_max")
-REQUIRED_COLUMNS = ("recording_id", "species_id", *BOX)
-COLUMNS = ("recording_id", "species_id", "songtype_id", *BOX, "present", "source")
+_COLUMNS = ("recording_id", "species_id", "songtype_id", *BOX, "present", "source")
 
 # Order of the fields in the competition's label_info.
 _LABEL_INFO = ("species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max", "is_tp")
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """TP and FP rows whose recording is there (used) and is not (skipped)."""
-
-    used_tp: int
-    used_fp: int
-    skipped_tp: int
-    skipped_fp: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.used_tp} of {self.used_tp + self.skipped_tp} TP rows and "
-            f"{self.used_fp} of {self.used_fp + self.skipped_fp} FP rows have their recording"
-        )
 
 
 @dataclass(frozen=True)
@@ -75,12 +59,15 @@ class Annotations:
         return self.rows[self.rows["recording_id"].isin(self.recordings)].reset_index(drop=True)
 
     @property
-    def counts(self) -> RowCounts:
-        """How many rows can be used."""
-        tp, fp = int(self.rows["present"].sum()), int((~self.rows["present"]).sum())
-        used_tp = int(self.used_rows["present"].sum())
-        used_fp = len(self.used_rows) - used_tp
-        return RowCounts(used_tp, used_fp, tp - used_tp, fp - used_fp)
+    def counts(self) -> dict[str, int]:
+        """Rows whose recording is there (used_tp, used_fp) and is not (skipped_tp, skipped_fp)."""
+        used, present = self.rows["recording_id"].isin(self.recordings), self.rows["present"]
+        return {
+            "used_tp": int((used & present).sum()),
+            "used_fp": int((used & ~present).sum()),
+            "skipped_tp": int((~used & present).sum()),
+            "skipped_fp": int((~used & ~present).sum()),
+        }
 
     @property
     def untrained_classes(self) -> list[SpeciesClass]:
@@ -113,12 +100,9 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise UserError(f"The data must be a folder. Not found: {data_dir}.")
-    tp_path, fp_path = data_dir / "train_tp.csv", data_dir / "train_fp.csv"
-    has_tables, raw = tp_path.exists(), []
-    if has_tables:
-        raw = list(csv_rows(tp_path, present=True))
-        if fp_path.exists():
-            raw += csv_rows(fp_path, present=False)
+    tp_path = data_dir / TABLES[True]
+    has_tables = tp_path.exists()
+    raw = raw_rows(data_dir) if has_tables else []
     recordings, records = _find_audio(data_dir, {row.cells["recording_id"] for row in raw})
     if not has_tables:
         if not any(record.label_info for record in records):
@@ -137,24 +121,20 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     return Annotations(rows, species_classes(data_dir, rows), recordings, missing)
 
 
-def mean_box_s(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, float]:
-    """Mean length of the TP boxes in seconds, by species_id; absent for species without any."""
+def mean_box_s(rows: pd.DataFrame) -> dict[int, float]:
+    """Mean length of the TP boxes in seconds, by species_id."""
     tp = rows[rows["present"]]
     means = (tp["t_max"] - tp["t_min"]).groupby(tp["species_id"]).mean()
-    return {c.species_id: float(means[c.species_id]) for c in classes if c.species_id in means}
+    return {int(species_id): float(mean_s) for species_id, mean_s in means.items()}
 
 
-def box_hz(rows: pd.DataFrame, classes: Iterable[SpeciesClass]) -> dict[int, tuple[float, float]]:
-    """Median f_min and f_max of the TP boxes in Hz, by species_id; absent where there are none.
+def box_hz(rows: pd.DataFrame) -> dict[int, tuple[float, float]]:
+    """Median f_min and f_max of the TP boxes in Hz, by species_id.
 
     Medians, since a few boxes drawn over the whole band would widen a mean for all.
     """
     medians = rows[rows["present"]].groupby("species_id")[["f_min", "f_max"]].median()
-    return {
-        c.species_id: tuple(float(hz) for hz in medians.loc[c.species_id])
-        for c in classes
-        if c.species_id in medians.index
-    }
+    return {row.Index: (float(row.f_min), float(row.f_max)) for row in medians.itertuples()}
 
 
 def _find_audio(
@@ -182,10 +162,14 @@ def _find_audio(
     return recordings, records
 
 
-def csv_rows(path: Path, present: bool) -> Iterator[RawRow]:
-    """The rows of train_tp.csv (present) or train_fp.csv, unchecked but for their columns."""
-    for place, cells in read_csv(path, REQUIRED_COLUMNS).rows:
-        yield RawRow(place, present, cells)
+def raw_rows(data_dir: Path) -> list[RawRow]:
+    """The rows of `TABLES` in a folder, as far as it has them; only their columns are checked."""
+    return [
+        RawRow(place, present, cells)
+        for present, name in TABLES.items()
+        if (data_dir / name).exists()
+        for place, cells in read_csv(data_dir / name, ("recording_id", "species_id", *BOX)).rows
+    ]
 
 
 def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
@@ -226,7 +210,7 @@ def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
         more = len(problems) - 1
         raise UserError(problems[0] + (f" (and {more} more)" if more else ""))
     types = {"species_id": int, "songtype_id": int, "present": bool} | dict.fromkeys(BOX, float)
-    return pd.DataFrame(rows, columns=COLUMNS).astype(types)
+    return pd.DataFrame(rows, columns=_COLUMNS).astype(types)
 
 
 def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float]:

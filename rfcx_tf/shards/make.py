@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ def make_shards(
     index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
     manifest = Manifest(
         classes=annotations.classes,
-        mean_box_s=mean_box_s(annotations.rows, annotations.classes),
+        mean_box_s=mean_box_s(annotations.rows),
         frontend=config.frontend.model_dump(mode="json"),
         frontend_fingerprint=config.frontend.fingerprint,
         crop_frames=config.crop_frames,
@@ -100,7 +100,7 @@ def make_shards(
         shards_id=plan_id,
         shards=shard_sizes(plans, out_dir),
         counts={k: int((index["kind"] == k).sum()) for k in KINDS if k != "pseudo"},
-        rows=asdict(annotations.counts),
+        rows=annotations.counts,
         data_dir=str(data_dir.resolve()),
         recordings={
             name: {
@@ -112,7 +112,7 @@ def make_shards(
             for name, source in recordings.items()
         },
         skipped=skipped,
-        box_hz=box_hz(annotations.rows, annotations.classes),
+        box_hz=box_hz(annotations.rows),
         code_version=rfcx_tf.__version__,
     )
     finish_plans(plans, manifest, out_dir)

@@ -1,5 +1,6 @@
 """The synthetic rainforest, read back from its files with soundfile, pandas and scipy."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -10,7 +11,7 @@ import soundfile
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.demo import rainforest as synthetic
-from rfcx_tf.demo.rainforest import SPECIES, make_rainforest
+from rfcx_tf.demo.rainforest import SPECIES, make_rainforest, species_counts
 
 BOX = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 DURATION_S = 15.0
@@ -37,31 +38,35 @@ def digests(folder):
     }
 
 
-def test_same_seed_gives_the_same_bytes(tmp_path):
-    first, again = tmp_path / "first", tmp_path / "again"
-    make_rainforest(first, seed=5, **TINY)
-    make_rainforest(again, seed=5, **TINY)
-    assert len(digests(first)) == 11
-    assert digests(first) == digests(again)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A folder of `TINY`; tests leave it as it is."""
+    out = tmp_path_factory.mktemp("tiny") / "data"
+    assert make_rainforest(out, **TINY)
+    return out
 
 
-def test_other_seed_gives_other_sound_and_other_ids(tmp_path):
-    make_rainforest(tmp_path / "a", seed=5, **TINY)
-    make_rainforest(tmp_path / "b", seed=6, **TINY)
+def test_same_seed_gives_the_same_bytes(tiny, tmp_path):
+    make_rainforest(tmp_path / "again", **TINY)
+    assert len(digests(tiny)) == 11
+    assert digests(tiny) == digests(tmp_path / "again")
+
+
+def test_other_seed_gives_other_sound_and_other_ids(tiny, tmp_path):
+    make_rainforest(tmp_path / "other", seed=6, **TINY)
     sounds = [
-        {name: digest for name, digest in digests(tmp_path / k).items() if name.endswith(".flac")}
-        for k in "ab"
+        {name: digest for name, digest in digests(folder).items() if name.endswith(".flac")}
+        for folder in (tiny, tmp_path / "other")
     ]
     assert not set(sounds[0]) & set(sounds[1])
     assert not set(sounds[0].values()) & set(sounds[1].values())
 
 
-def test_training_set_does_not_depend_on_the_size_of_the_test_set(tmp_path):
-    make_rainforest(tmp_path / "a", **TINY)
-    make_rainforest(tmp_path / "b", **{**TINY, "test_recordings": 2})
+def test_training_set_does_not_depend_on_the_size_of_the_test_set(tiny, tmp_path):
+    make_rainforest(tmp_path / "more", **{**TINY, "test_recordings": 2})
     training = [
-        {name: digest for name, digest in digests(tmp_path / k).items() if name.startswith("train")}
-        for k in "ab"
+        {name: digest for name, digest in digests(folder).items() if name.startswith("train")}
+        for folder in (tiny, tmp_path / "more")
     ]
     assert training[0] == training[1]
 
@@ -154,10 +159,15 @@ def test_training_is_balanced_and_the_test_is_not(folder):
     assert test.max() >= 2 * max(test.min(), 1)
 
 
+@functools.cache
+def spectrogram(path):
+    """Frequencies [bins], frame times [frames], power [bins, frames] of a recording."""
+    return scipy.signal.spectrogram(*soundfile.read(path), nperseg=1024, noverlap=768)
+
+
 def band_power(folder, event):
     """Power in the event's band: frame times [frames], frequencies [bins], [bins, frames]."""
-    waveform, rate = soundfile.read(folder / event.split / f"{event.recording_id}.flac")
-    hz, time_s, power = scipy.signal.spectrogram(waveform, rate, nperseg=1024, noverlap=768)
+    hz, time_s, power = spectrogram(folder / event.split / f"{event.recording_id}.flac")
     inside = (hz >= event.f_min) & (hz <= event.f_max)
     return time_s, hz[inside], power[inside]
 
@@ -188,23 +198,25 @@ def test_pairs_differ_in_the_direction_of_pitch(folder, species_id, direction):
     assert direction * np.median(changes_hz) > 400
 
 
-def test_same_parameters_reuse_the_folder(tmp_path, monkeypatch):
-    out = tmp_path / "data"
-    made = make_rainforest(out, **TINY)
+def test_same_parameters_reuse_the_folder(tiny, monkeypatch):
     monkeypatch.setattr(synthetic, "perform", None)  # making it again would fail
-    again = make_rainforest(out, **TINY)
-    assert (made.reused, again.reused) == (False, True)
-    pd.testing.assert_frame_equal(made.species, again.species)
-    assert again.train_recordings == 2 and again.test_recordings == 1
-    assert again.species["events"].sum() == len(table(out, "truth_events"))
+    assert not make_rainforest(tiny, **TINY)
 
 
-def test_folder_with_other_parameters_is_refused(tmp_path):
-    make_rainforest(tmp_path / "data", **TINY)
-    before = digests(tmp_path)
+def test_counts_of_species(folder):
+    counts = species_counts(folder)
+    assert counts["events"].sum() == len(table(folder, "truth_events"))
+    assert counts["tp_rows"].sum() == len(table(folder, "train_tp"))
+    owls = table(folder, "train_fp").query("species_id == 9")
+    assert counts.loc[9, ["name", "fp_rows"]].tolist() == ["low hoot", len(owls)]
+    assert counts.loc[9, "test_recordings"] == table(folder, "test_truth")["s9"].sum()
+
+
+def test_folder_with_other_parameters_is_refused(tiny):
+    before = digests(tiny.parent)
     with pytest.raises(UserError, match=r"was made with seed=0\."):
-        make_rainforest(tmp_path / "data", seed=1, **TINY)
-    assert digests(tmp_path) == before
+        make_rainforest(tiny, seed=1, **TINY)
+    assert digests(tiny.parent) == before
 
 
 def test_folder_of_someone_else_is_refused(tmp_path):
@@ -249,7 +261,7 @@ def test_the_verb_prints_what_it_wrote(tmp_path, run_script):
         assert str(path) in done.stdout
 
 
-def test_bad_input_takes_one_line(tmp_path, run_script):
+def test_the_verb_gives_bad_input_one_line(tmp_path, run_script):
     done = run_script("make-demo-data", "--out", tmp_path / "data", "--duration-s", "3")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "duration_s must be at least" in done.stderr

@@ -1,7 +1,5 @@
 """Raven and Audacity tables into a data folder: every row once, every mistake by its place."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +14,6 @@ from rfcx_tf.labels.annotation_tables import find_tables, read_table
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.labels.marks import TableColumns, recording_of_table
 
-ROOT = Path(__file__).resolve().parents[2]
 HEADER = "recording_id,species_id,songtype_id,t_min,f_min,t_max,f_max\n"
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 
@@ -359,19 +356,16 @@ def test_recordings_that_are_called_by_their_paths(folder, table):
 
 
 def test_the_verb_says_what_it_did(folder, table, run_script):
-    def run(*arguments):
-        return run_script("import-annotations", "--data", folder, *arguments)
-
     path = table(raven((0, 1, 1, 2, "Owl", "x", "TP"), extra="\tAnnotation\tWho\tIs it"))
     empty = table("", "rec2.txt")
-    result = run("--tables", path, empty, "--verdict-column", "Is it")
+    command = ("import-annotations", "--data", folder, "--verdict-column", "Is it", "--tables")
+    result = run_script(*command, path, empty)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: A table without rows") and "rec2" in result.stderr
-    result = run(
-        *("--tables", path.parent, "--class-column", "Annotation"),
-        *("--verdict-column", "Is it", "--empty-means", "absent"),
+    result = run_script(
+        *(*command, path.parent, "--class-column", "Annotation", "--empty-means", "absent")
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "New species s0: Owl" in result.stdout
-    assert result.stdout.splitlines()[-2].startswith("Added 1 rows to ")
+    assert result.stdout.splitlines()[-1].startswith("Added 1 rows to ")
     assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0,0,2,4000"]
