@@ -1,26 +1,27 @@
 """Networks with open strides: [batch, frames, mels, channels] -> [batch, cells, bands, D].
 
 The total stride is 16 instead of 32 in both directions (the write-up's change): 938 frames x
-128 mels become 59 x 8 cells. Residual networks, which stand here, come to it without the max-
-pooling after the stem; EfficientNets as `rfcx_tf.model.efficientnet` says.
+128 mels become 59 x 8 cells.
+
+`rfcx_tf.core.config.backbone` has the table of networks. Each names a module beside this one with
+
+    build(config, mels, channels, *, window_frames, synchronized) -> keras.Model
+    load_weights(backbone, source, coordinate)
+
+as `build_backbone` and `begin_from_weights` describe them. Another kind of network takes one more
+such module and a line in the table.
 """
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 import keras
 from keras import layers
 
-from rfcx_tf.core.config import BackboneConfig, as_pair
-from rfcx_tf.model.efficientnet import LocalSqueeze, build_efficientnet
-from rfcx_tf.model.normalization import BatchNormalization
-
-_STAGE_BLOCKS = {
-    "resnet10": (1, 1, 1, 1),
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-}
-_BOTTLENECK_EXPANSION = 4
+from rfcx_tf.core.config import BackboneConfig, Config
+from rfcx_tf.model.efficientnet import LocalSqueeze
 
 
 def build_backbone(
@@ -48,11 +49,35 @@ def build_backbone(
         A model [batch, frames, mels, channels] -> [batch, cells, bands, features] with
         cells = ceil(frames / stride).
     """
-    if config.name in _STAGE_BLOCKS:
-        return _build_resnet(config, mels, channels, synchronized)
-    return build_efficientnet(
-        config.name, mels, channels, window_frames=window_frames, synchronized=synchronized
-    )
+    build = _module(config).build
+    return build(config, mels, channels, window_frames=window_frames, synchronized=synchronized)
+
+
+def begin_from_weights(detector: keras.Model, config: Config) -> None:
+    """Gives a new detector the published image weights that the recipe names, if it does.
+
+    Published networks see an image [height, width], ours see [frames, mels]. A spectrogram is
+    drawn with frequency as its height, so the kernels are turned: height becomes mels, width
+    becomes frames, and the first mel band is the image's first row. `adapt_stem` says how sound
+    enters. A trained run holds all of its weights itself and never needs the file again.
+
+    Args:
+        detector: as `build_detector` made it.
+        config: its recipe.
+
+    Raises:
+        UserError: if the weights cannot be had or read, do not fit or are not finite. The
+            detector is then as it was.
+    """
+    settings = config.model.backbone
+    if settings.weights != "none":
+        backbone = detector.get_layer(settings.name)
+        coordinate = config.model.frequency_coordinate
+        _module(settings).load_weights(backbone, settings.weights, coordinate)
+
+
+def _module(config: BackboneConfig) -> ModuleType:
+    return importlib.import_module(f"rfcx_tf.model.{config.source.module}")
 
 
 def context_frames(backbone: keras.Model) -> int:
@@ -83,79 +108,3 @@ def _half_width(layer: keras.Layer) -> int:
     if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
         return layer.pool_size[0] // 2
     return 0
-
-
-def _build_resnet(
-    config: BackboneConfig, mels: int, channels: int, synchronized: bool
-) -> keras.Model:
-    """A residual network (He et al. 2016, torchvision's variant)."""
-
-    def convolution(x, filters, kernel, stride, name):
-        pair = as_pair(stride)
-        padding = "same"
-        if pair != (1, 1) and kernel > 1:
-            x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x)
-            padding = "valid"
-        elif pair != (1, 1):
-            # The same as a strided 1x1 convolution, whose gradient in TensorFlow 2.17's oneDNN
-            # writes past its memory for odd batches of fewer than 16 channels (AVX-512).
-            # Pooling single cells subsamples; a strided slice does so several times slower.
-            x = layers.AveragePooling2D(1, pair, name=f"{name}_subsample")(x)
-            pair = (1, 1)
-        return layers.Conv2D(
-            filters,
-            kernel,
-            pair,
-            padding=padding,
-            use_bias=False,
-            kernel_initializer="he_normal",
-            name=f"{name}_conv",
-        )(x)
-
-    def normalize(x, name, gamma="ones"):
-        return BatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
-            gamma_initializer=gamma,
-            synchronized=synchronized,
-            name=f"{name}_bn",
-        )(x)
-
-    def relu(x, name):
-        return layers.ReLU(name=f"{name}_relu")(x)
-
-    def shortcut(x, filters, stride, name):
-        if as_pair(stride) == (1, 1) and x.shape[-1] == filters:
-            return x
-        return normalize(convolution(x, filters, 1, stride, f"{name}_down"), f"{name}_down")
-
-    def basic_block(x, filters, stride, name):
-        y = convolution(x, filters, 3, stride, f"{name}_1")
-        y = relu(normalize(y, f"{name}_1"), f"{name}_1")
-        y = convolution(y, filters, 3, 1, f"{name}_2")
-        # Blocks begin as the identity, which steadies the first epochs (Goyal et al. 2017).
-        y = normalize(y, f"{name}_2", gamma="zeros")
-        return relu(layers.Add(name=f"{name}_add")([shortcut(x, filters, stride, name), y]), name)
-
-    def bottleneck_block(x, filters, stride, name):
-        wide = filters * _BOTTLENECK_EXPANSION
-        y = relu(normalize(convolution(x, filters, 1, 1, f"{name}_1"), f"{name}_1"), f"{name}_1")
-        y = convolution(y, filters, 3, stride, f"{name}_2")
-        y = relu(normalize(y, f"{name}_2"), f"{name}_2")
-        y = normalize(convolution(y, wide, 1, 1, f"{name}_3"), f"{name}_3", gamma="zeros")
-        return relu(layers.Add(name=f"{name}_add")([shortcut(x, wide, stride, name), y]), name)
-
-    block = bottleneck_block if config.name == "resnet50" else basic_block
-    inputs = keras.Input((None, mels, channels), name="image")
-    x = convolution(inputs, config.width, config.stem_kernel, config.stem_stride, "stem")
-    x = relu(normalize(x, "stem"), "stem")
-    if config.stem_pooling:
-        # Features are not negative here, so padding with zeros is padding with -infinity.
-        x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
-        x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
-    stages = zip(_STAGE_BLOCKS[config.name], config.stage_strides, strict=True)
-    for stage, (blocks, stage_stride) in enumerate(stages):
-        for index in range(blocks):
-            stride = stage_stride if index == 0 else 1
-            x = block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{index + 1}")
-    return keras.Model(inputs, x, name=config.name)

@@ -25,7 +25,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.image_weights import adapt_stem, reason
 from rfcx_tf.model.normalization import BatchNormalization
 
 # Factors on the widths and on the repeats of the table below.
@@ -73,28 +75,16 @@ class LocalSqueeze(layers.Layer):
         return {**super().get_config(), "window": self.window}
 
 
-def build_efficientnet(
-    name: str,
+def build(
+    config: BackboneConfig,
     mels: int,
     channels: int,
     *,
     window_frames: int | None = None,
     synchronized: bool = False,
 ) -> keras.Model:
-    """An EfficientNet without its classifier, of stride 16 in both directions.
-
-    Args:
-        name: `efficientnet_b0` or `efficientnet_b2`.
-        mels: mel bands of the input.
-        channels: input channels.
-        window_frames: input frames that squeeze-and-excitation looks at around every frame;
-            None: all.
-        synchronized: batch statistics over all replicas (for several devices).
-
-    Returns:
-        A model [batch, frames, mels, channels] -> [batch, cells, bands, features].
-    """
-    width_scale, depth_scale = _SCALES[name]
+    """An EfficientNet, as `build_backbone` describes it."""
+    width_scale, depth_scale = _SCALES[config.name]
 
     def initializer():
         # One for each layer: an initialiser draws the same numbers every time.
@@ -169,33 +159,22 @@ def build_efficientnet(
             x = block(x, kernel, width(filters), expansion, stride, total_stride, block_name)
     x = convolution(x, width(_TOP_FILTERS), "top_conv")
     x = swish(normalize(x, "top_"), "top_")
-    return keras.Model(inputs, x, name=name)
+    return keras.Model(inputs, x, name=config.name)
 
 
-def load_efficientnet_weights(
-    backbone: keras.Model, name: str, source: str | Path, coordinate_channel: bool
-) -> None:
-    """Gives a backbone of `build_efficientnet` the weights of a published EfficientNet.
-
-    Published networks see an image [height, width], ours see [frames, mels]. A spectrogram is
-    drawn with frequency as its height, so the kernels are turned.
-
-    The published stem sees red, green and blue, normalised as our input is. Their sum, a grey
-    image's response, is shared equally among the channels of sound. A coordinate channel
-    begins at 0.
+def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -> None:
+    """Gives a backbone of `build` the weights of a published EfficientNet.
 
     Args:
         backbone: what takes the weights.
-        name: `efficientnet_b0` or `efficientnet_b2`.
         source: `imagenet`, which Keras downloads once, or a file of weights of
             `keras.applications.EfficientNetB0` (or B2) with `include_top=False`.
-        coordinate_channel: the last input channel is a position (`FrequencyCoordinate`).
+        coordinate: the last input channel is a position, not sound (`FrequencyCoordinate`).
 
     Raises:
-        UserError: if the weights cannot be had or read, do not fit or are not finite. The
-            backbone is then as it was.
+        UserError: see `begin_from_weights`.
     """
-    published = _published(name, source)
+    published = _published(backbone.name, source)
     values = {}
     for layer in backbone.layers:
         arrays = published.get_layer(layer.name).get_weights() if layer.weights else []
@@ -205,24 +184,24 @@ def load_efficientnet_weights(
                 "another file."
             )
         values[layer.name] = [a.swapaxes(0, 1) if a.ndim == 4 else a for a in arrays]
-    channels = backbone.input_shape[-1]
-    values["stem_conv"] = [_adapt_stem(values["stem_conv"][0], channels, coordinate_channel)]
+    stem = values["stem_conv"][0]
+    values["stem_conv"] = [adapt_stem(stem, backbone.input_shape[-1], coordinate)]
     for layer in backbone.layers:
         layer.set_weights(values[layer.name])
 
 
-def _published(name: str, source: str | Path) -> keras.Model:
+def _published(name: str, source: str) -> keras.Model:
     """keras.applications' model with the weights of `source`."""
     kind = f"EfficientNet{name[-2:].upper()}"
     build = getattr(keras.applications, kind)
     file_name = f"{kind.lower()}_notop.h5"
-    if str(source) == "imagenet":
+    if source == "imagenet":
         try:
             return build(include_top=False, weights="imagenet")
         except Exception as error:  # Keras raises no more special one when a download fails.
             raise UserError(
                 f"model.backbone.weights=imagenet downloads {file_name}, which failed: "
-                f"{_reason(error)}. Try again with a connection, or set model.backbone.weights "
+                f"{reason(error)}. Try again with a connection, or set model.backbone.weights "
                 "to the path of that file."
             ) from None
     if not Path(source).is_file():
@@ -238,19 +217,7 @@ def _published(name: str, source: str | Path) -> keras.Model:
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise UserError(
             f"A weights file must be one of keras.applications.{kind} with include_top=False, "
-            f"such as {file_name}. {source} cannot be loaded: {_reason(error)}. Name another "
+            f"such as {file_name}. {source} cannot be loaded: {reason(error)}. Name another "
             "file, or set model.backbone.name to the file's network."
         ) from None
     return model
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".")
-
-
-def _adapt_stem(kernel: np.ndarray, channels: int, coordinate_channel: bool) -> np.ndarray:
-    """[frames, mels, colours, filters] -> [frames, mels, channels, filters]."""
-    sound = channels - int(coordinate_channel)
-    adapted = np.zeros((*kernel.shape[:2], channels, kernel.shape[3]), np.float32)
-    adapted[:, :, :sound] = kernel.sum(axis=2, keepdims=True) / sound
-    return adapted

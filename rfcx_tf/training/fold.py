@@ -16,8 +16,8 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
+from rfcx_tf.model.backbones import begin_from_weights
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.model.pretrained import begin_from_weights
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings

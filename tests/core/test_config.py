@@ -9,7 +9,8 @@ from rfcx_tf.core.config import Config, ConfigError, FrontEndConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Every rule of Config that involves two values: the key that the message names, and overrides
+WEIGHTS = "model.backbone.weights=imagenet"
+# Every rule that involves two values: the key that the message names, and overrides
 # of the defaults that break the rule, and that just keep it.
 CROSS_FIELD_RULES = [
     ("frontend.win_length", ["frontend.win_length=2049"], ["frontend.win_length=2048"]),
@@ -34,6 +35,22 @@ CROSS_FIELD_RULES = [
         "model.backbone.stem_kernel",
         ["model.backbone.stem_kernel=6"],
         ["model.backbone.stem_kernel=5"],
+    ),
+    ("model.backbone.weights", [WEIGHTS, "model.backbone.name=resnet10"], [WEIGHTS]),
+    ("model.backbone.width", [WEIGHTS, "model.backbone.width=32"], ["model.backbone.width=32"]),
+    (
+        "model.backbone.stem_kernel",
+        [WEIGHTS, "model.backbone.stem_kernel=3"],
+        ["model.backbone.stem_kernel=3"],
+    ),
+    (
+        "model.backbone.stage_strides",
+        [WEIGHTS, "model.backbone.stage_strides=[2,2,2,1]"],
+        [
+            WEIGHTS,
+            "model.backbone.name=resnet50",
+            "model.backbone.stage_strides=[2,2,2,1]",
+        ],
     ),
     ("frontend.n_mels", ["frontend.n_mels=31"], ["frontend.n_mels=32"]),
     (

@@ -49,16 +49,15 @@ def test_strides(options, stride, cells):
 
 @pytest.mark.parametrize(
     ("name", "width", "features"),
-    [("resnet10", 4, 32), ("efficientnet_b0", 64, 1280), ("efficientnet_b2", 64, 1408)],
+    [("resnet10", 4, 32), ("efficientnet_b0", 64, 1280)],
 )
 def test_cells_are_as_many_as_begin_in_an_input_of_any_size(name, width, features):
     config = BackboneConfig(name=name, width=width)
     assert config.stride == (16, 16)
-    for mels in (32, 41):
-        model = build_backbone(config, mels=mels, channels=2, window_frames=64)
-        for frames in (16, 17, 64, 79, 938, 5626):
-            cells, bands = -(-frames // 16), -(-mels // 16)
-            assert model.compute_output_shape((1, frames, mels, 2)) == (1, cells, bands, features)
+    model = build_backbone(config, mels=41, channels=2, window_frames=64)
+    for frames in (16, 17, 64, 79, 938, 5626):
+        shape = model.compute_output_spec(keras.KerasTensor((1, frames, 41, 2))).shape
+        assert shape == (1, -(-frames // 16), 3, features)
     assert model(np.zeros((1, 79, 41, 2))).shape == (1, 5, 3, features)
 
 

@@ -1,6 +1,5 @@
 """EfficientNets: the published ones' features and weights, and the same for long sound."""
 
-import json
 import sys
 import urllib.error
 from pathlib import Path
@@ -10,20 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.core.config import Config, ConfigError, load_config, save_config
+from rfcx_tf.core.config import BackboneConfig, Config, ConfigError, load_config, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model import efficientnet
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.model.efficientnet import (
-    LocalSqueeze,
-    build_efficientnet,
-    load_efficientnet_weights,
-)
-from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.detector import load_recording_model
-from rfcx_tf.serving.export import export_saved_model
-from rfcx_tf.shards.records import read_manifest
+from rfcx_tf.model.efficientnet import LocalSqueeze, load_weights
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 
 PUBLISHED = {
@@ -59,11 +50,25 @@ def settle(model, image):
     model(image, training=True)
 
 
-@pytest.fixture
-def one_block_a_stage(monkeypatch):
-    """Networks of 7 blocks instead of 16, for what takes long and needs no repeats."""
-    stages = [(kernel, 1, *others) for kernel, _, *others in efficientnet._STAGES]
-    monkeypatch.setattr(efficientnet, "_STAGES", stages)
+def shorten(monkeypatch):
+    """Networks of 8 blocks instead of 16, ours and the published ones."""
+    repeats = (1, 2, 1, 1, 1, 1, 1)
+    stages = zip(efficientnet._STAGES, repeats, strict=True)
+    short = [(kernel, n, *others) for (kernel, _, *others), n in stages]
+    monkeypatch.setattr(efficientnet, "_STAGES", short)
+    blocks = zip(KERAS_MODULE.DEFAULT_BLOCKS_ARGS, repeats, strict=True)
+    short = [block | {"repeats": n} for block, n in blocks]
+    monkeypatch.setattr(KERAS_MODULE, "DEFAULT_BLOCKS_ARGS", short)
+
+
+@pytest.fixture(autouse=True)
+def short_networks(monkeypatch):
+    """Short ones, unless a test begins with `monkeypatch.undo()`."""
+    shorten(monkeypatch)
+
+
+def build(mels, channels, name="efficientnet_b0", **options):
+    return efficientnet.build(BackboneConfig(name=name), mels, channels, **options)
 
 
 def sound(*shape):
@@ -82,7 +87,9 @@ def recipe(tiny_config, dropout=0.5, **training) -> Config:
 def published_files(tmp_path_factory):
     """A keras.applications EfficientNetB0 in the layout that is published, and in Keras 3's."""
     keras.utils.set_random_seed(0)
-    model = PUBLISHED["efficientnet_b0"](include_top=False, weights=None)
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        model = PUBLISHED["efficientnet_b0"](include_top=False, weights=None)
     randomize(model)
     folder = tmp_path_factory.mktemp("published")
     model.save(folder / "efficientnetb0_notop.h5")
@@ -91,8 +98,9 @@ def published_files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_names_shapes_and_order_of_the_weights_are_those_published(name):
-    ours = build_efficientnet(name, 32, 3)
+def test_names_shapes_and_order_of_the_weights_are_those_published(name, monkeypatch):
+    monkeypatch.undo()
+    ours = build(32, 3, name)
     published = PUBLISHED[name](include_top=False, weights=None)
 
     def weights(model):
@@ -103,6 +111,7 @@ def test_names_shapes_and_order_of_the_weights_are_those_published(name):
         ]
 
     assert weights(ours) == weights(published)
+    assert ours.output_shape == (None, None, 2, published.output_shape[-1])
 
 
 @pytest.mark.parametrize(
@@ -125,8 +134,8 @@ def test_sound_gives_the_features_of_a_grey_image(
     image = 255 * np.repeat(grey, 3, axis=3).swapaxes(1, 2)
     expected = published(image).numpy().swapaxes(1, 2)
 
-    backbone = build_efficientnet("efficientnet_b0", 65, channels)
-    load_efficientnet_weights(backbone, "efficientnet_b0", published_files[suffix], coordinate)
+    backbone = build(65, channels)
+    load_weights(backbone, published_files[suffix], coordinate)
     inputs = np.repeat(grey, channels, axis=3)
     if coordinate:
         inputs[..., -1] = sound(2, 97, 65) + 3
@@ -147,9 +156,9 @@ def test_imagenet_is_what_keras_downloads(published_files, monkeypatch, tmp_path
     monkeypatch.setattr(keras.src.utils.file_utils, "urlretrieve", download)
     monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path))
     monkeypatch.setitem(KERAS_MODULE.WEIGHTS_HASHES, "b0", (None, None))
-    fetched, read = (build_efficientnet("efficientnet_b0", 32, 2) for _ in range(2))
-    load_efficientnet_weights(fetched, "efficientnet_b0", "imagenet", False)
-    load_efficientnet_weights(read, "efficientnet_b0", published_files["h5"], False)
+    fetched, read = (build(32, 2) for _ in range(2))
+    load_weights(fetched, "imagenet", False)
+    load_weights(read, published_files["h5"], False)
     for one, other in zip(fetched.get_weights(), read.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [url.rpartition("/")[2] for url in downloads] == ["efficientnetb0_notop.h5"]
@@ -162,7 +171,7 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(published_files, mon
     monkeypatch.setattr(keras.src.utils.file_utils, "urlretrieve", no_network)
     monkeypatch.setattr(keras.src.utils.file_utils.config, "keras_home", lambda: str(tmp_path))
     (tmp_path / "text.h5").write_text("no weights")
-    backbone = build_efficientnet("efficientnet_b2", 32, 1)
+    backbone = build(32, 1, "efficientnet_b2")
     before = backbone.get_weights()
     for source, words in {
         "imagenet": "efficientnetb2_notop.h5, which failed: URL fetch failure .* that file",
@@ -172,7 +181,7 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(published_files, mon
         str(published_files["weights.h5"]): "EfficientNetB2 .*own.weights.h5 cannot be loaded",
     }.items():
         with pytest.raises(UserError, match=words) as caught:
-            load_efficientnet_weights(backbone, "efficientnet_b2", source, False)
+            load_weights(backbone, source, False)
         assert "\n" not in str(caught.value)
     for one, other in zip(backbone.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -191,13 +200,14 @@ def test_a_squeeze_by_hand():
     np.testing.assert_allclose(LocalSqueeze(13)(features), np.repeat(whole, 7, axis=1), atol=1e-6)
 
 
-def test_features_of_a_recording_are_those_of_its_crops():
+def test_features_of_a_recording_are_those_of_its_crops(monkeypatch):
     """Away from a crop's borders: convolutions look 313 frames aside, 16 squeezes 16 each.
 
     That is 36 cells.
     """
+    monkeypatch.undo()
     keras.utils.set_random_seed(0)
-    model = build_efficientnet("efficientnet_b0", 32, 1, window_frames=32)
+    model = build(32, 1, window_frames=32)
     recording = sound(1, 1800, 32, 1)
     settle(model, recording)
     whole = model(recording).numpy()[0]
@@ -249,24 +259,26 @@ def test_initial_weights_go_by_the_seed_and_differ_between_layers():
     models = []
     for seed in (0, 0, 1):
         keras.utils.set_random_seed(seed)
-        models.append(build_efficientnet("efficientnet_b0", 32, 1))
-    for layer in ("stem_conv", "block5b_dwconv", "top_conv"):
+        models.append(build(32, 1))
+    for layer in ("stem_conv", "block2b_dwconv", "top_conv"):
         first, second, third = (model.get_layer(layer).get_weights()[0] for model in models)
         np.testing.assert_array_equal(first, second)
         assert np.corrcoef(first.ravel(), third.ravel())[0, 1] < 0.3
-    one, other = (models[0].get_layer(f"block5{c}_dwconv").get_weights()[0] for c in "bc")
+    one, other = (
+        models[0].get_layer(f"{n}_expand_conv").get_weights()[0] for n in ("block2b", "block3a")
+    )
     assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.3
 
 
 def test_synchronized_normalisation_has_the_same_weights():
     alone, together = (
-        build_efficientnet("efficientnet_b0", 32, 1, window_frames=64, synchronized=value)
-        for value in (False, True)
+        build(32, 1, window_frames=64, synchronized=value) for value in (False, True)
     )
     layers = [
         layer for layer in together.layers if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    assert len(layers) == 49
+    # Three a block but for the first, of the stem and of the top.
+    assert len(layers) == 3 * 8 - 1 + 2
     assert all(layer.synchronized for layer in layers)
     together.set_weights(alone.get_weights())
     image = sound(2, 64, 32, 1)
@@ -274,7 +286,7 @@ def test_synchronized_normalisation_has_the_same_weights():
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_training_steps(tiny_config, policy, one_block_a_stage, precision):
+def test_training_steps(tiny_config, policy, precision):
     """An odd batch of odd length; five examples are soon learned."""
     policy(precision)
     keras.utils.set_random_seed(0)
@@ -305,36 +317,23 @@ def test_bfloat16_gives_nearly_the_features_of_float32(policy):
     for precision in ("float32", "mixed_bfloat16"):
         policy(precision)
         keras.utils.set_random_seed(0)
-        model = build_efficientnet("efficientnet_b0", 32, 1, window_frames=64)
+        model = build(32, 1, window_frames=64)
         randomize(model)
         features[precision] = np.float32(model(sound(3, 71, 32, 1)))
     error = features["mixed_bfloat16"] - features["float32"]
     assert error.std() < 0.03 * features["float32"].std()
 
 
-def test_a_run_is_loaded_and_exported(tiny_config, tiny_shards, tmp_path, one_block_a_stage):
-    config = recipe(tiny_config)
-    run = RunFolder.create(tmp_path / "run", config, read_manifest(tiny_shards), tiny_shards)
-    detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-    randomize(detector)
-    run.fold(0).mkdir(parents=True)
-    detector.save_weights(run.weights(0))
-    (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
-
-    model = load_recording_model(run)
-    spectrogram = np.abs(sound(2, 201, 32))
-    scores = model.scores(spectrogram)
-    expected = tf.sigmoid(detector(spectrogram)).numpy()
-    np.testing.assert_allclose(scores["window_scores"], expected, atol=1e-5)
-    assert expected.shape == (2, 10, 3)
-    served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "m")))
-    again = served.signatures["spectrogram"](spectrogram=tf.constant(spectrogram))
-    np.testing.assert_allclose(again["window_scores"], expected, atol=1e-5)
-
-
-def test_a_saved_detector_comes_back(tiny_config, tmp_path):
+def test_a_saved_detector_comes_back_in_every_format(tiny_config, tmp_path):
     detector = build_detector(recipe(tiny_config), CLASSES, {})
+    randomize(detector)
+    spectrogram = np.abs(sound(2, 201, 32))
+    expected = detector(spectrogram).numpy()
+    assert expected.shape == (2, 10, 3)
     detector.save(tmp_path / "detector.keras")
     copy = keras.models.load_model(tmp_path / "detector.keras")
-    spectrogram = np.abs(sound(1, 100, 32))
-    np.testing.assert_array_equal(copy(spectrogram), detector(spectrogram))
+    np.testing.assert_array_equal(copy(spectrogram), expected)
+    detector.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    # Of any length.
+    np.testing.assert_allclose(served.serve(spectrogram), expected, atol=1e-5)

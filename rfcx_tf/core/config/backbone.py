@@ -97,7 +97,7 @@ class BackboneConfig(Section):
         stem_stride, stage_strides: each one number or a [time, frequency] pair.
         stem_pooling: the 3x3 max-pooling of stride 2 after the stem; off gives stride 16.
         weights: where training begins: `none` (random), `imagenet`, or the path of a weights file
-            (`rfcx_tf.model.pretrained`).
+            (`begin_from_weights`).
     """
 
     name: Literal[tuple(BACKBONES)] = "resnet34"

@@ -1,9 +1,4 @@
-"""Published image weights for training to begin with, here those of the residual networks.
-
-Files in PyTorch's layout are read: those of torchvision and timm, and those of Hugging Face's
-transformers. A trained run holds all of its weights itself and never needs the file again.
-`rfcx_tf.model.efficientnet` reads the weights of EfficientNets.
-"""
+"""Published image weights of residual networks: files of torchvision, timm and transformers."""
 
 from __future__ import annotations
 
@@ -13,9 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.efficientnet import load_efficientnet_weights
+from rfcx_tf.model.image_weights import adapt_stem, reason
 
 # timm's, of R. Wightman et al. (2021), "ResNet strikes back": ImageNet-1k at 224 x 224.
 _IMAGENET_REPOSITORIES = {
@@ -35,37 +29,8 @@ _TRANSFORMERS_BLOCK = re.compile(
 _OUR_LAYER = re.compile(r"^stage(\d+)_block(\d+)_(\d+|down)_(conv|bn)$")
 
 
-def begin_from_weights(detector: keras.Model, config: Config) -> None:
-    """Does to a new detector what `model.backbone.weights` says.
-
-    Args:
-        detector: as `build_detector` made it.
-        config: its recipe.
-
-    Raises:
-        UserError: if the weights cannot be had, cannot be read or do not fit.
-    """
-    settings, coordinate = config.model.backbone, config.model.frequency_coordinate
-    if settings.weights == "none":
-        return
-    backbone = detector.get_layer(settings.name)
-    if settings.name.startswith("efficientnet"):
-        load_efficientnet_weights(backbone, settings.name, settings.weights, coordinate)
-    else:
-        load_backbone_weights(backbone, settings.weights, coordinate=coordinate)
-
-
-def load_backbone_weights(backbone: keras.Model, source: str, *, coordinate: bool = False) -> None:
+def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -> None:
     """Fills all weights of a residual network from a file; the file's classifier is left out.
-
-    Published networks see an image [height, width], ours see [frames, mels]. A spectrogram is
-    drawn with frequency as its height, so the kernels are turned: height becomes mels, width
-    becomes frames, and the first mel band is the image's first row.
-
-    The first convolution's kernel goes by the input's channels of sound: where the file has as
-    many, it is taken as it is; otherwise the sum over the file's channels (a grey image's
-    response) is shared equally, so that equal channels give that response too. A coordinate
-    channel begins at 0.
 
     Args:
         backbone: a residual network of `build_backbone`, whose strides and pooling do not matter.
@@ -105,20 +70,10 @@ def load_backbone_weights(backbone: keras.Model, source: str, *, coordinate: boo
             )
         value = tensor.T
         if name == _STEM:
-            value = _adapt_stem(value, variable.shape[2], coordinate)
+            value = adapt_stem(value, variable.shape[2], coordinate)
         values.append(value)
     for variable, value in zip(variables.values(), values, strict=True):
         variable.assign(value)
-
-
-def _adapt_stem(kernel: np.ndarray, channels: int, coordinate: bool) -> np.ndarray:
-    """The kernel [frames, mels, in, out] for so many input channels."""
-    sound = channels - int(coordinate)
-    if kernel.shape[2] != sound:
-        kernel = np.repeat(kernel.sum(axis=2, keepdims=True) / sound, sound, axis=2)
-    if coordinate:
-        kernel = np.concatenate([kernel, np.zeros_like(kernel[:, :, :1])], axis=2)
-    return kernel
 
 
 def _published_variables(backbone: keras.Model) -> dict[str, keras.Variable]:
@@ -231,8 +186,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _not_readable(path: Path, kind: str, error: Exception) -> str:
-    reason = " ".join(str(error).split()).rstrip(".")
-    return f"{path} cannot be read as a {kind} file: {reason:.120}. Download or save it again."
+    return f"{path} cannot be read as a {kind} file: {reason(error)}. Download or save it again."
 
 
 def _download_imagenet(name: str) -> Path:
@@ -257,8 +211,7 @@ def _download_imagenet(name: str) -> Path:
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # Of the hub, its network library or the file system.
-        reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"model.backbone.weights=imagenet downloads {repository}, which failed: "
-            f"{reason:.160}. Try again with a connection, {instead}."
+            f"{reason(error)}. Try again with a connection, {instead}."
         ) from None
