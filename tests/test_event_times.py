@@ -9,7 +9,7 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import class_window_cells, crop_spans, crop_windows
 from rfcx_tf.events.find import EventRecording, EventRules, find_events
 from rfcx_tf.scoring.detector import detector_card
-from rfcx_tf.shards.augment import label_crop
+from rfcx_tf.shards.cut import label_crop
 
 DURATION_S = 16.0
 CLASSES = [SpeciesClass(number, f"species {number}") for number in range(6)]
