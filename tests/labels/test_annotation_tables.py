@@ -367,5 +367,5 @@ def test_the_verb_says_what_it_did(folder, table, run_script):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "New species s0: Owl" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Added 1 rows to ")
+    assert "\nAdded 1 rows to " in result.stdout
     assert rows_of(folder, "train_fp.csv") == ["rec2,0,1,0,0,2,4000"]
