@@ -4,15 +4,12 @@
     rfcx-tf export --run runs/a runs/b --weights weights.yaml --out exported/both
     rfcx-tf export --run runs/rfcx --out exported/rfcx.litert --format litert
         -> float32.tflite, float16.tflite, int8.tflite, metadata.json, labels.txt
-    rfcx-tf export --run runs/rfcx --out exported/rfcx.litert --format litert --time \\
-        --audio DIR/train --truth DIR/train_truth.csv
 
 A SavedModel takes WAV files as well. With a calibration it gives probabilities beside the scores:
 that of the run, if it has one, or the file of --calibration.
 
 LiteRT (TensorFlow Lite) files are of one run, and of one fold unless --folds names more, whose
-scores are averaged: size and time grow with every fold. A table says how far each precision's
-window scores are from those of the SavedModel.
+scores are averaged: size and time grow with every fold.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.cli.arguments import (
     add_combination_arguments,
     add_run_override_argument,
@@ -33,7 +29,9 @@ SAVED_MODEL, LITERT = "savedmodel", "litert"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
-    parser.add_argument("--out", required=True, type=Path, help="folder of the model's versions")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder of the model's versions, or of the files"
+    )
     parser.add_argument(
         "--format",
         nargs="+",
@@ -69,21 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="length of the input, which is fixed; default: 10",
     )
-    litert.add_argument(
-        "--audio",
-        nargs="+",
-        type=Path,
-        help="recordings, or folders of them, to measure differences on; default: synthetic noise",
-    )
-    litert.add_argument(
-        "--truth",
-        type=Path,
-        metavar="CSV",
-        help="complete labels of --audio: LWLRAP of what each exported fold held out",
-    )
-    litert.add_argument(
-        "--time", action="store_true", help="also measure what a pass takes of one core"
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,44 +76,35 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.parser.refuse_group(arguments, name, why)
     if LITERT in arguments.format and len(arguments.run) > 1:
         raise UserError("LiteRT files are of one run. Name one with --run.")
-    if arguments.truth and not arguments.audio:
-        raise UserError("--truth needs the recordings that it describes. Add --audio DIR.")
+    from rfcx_tf.runs.open import open_runs
+    from rfcx_tf.serving.export import check_exportable
+
+    runs = open_runs(arguments.run, arguments.overrides)
+    check_exportable(runs)
     if LITERT in arguments.format:
-        _export_litert(arguments)
+        _export_litert(arguments, runs[0])
     if SAVED_MODEL in arguments.format:
-        _export_saved_model(arguments)
+        _export_saved_model(arguments, runs)
     return 0
 
 
-def _export_saved_model(arguments: argparse.Namespace) -> None:
-    from rfcx_tf.runs.run import RunFolder
+def _export_saved_model(arguments: argparse.Namespace, runs) -> None:
     from rfcx_tf.scoring.calibration import read_calibration
-    from rfcx_tf.scoring.detector import EnsembleModel
-    from rfcx_tf.scoring.ensemble import choose_weights, member_names
-    from rfcx_tf.scoring.predict import open_runs
-    from rfcx_tf.serving.export import check_exportable, export_saved_model
+    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.load import load_together
+    from rfcx_tf.serving.export import export_saved_model
 
-    check_exportable(arguments.run)
-    calibration = arguments.calibration
-    own = arguments.run[0] / "calibration.yaml"
-    if calibration is None and len(arguments.run) == 1 and own.exists():
-        calibration = own
     weights = choose_weights(arguments.weights, arguments.run)
-    models = open_runs(arguments.run, arguments.overrides)
-    if len(models) == 1 and arguments.combine == "mean":
-        model = models[0]
-    else:
-        model = EnsembleModel(models, member_names(arguments.run), weights, arguments.combine)
-    version = export_saved_model(
-        model,
-        arguments.out,
-        info=RunFolder.open(arguments.run[0]).info,
-        calibration=read_calibration(calibration) if calibration else None,
-        warmup_s=arguments.warmup_seconds,
-    )
-    for path in arguments.run:
-        folds = RunFolder.open(path).finished_folds
-        print(f"Exported fold(s) {', '.join(map(str, folds))} of {path}.")
+    scorer = load_together(runs, weights, arguments.combine)
+    calibration = arguments.calibration
+    if calibration:
+        chosen = read_calibration(calibration, scorer.card.columns)
+        scorer.card = scorer.card.replace(calibration=chosen)
+    elif scorer.card.calibration:
+        calibration = arguments.run[0] / "calibration.yaml"
+    version = export_saved_model(scorer, arguments.out, warmup_s=arguments.warmup_seconds)
+    for run in runs:
+        print(f"Exported fold(s) {', '.join(map(str, run.finished_folds))} of {run.path}.")
     if calibration:
         print(f"Probabilities are by {calibration}.")
     else:
@@ -139,57 +113,23 @@ def _export_saved_model(arguments: argparse.Namespace) -> None:
     print_next("serve", "--model", arguments.out)
 
 
-def _export_litert(arguments: argparse.Namespace) -> None:
-    from rfcx_tf.scoring.score_table import read_truth
-
-    truth = read_truth(arguments.truth) if arguments.truth else None
-    recordings = {}
-    if arguments.audio:
-        named = [] if truth is None else truth["recording_id"]
-        recordings = find_named_recordings(arguments.audio, named)
-    import tensorflow as tf
-
-    if arguments.time:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    from rfcx_tf.runs.run import RunFolder
-    from rfcx_tf.scoring.detector import load_recording_model
-    from rfcx_tf.scoring.litert import LiteRtModel
-    from rfcx_tf.serving import litert, litert_report
-    from rfcx_tf.serving.export import check_exportable
-
-    check_exportable(arguments.run)
-    run = RunFolder.open(arguments.run[0], arguments.overrides)
-    litert.check_convertible(run, arguments.seconds)
-    folds = litert.choose_folds(run, arguments.folds)
-    metadata = litert.litert_metadata(run, folds, arguments.seconds)
-    saved = load_recording_model(run, folds)
-    contents = litert.convert_to_litert(saved, metadata)
-    paths = litert.write_litert(contents, metadata, arguments.out)
-
-    models = {precision: LiteRtModel(content) for precision, content in contents.items()}
-    samples, rate_hz = metadata["samples"], metadata["sample_rate_hz"]
-    if recordings:
-        pieces = list(litert_report.middle_pieces(recordings, samples, rate_hz))
-    else:
-        pieces = list(litert_report.synthetic_pieces(samples, rate_hz))
-    lwlrap = None
-    if truth is not None:
-        lwlrap = litert_report.out_of_fold_lwlrap(
-            run, folds, arguments.seconds, litert.PRECISIONS, truth, recordings
-        )
-    print(
-        litert_report.format_report(
-            {precision: len(content) for precision, content in contents.items()},
-            litert_report.score_differences(models, saved, pieces),
-            litert_report.seconds_a_piece(models, saved, pieces[0]) if arguments.time else None,
-            lwlrap,
-        )
+def _export_litert(arguments: argparse.Namespace, run) -> None:
+    from rfcx_tf.serving.litert import (
+        choose_folds,
+        convert_to_litert,
+        litert_metadata,
+        load_convertible,
+        write_litert,
     )
+
+    folds = choose_folds(run, arguments.folds)
+    scorer = load_convertible(run, folds, arguments.seconds)
+    metadata = litert_metadata(scorer, folds, arguments.seconds)
+    paths = write_litert(convert_to_litert(scorer, metadata), metadata, arguments.out)
     print(
         f"Exported fold(s) {', '.join(map(str, folds))} of {run.path}, of which "
-        f"{', '.join(map(str, run.finished_folds))} are finished. Input: {samples} samples at "
-        f"{rate_hz} Hz, {metadata['windows']} windows."
+        f"{', '.join(map(str, run.finished_folds))} are finished. Input: {metadata['samples']} "
+        f"samples at {scorer.card.sample_rate_hz} Hz, {metadata['windows']} windows."
     )
     for path in paths:
         print(f"Wrote {path}.")

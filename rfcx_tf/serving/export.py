@@ -12,58 +12,54 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rfcx_tf.core.errors import UserError, first_few
-from rfcx_tf.runs.listener_run import is_listener
-from rfcx_tf.runs.run import RunInfo
-from rfcx_tf.scoring.calibration import Calibration
-from rfcx_tf.scoring.detector import EnsembleModel, RecordingModel
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.runs.open import Run
+from rfcx_tf.scoring.detector import DetectorScorer
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
 from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.serving.warmup import write_warmup_requests
 
 DEFAULT_WARMUP_S = (60.0,)
 
 
-def check_exportable(paths: Iterable[Path]) -> None:
-    """Refuses listeners among run folders, before any model is loaded.
+def check_exportable(runs: Iterable[Run]) -> None:
+    """Refuses runs that are no TensorFlow function, before any model is loaded.
 
     Raises:
-        UserError: with the first listener.
+        UserError: with the first run that is not of detectors.
     """
-    for path in paths:
-        if is_listener(path):
+    for run in runs:
+        if run.kind != "detector":
             raise UserError(
-                f"Only a run of train.py can be exported. {path} is a listener's: distil it into "
-                "one with pseudo_label.py, or score with predict.py."
+                f"Only a run of train.py can be exported. {run.path} is a {run.kind}'s: distil it "
+                "into one with pseudo_label.py, or score with predict.py."
             )
 
 
 def export_saved_model(
-    model: RecordingModel | EnsembleModel,
+    scorer: DetectorScorer | EnsembleScorer,
     out_dir: str | Path,
     *,
-    info: RunInfo | None = None,
-    calibration: Calibration | None = None,
     warmup_s: Sequence[float] = DEFAULT_WARMUP_S,
 ) -> Path:
     """Writes the next version of a servable model.
 
     Args:
-        model: the trained detectors with their front end, or several runs.
+        scorer: the trained detectors with their front end, or an ensemble of such. With a
+            calibration in its card, the model gives probabilities beside the scores.
         out_dir: folder of the model; versions are the numbered folders in it.
-        info: of the run, or the first: the species' usual lengths and bands.
-        calibration: makes probabilities of the scores.
         warmup_s: lengths of recordings that a server tries before it takes requests.
 
     Returns:
         The new version's folder. It appears whole: a server never sees a part of it.
 
     Raises:
-        UserError: if the folder cannot be written, the calibration is of other classes or a
-            length is not positive.
+        UserError: if the folder cannot be written, a length is not positive, or the members of an
+            ensemble differ in sample rate or windows.
     """
     out_dir = Path(out_dir)
-    if calibration is not None:
-        _check_calibration(calibration, model)
+    if isinstance(scorer, EnsembleScorer):
+        _check_one_model(scorer)
     if not all(math.isfinite(seconds) and seconds > 0 for seconds in warmup_s):
         raise UserError(
             "Recordings to warm up with must be longer than 0 s. "
@@ -81,7 +77,7 @@ def export_saved_model(
     try:
         assets_dir = workspace / "source"
         assets_dir.mkdir()
-        servable = ServableModel(model, assets_dir, info, calibration)
+        servable = ServableModel(scorer, assets_dir)
         servable.save(workspace / "model")
         requests = servable.warmup_requests(warmup_s)
         write_warmup_requests(workspace / "model", out_dir.resolve().name, requests)
@@ -92,11 +88,17 @@ def export_saved_model(
     return version_dir
 
 
-def _check_calibration(calibration: Calibration, model: RecordingModel | EnsembleModel) -> None:
-    columns = [f"s{c.species_id}" for c in model.classes]
-    if calibration.columns != columns:
+def _check_one_model(ensemble: EnsembleScorer) -> None:
+    """One waveform goes to all members, and their window scores are averaged window by window."""
+    first, *others = (member.card for member in ensemble.members)
+    for card in others:
+        if card.sample_rate_hz == first.sample_rate_hz and card.same_windows(first):
+            continue
+        found = [
+            f"{c.made_by}: {c.sample_rate_hz} Hz, {c.window_s:.6g} s, one every {c.hop_s:.6g} s"
+            for c in (first, card)
+        ]
         raise UserError(
-            "A calibration must be of the model's classes, in their order: "
-            f"{first_few(columns)}. Found {first_few(calibration.columns)}. Make another with "
-            "calibrate.py."
+            "Runs in one model must have one sample rate and the same windows. Found "
+            f"{'; '.join(found)}. Export each by itself, or combine them with predict.py."
         )

@@ -34,12 +34,14 @@ from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.files import atomic_file
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import read_calibration
-from rfcx_tf.scoring.detector import RecordingModel
+from rfcx_tf.scoring.detector import DetectorScorer
+from rfcx_tf.scoring.ensemble import member_names
 from rfcx_tf.scoring.litert import METADATA_NAME
+from rfcx_tf.scoring.load import load_scorer
 
 PRECISIONS = ("float32", "float16", "int8")
 _OUTPUTS = ("scores", "window_scores", "window_start_s")
@@ -64,11 +66,14 @@ def choose_folds(run: RunFolder, folds: list[int] | None) -> list[int]:
     return wanted
 
 
-def check_convertible(run: RunFolder, seconds: float) -> None:
-    """Refuses what cannot become a LiteRT model of this input length, before any is loaded.
+def load_convertible(run: RunFolder, folds: list[int], seconds: float) -> DetectorScorer:
+    """Folds of a run that can become a LiteRT model of this input length.
+
+    Their card has the run's calibration, though it is of all folds together.
 
     Raises:
-        UserError: if the FFT length is no power of two, or a window does not fit the input.
+        UserError: if the FFT length is no power of two, or a window does not fit the input; as
+            `load_scorer`.
     """
     config = run.config
     n_fft = config.frontend.n_fft
@@ -85,32 +90,33 @@ def check_convertible(run: RunFolder, seconds: float) -> None:
             "A LiteRT model's input must be as long as a window at least. --seconds is "
             f"{seconds:g}, a window of {run.path} takes {shortest_s:.4g} s. Give a longer one."
         )
+    scorer = load_scorer(run, folds)
+    calibration = run.path / "calibration.yaml"
+    if calibration.exists():
+        chosen = read_calibration(calibration, scorer.card.columns)
+        scorer.card = scorer.card.replace(calibration=chosen)
+    return scorer
 
 
-def litert_metadata(run: RunFolder, folds: list[int], seconds: float) -> dict:
+def litert_metadata(scorer: DetectorScorer, folds: list[int], seconds: float) -> dict:
     """What a device needs to know of a model, as JSON values.
 
     Args:
-        run: the run.
-        folds: whose detectors are averaged in the model.
-        seconds: length of its input.
+        scorer: the trained detectors.
+        folds: whose detectors these are; their scores are averaged.
+        seconds: length of the model's input.
 
     Returns:
-        Named as the outputs of the signature `about` of a SavedModel where they mean the same.
-        `thresholds` are probabilities and `score_thresholds` the scores that they stand for, a
-        class each; where the run is not calibrated both are 0.5. Window i begins at sample
-        i * hop_samples and spans window_hops hops.
+        `card`, all that is known of the model (`ModelCard.to_json`), and what it leaves to say.
+        Window i begins at sample i * hop_samples and spans window_hops hops. A class counts as
+        detected from its `score_thresholds` on.
     """
-    config, classes = run.config, run.info.classes
+    config, card = scorer.config, scorer.card
     hop_samples = config.model.backbone.stride[0] * config.frontend.hop_length
-    samples = round(seconds * config.frontend.sample_rate_hz)
-    boxes_hz = [run.info.box_hz.get(c.species_id, (None, None)) for c in classes]
+    samples = round(seconds * card.sample_rate_hz)
     return {
-        "run": run.path.resolve().name,
+        "run": member_names([card.made_by])[0],
         "folds": folds,
-        "columns": [f"s{c.species_id}" for c in classes],
-        "species_ids": [c.species_id for c in classes],
-        "class_names": [c.name for c in classes],
         "signature": _SIGNATURE,
         "input": f"waveform: float32 [1, {samples}] in [-1, 1], not to be resized",
         "outputs": {
@@ -118,38 +124,33 @@ def litert_metadata(run: RunFolder, folds: list[int], seconds: float) -> dict:
             "window_scores": "float32 [1, windows, classes] in [0, 1]",
             "window_start_s": "float32 [windows], seconds from the first sample",
         },
-        "sample_rate_hz": config.frontend.sample_rate_hz,
         "samples": samples,
         "windows": samples // hop_samples - config.window_cells + 2,
-        "window_s": config.window_cells * config.cell_s,
-        "hop_s": config.cell_s,
         "window_hops": config.window_cells,
         "hop_samples": hop_samples,
-        "running_mean_windows": max(1, round(config.prediction.running_mean_s / config.cell_s)),
-        "mean_box_s": [run.info.mean_box_s.get(c.species_id) for c in classes],
-        "low_hz": [low for low, _ in boxes_hz],
-        "high_hz": [high for _, high in boxes_hz],
-        **_calibration(run),
+        "running_mean_windows": max(1, scorer.running_mean_cells),
+        "score_thresholds": card.score_thresholds.tolist(),
+        "card": json.loads(card.to_json()),
     }
 
 
 def convert_to_litert(
-    model: RecordingModel, metadata: dict, precisions: Iterable[str] = PRECISIONS
+    scorer: DetectorScorer, metadata: dict, precisions: Iterable[str] = PRECISIONS
 ) -> dict[str, bytes]:
     """The files' contents by precision.
 
     Args:
-        model: the trained detectors.
+        scorer: the trained detectors.
         metadata: of `litert_metadata`; `samples` is the length of the input.
         precisions: of `PRECISIONS`.
     """
-    front_end = FrontEnd(model.config.frontend, precision="float32")
+    front_end = FrontEnd(scorer.config.frontend, precision="float32")
     waveform = tf.TensorSpec([1, metadata["samples"]], tf.float32, "waveform")
     _, frames, bands = front_end.compute_output_shape(tuple(waveform.shape))
     spectrogram = tf.TensorSpec([1, frames, bands], tf.float32, "spectrogram")
 
     def network(spectrogram: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model.scores(spectrogram)
+        outputs = scorer.scores(spectrogram)
         return {name: outputs[name] for name in _OUTPUTS}
 
     front = _convert(lambda waveform: {"spectrogram": front_end(waveform)}, waveform, "float32")
@@ -165,32 +166,15 @@ def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) 
     Raises:
         UserError: if the folder cannot be written.
     """
-    out_dir = Path(out_dir)
-    paths = []
-    for precision, content in models.items():
-        paths.append(out_dir / f"{precision}.tflite")
-        with atomic_file(paths[-1]) as temporary:
+    names = [c["name"] or f"s{c['species_id']}" for c in metadata["card"]["classes"]]
+    contents = {f"{precision}.tflite": content for precision, content in models.items()}
+    contents["metadata.json"] = (json.dumps(metadata, indent=1) + "\n").encode()
+    contents["labels.txt"] = "".join(f"{name}\n" for name in names).encode()
+    paths = [Path(out_dir) / name for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        with atomic_file(path) as temporary:
             temporary.write_bytes(content)
-    atomic_write_text(out_dir / "metadata.json", json.dumps(metadata, indent=1) + "\n")
-    names = zip(metadata["columns"], metadata["class_names"], strict=True)
-    atomic_write_text(out_dir / "labels.txt", "".join(f"{b or a}\n" for a, b in names))
-    return [*paths, out_dir / "metadata.json", out_dir / "labels.txt"]
-
-
-def _calibration(run: RunFolder) -> dict:
-    path = run.path / "calibration.yaml"
-    if not path.exists():
-        halves = [0.5] * len(run.info.classes)
-        return {"calibrated": False, "thresholds": halves, "score_thresholds": halves}
-    calibration = read_calibration(path, [f"s{c.species_id}" for c in run.info.classes])
-    return {
-        "calibrated": True,
-        "thresholds": calibration.thresholds.tolist(),
-        "score_thresholds": calibration.score_thresholds().tolist(),
-        "thresholds_chosen_for": calibration.wanted,
-        "calibration_score_logits": calibration.score_logits.tolist(),
-        "calibration_probability_logits": calibration.probability_logits.tolist(),
-    }
+    return paths
 
 
 def _convert(function: Callable, spec: tf.TensorSpec, precision: str) -> schema.ModelT:

@@ -11,8 +11,8 @@ exported/NAME/1/
   embedding         waveform -> embeddings [batch, D], window_embeddings [batch, windows, D]
   about             samples int32 [] -> windows int32 [], how many a recording of that length has,
                     and all that explains the rest, see `ServableModel.describe`
-  assets/           classes.csv (column, species_id, name), config.yaml; of a calibrated model
-                    calibration.yaml
+  assets/           card.json (`rfcx_tf.scoring.card`), classes.csv (column, species_id, name),
+                    config.yaml; of a calibrated model calibration.yaml
   assets.extra/     tf_serving_warmup_requests
 
 Recordings may have any length; one shorter than a window gets silence behind it. A waveform that
@@ -35,49 +35,29 @@ import tensorflow as tf
 import yaml
 
 from rfcx_tf.core.config import save_config
-from rfcx_tf.runs.run import RunInfo
-from rfcx_tf.scoring.calibration import Calibration, write_calibration
-from rfcx_tf.scoring.detector import EnsembleModel, RecordingModel
+from rfcx_tf.scoring.calibration import write_calibration
+from rfcx_tf.scoring.detector import DetectorScorer
+from rfcx_tf.scoring.ensemble import member_names
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
 from rfcx_tf.serving.calibration_layer import calibrated
 from rfcx_tf.serving.warmup import WarmupRequest, zeros
 from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
 
-# Where nobody has chosen one.
-_THRESHOLD = 0.5
-
 
 class ServableModel:
-    """A recording model with its signatures and the files that explain its outputs.
+    """Detectors with their signatures and the files that explain their outputs.
 
     Attributes:
         signatures: what is served, functions by the name of the signature.
     """
 
-    def __init__(
-        self,
-        model: RecordingModel | EnsembleModel,
-        assets_dir: Path,
-        info: RunInfo | None = None,
-        calibration: Calibration | None = None,
-    ):
+    def __init__(self, scorer: DetectorScorer | EnsembleScorer, assets_dir: Path):
         """Writes the assets into a folder; saving copies them from there."""
-        self._model = model
-        self._info = info
-        self._calibration = calibration
-        if isinstance(model, EnsembleModel):
-            self._first = model.members[0]
-            has_one_front_end = model.one_front_end
-            _save_ensemble(model, assets_dir)
-        else:
-            self._first = model
-            has_one_front_end = True
-            save_config(model.config, assets_dir / "config.yaml")
-        with (assets_dir / "classes.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["column", "species_id", "name"])
-            writer.writerows((f"s{c.species_id}", c.species_id, c.name) for c in model.classes)
-        if calibration is not None:
-            write_calibration(calibration, assets_dir / "calibration.yaml")
+        self._scorer = scorer
+        self._card = scorer.card
+        members = scorer.members if isinstance(scorer, EnsembleScorer) else [scorer]
+        self._first = members[0]
+        _write_assets(scorer, assets_dir)
         self._assets = sorted(assets_dir.iterdir())
         waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
         # Of any rank: servers send one file alone as [], files in a list as [batch].
@@ -91,7 +71,7 @@ class ServableModel:
             "embedding": tf.function(self.embed_waveform, [waveform]),
             "about": tf.function(self.describe, [tf.TensorSpec([], tf.int32, "samples")]),
         }
-        if has_one_front_end:
+        if len({member.card.frontend for member in members}) == 1:
             self.signatures["spectrogram"] = tf.function(self.score_spectrogram, [spectrogram])
 
     def save(self, path: Path) -> None:
@@ -102,14 +82,14 @@ class ServableModel:
         that no function reads: "Could not find variable".
         """
         module = tf.Module()
-        module.variables_of_the_network = self._model.tensorflow_variables
+        module.variables_of_the_network = self._scorer.tensorflow_variables
         module.assets = [tf.saved_model.Asset(str(asset)) for asset in self._assets]
         tf.saved_model.save(module, str(path), self.signatures)
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Scores of waveforms [batch, samples], after a check."""
         check_waveform(waveform)
-        return self._with_probabilities(self._model.score_waveform(waveform))
+        return self._with_probabilities(self._scorer.score_waveform(waveform))
 
     def score_batch(self, waveform) -> dict[str, tf.Tensor]:
         """The outputs of `score_waveform` that begin with the batch."""
@@ -118,12 +98,12 @@ class ServableModel:
 
     def score_wav(self, wav) -> dict[str, tf.Tensor]:
         """Scores of WAV files, string [] or [batch]."""
-        waveform = decode_wav_batch(wav, self._first.sample_rate_hz)
-        return self._with_probabilities(self._model.score_waveform(waveform))
+        waveform = decode_wav_batch(wav, self._card.sample_rate_hz)
+        return self._with_probabilities(self._scorer.score_waveform(waveform))
 
     def score_spectrogram(self, spectrogram) -> dict[str, tf.Tensor]:
         """Scores of spectrograms [batch, frames, bands]."""
-        return self._with_probabilities(self._model.scores(spectrogram))
+        return self._with_probabilities(self._scorer.scores(spectrogram))
 
     def embed_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Embeddings of waveforms [batch, samples], of an ensemble by its first member."""
@@ -137,7 +117,8 @@ class ServableModel:
             samples: int32 [], of a recording at the model's rate.
 
         Returns:
-            windows int32 []: how many the recording has; class_names string [classes],
+            windows int32 []: how many the recording has; card string []: `ModelCard.to_json`,
+            which has all that follows, for whoever reads that; class_names string [classes],
             species_ids int32 [classes]; sample_rate_hz int32 []; window_s, hop_s float32 [];
             calibrated bool []; thresholds float32 [classes], from which probability on a species
             counts as detected, and score_thresholds, the same in scores (0.5 each where there is
@@ -145,34 +126,28 @@ class ServableModel:
             [classes, knots] (no knots where there is none); mean_box_s, low_hz, high_hz float32
             [classes]: a call's usual length and band, NaN where not known.
         """
-        config, classes = self._first.config, self._model.classes
-        ids = [c.species_id for c in classes]
-        lengths_s = self._info.mean_box_s if self._info else {}
-        bands_hz = self._info.box_hz if self._info else {}
-        band_hz = np.float32([bands_hz.get(i, (math.nan, math.nan)) for i in ids])
+        config, card = self._first.config, self._card
         frames = 1 + samples // config.frontend.hop_length
         stride = config.model.backbone.stride[0]
         windows = -(-frames // stride) - config.window_cells + 1
-        calibration = self._calibration
-        if calibration is None:
-            thresholds = score_thresholds = np.full(len(ids), _THRESHOLD, np.float32)
-            knots = probability_knots = np.empty([len(ids), 0], np.float32)
-        else:
-            thresholds, score_thresholds = calibration.thresholds, calibration.score_thresholds()
-            knots = calibration.score_logits
-            probability_knots = calibration.probability_logits
+        knots = probability_knots = np.empty([len(card.classes), 0], np.float32)
+        if card.calibration is not None:
+            knots = card.calibration.score_logits
+            probability_knots = card.calibration.probability_logits
+        band_hz = np.float32(card.box_hz)
         constants = {
-            "class_names": [c.name for c in classes],
-            "species_ids": np.int32(ids),
-            "sample_rate_hz": np.int32(config.frontend.sample_rate_hz),
-            "window_s": np.float32(self._first.window_s),
-            "hop_s": np.float32(config.cell_s),
-            "calibrated": calibration is not None,
-            "thresholds": np.float32(thresholds),
-            "score_thresholds": np.float32(score_thresholds),
-            "calibration_score_logits": np.float32(knots),
-            "calibration_probability_logits": np.float32(probability_knots),
-            "mean_box_s": np.float32([lengths_s.get(i, math.nan) for i in ids]),
+            "card": card.to_json(),
+            "class_names": [c.name for c in card.classes],
+            "species_ids": np.int32([c.species_id for c in card.classes]),
+            "sample_rate_hz": np.int32(card.sample_rate_hz),
+            "window_s": np.float32(card.window_s),
+            "hop_s": np.float32(card.hop_s),
+            "calibrated": card.calibration is not None,
+            "thresholds": card.thresholds,
+            "score_thresholds": card.score_thresholds,
+            "calibration_score_logits": knots,
+            "calibration_probability_logits": probability_knots,
+            "mean_box_s": np.float32(card.mean_box_s),
             "low_hz": band_hz[:, 0],
             "high_hz": band_hz[:, 1],
         }
@@ -181,9 +156,8 @@ class ServableModel:
 
     def warmup_requests(self, lengths_s: Iterable[float]) -> list[WarmupRequest]:
         """A request of one window for every signature, and waveforms of these lengths."""
-        config = self._first.config
-        rate_hz, window_s = config.frontend.sample_rate_hz, self._first.window_s
-        window = zeros([1, math.ceil(window_s * rate_hz)])
+        config, rate_hz = self._first.config, self._card.sample_rate_hz
+        window = zeros([1, math.ceil(self._card.window_s * rate_hz)])
         # The shortest file there is: the model fills the window up with silence.
         wav = tf.audio.encode_wav(tf.zeros([1, 1]), rate_hz).numpy()
         frames = config.window_cells * config.model.backbone.stride[0]
@@ -202,22 +176,34 @@ class ServableModel:
         return requests
 
     def _with_probabilities(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        if self._calibration is None:
+        calibration = self._card.calibration
+        if calibration is None:
             return outputs
         return {
             **outputs,
-            "probabilities": calibrated(outputs["scores"], self._calibration),
-            "window_probabilities": calibrated(outputs["window_scores"], self._calibration),
+            "probabilities": calibrated(outputs["scores"], calibration),
+            "window_probabilities": calibrated(outputs["window_scores"], calibration),
         }
 
 
-def _save_ensemble(model: EnsembleModel, assets_dir: Path) -> None:
+def _write_assets(scorer: DetectorScorer | EnsembleScorer, folder: Path) -> None:
+    card = scorer.card
+    (folder / "card.json").write_text(card.to_json() + "\n", encoding="utf-8")
+    with (folder / "classes.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["column", "species_id", "name"])
+        for column, species in zip(card.columns, card.classes, strict=True):
+            writer.writerow([column, species.species_id, species.name])
+    if card.calibration is not None:
+        write_calibration(card.calibration, folder / "calibration.yaml")
+    if isinstance(scorer, DetectorScorer):
+        save_config(scorer.config, folder / "config.yaml")
+        return
+    names = member_names([member.card.made_by for member in scorer.members])
     members = []
-    for number, member in enumerate(model.members):
+    for number, member in enumerate(scorer.members):
         config = f"config{number}.yaml"
-        save_config(member.config, assets_dir / config)
-        members.append(
-            {"run": model.names[number], "weight": model.weights[number], "config": config}
-        )
-    text = yaml.safe_dump({"rule": model.rule, "members": members}, sort_keys=False)
-    (assets_dir / "ensemble.yaml").write_text(text, encoding="utf-8")
+        save_config(member.config, folder / config)
+        members.append({"run": names[number], "weight": scorer.weights[number], "config": config})
+    text = yaml.safe_dump({"rule": scorer.rule, "members": members}, sort_keys=False)
+    (folder / "ensemble.yaml").write_text(text, encoding="utf-8")

@@ -23,8 +23,9 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, read_calibration, write_calibration
-from rfcx_tf.scoring.detector import EnsembleModel, load_recording_model
-from rfcx_tf.scoring.predict import open_runs, predict_recordings
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.load import load_scorer, load_together
+from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.records import read_manifest
 
@@ -124,9 +125,10 @@ def calibration():
 @pytest.fixture(scope="module")
 def exported(run, calibration, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "m"
-    info = replace(run.info, box_hz={2: (600.0, 800.0), 9: (2600.0, 3000.0)})
-    model = load_recording_model(run)
-    return export_saved_model(model, out, info=info, calibration=calibration, warmup_s=[3])
+    scorer = load_scorer(run)
+    bands_hz = ((600.0, 800.0), (float("nan"),) * 2, (2600.0, 3000.0))
+    scorer.card = scorer.card.replace(box_hz=bands_hz, calibration=calibration)
+    return export_saved_model(scorer, out, warmup_s=[3])
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,7 @@ def wav_bytes(samples, rate_hz=8000, coding="PCM_16") -> bytes:
 def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_data, tmp_path):
     files = [tiny_data / "train" / f"tiny0{number}.flac" for number in (3, 8)]
     waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files])
-    model = load_recording_model(run)
+    model = load_scorer(run)
     spectrogram = model.spectrogram(waves[:, :30000]).numpy()
     # One window is 49 frames or 48 hops of 128 samples. The shortest has less.
     lengths = (5000, 6144, 6145, 8192, 20001, 48000)
@@ -182,7 +184,7 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_
         recordings[str(n)] = tmp_path / f"{n}.wav"
         soundfile.write(recordings[str(n)], waves[1, :n], 8000, "FLOAT")
     recordings["first"] = files[0]
-    predicted = predict_recordings(open_runs([run.path]), recordings, progress=False).scores
+    predicted = predict_recordings(model, recordings, progress=False).scores
     predicted = predicted.set_index("recording_id")[COLUMNS]
     assert predicted.std().min() > 1e-3
     cases = {str(n): [str(n)] for n in lengths} | {"both": ["first", "48000"]}
@@ -230,6 +232,9 @@ def test_a_session_gets_the_scores_too(exported, served, tiny_data, tmp_path):
 
 def test_about_tells_a_client_all_it_needs(run, served, calibration):
     about = {key: value.numpy() for key, value in served["about"](samples=48000).items()}
+    card = ModelCard.from_json(about["card"].decode())
+    assert card.made_by == str(run.path)
+    np.testing.assert_array_equal(card.thresholds, calibration.thresholds)
     assert about["class_names"].tolist() == [b"low", b"middle", b"high"]
     assert about["species_ids"].tolist() == [2, 5, 9]
     assert (about["sample_rate_hz"], about["calibrated"]) == (8000, True)
@@ -257,7 +262,7 @@ def test_embeddings_are_pooled_features_of_the_backbone(run, served, tiny_data):
     kernel, bias = (weight.numpy() for weight in detector.get_layer("logits").weights)
     assert windows.shape == (1, 21, len(kernel))
     scores = 1 / (1 + np.exp(-(windows @ kernel + bias)))
-    first = load_recording_model(run, [0]).score_waveform(wave)
+    first = load_scorer(run, [0]).score_waveform(wave)
     np.testing.assert_allclose(scores, first["window_scores"], atol=1e-5)
     np.testing.assert_allclose(outputs["embeddings"], windows.mean(axis=1), rtol=1e-4, atol=1e-6)
 
@@ -350,9 +355,8 @@ def test_assets_explain_the_columns(run, exported, calibration):
 
 def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp_path):
     other = make_other(n_mels=40, compression="log")
-    models, weights = open_runs([run.path, other.path]), [0.7, 0.3]
-    model = EnsembleModel(models, ["run", "other"], weights)
-    version = export_saved_model(model, tmp_path / "m")
+    ensemble = load_together([run, other], [0.7, 0.3])
+    version = export_saved_model(ensemble, tmp_path / "m")
     served = tf.saved_model.load(str(version)).signatures
     assert set(served) == {"serving_default", "batch", "wav", "embedding", "about"}
     about = served["about"](samples=1)
@@ -363,18 +367,18 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     files = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (3, 8)}
     waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files.values()])
     outputs = served["serving_default"](waveform=tf.constant(waves))
-    predicted = predict_recordings(models, files, weights=weights, progress=False).scores
+    predicted = predict_recordings(ensemble, files, progress=False).scores
     difference = np.abs(outputs["scores"] - predicted[COLUMNS].to_numpy()).max()
     print(f"export of an ensemble against predict: largest difference {difference:.1e}")
     assert difference < 1e-6
-    one, two = (member.score_waveform(waves) for member in models)
+    one, two = (member.score_waveform(waves) for member in ensemble.members)
     for key in ("scores", "window_scores"):
         np.testing.assert_allclose(outputs[key], 0.7 * one[key] + 0.3 * two[key], atol=1e-5)
     np.testing.assert_array_equal(outputs["window_start_s"], one["window_start_s"])
     assert np.abs(one["scores"] - two["scores"]).max() > 0.01
 
     names = {path.name for path in (version / "assets").iterdir()}
-    assert names == {"classes.csv", "ensemble.yaml", "config0.yaml", "config1.yaml"}
+    assert names == {*("card.json", "classes.csv", "ensemble.yaml", "config0.yaml", "config1.yaml")}
     assert load_config(version / "assets" / "config1.yaml") == other.config
     assert yaml.safe_load((version / "assets" / "ensemble.yaml").read_text()) == {
         "rule": "mean",
@@ -398,38 +402,23 @@ def test_script_exports_an_ensemble_of_windows(run, make_other, tiny_data, tmp_p
     served = tf.saved_model.load(str(tmp_path / "m" / "1")).signatures
     path = tiny_data / "train" / "tiny03.flac"
     wave = soundfile.read(path, dtype="float32")[0][None]
-    models, weights = open_runs([run.path, other.path]), [0.75, 0.25]
-    predicted = predict_recordings(
-        models, {"tiny03": path}, weights=weights, rule="window", progress=False
-    ).scores[COLUMNS]
+    ensemble = load_together([run, other], [0.75, 0.25], "window")
+    predicted = predict_recordings(ensemble, {"tiny03": path}, progress=False).scores[COLUMNS]
     outputs = served["serving_default"](waveform=tf.constant(wave))
     np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-6)
-    one, two = (member.score_waveform(wave)["window_scores"] for member in models)
+    one, two = (member.score_waveform(wave)["window_scores"] for member in ensemble.members)
     np.testing.assert_allclose(outputs["window_scores"], 0.75 * one + 0.25 * two, atol=1e-5)
-    again = served["spectrogram"](spectrogram=models[0].spectrogram(wave))
+    again = served["spectrogram"](spectrogram=ensemble.members[0].spectrogram(wave))
     np.testing.assert_allclose(again["window_scores"], outputs["window_scores"], atol=1e-5)
 
 
-def test_an_ensemble_of_windows_serves_what_is_predicted(run, make_other, tiny_data):
-    other = make_other(compression="log")
-    models = open_runs([run.path, other.path])
-    path = tiny_data / "train" / "tiny03.flac"
-    predicted = predict_recordings(
-        models, {"tiny03": path}, weights=[0.75, 0.25], rule="window", progress=False
-    ).scores[COLUMNS]
-    model = EnsembleModel(models, ["run", "other"], [0.75, 0.25], "window")
-    outputs = model.score_waveform(soundfile.read(path, dtype="float32")[0][None])
-    np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-5)
-    np.testing.assert_allclose(
-        outputs["scores"], outputs["window_scores"].numpy().max(axis=1), atol=1e-6
-    )
-
-
-def test_an_ensemble_of_other_windows_is_refused(run, make_other):
+def test_an_ensemble_of_other_windows_is_refused(run, make_other, tmp_path):
     other = make_other(hop_length=64)
-    with pytest.raises(UserError, match="must have the same windows") as caught:
-        EnsembleModel(open_runs([run.path, other.path]), ["run", "other"], [0.5, 0.5])
-    assert "run: 1.024 s, one every 0.256 s; other: 1.024 s, one every 0.128 s" in str(caught.value)
+    with pytest.raises(UserError, match="one sample rate and the same windows") as caught:
+        export_saved_model(load_together([run, other]), tmp_path / "m")
+    assert f"{run.path}: 8000 Hz, 1.024 s, one every 0.256 s; " in str(caught.value)
+    assert f"{other.path}: 8000 Hz, 1.024 s, one every 0.128 s." in str(caught.value)
+    assert not (tmp_path / "m").exists()
 
 
 def test_versions_are_numbered(exported, run):
@@ -438,7 +427,7 @@ def test_versions_are_numbered(exported, run):
     (out / "7").mkdir()
     (out / "notes").mkdir()
     (out / "7" / "saved_model.pb").write_text("")
-    version = export_saved_model(load_recording_model(run, [0]), out)
+    version = export_saved_model(load_scorer(run, [0]), out)
     assert version == out / "8"
     assert sorted(path.name for path in out.iterdir()) == ["1", "7", "8", "notes"]
 
@@ -451,7 +440,7 @@ def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match="No space left"):
-        export_saved_model(load_recording_model(run, [0]), tmp_path / "m")
+        export_saved_model(load_scorer(run, [0]), tmp_path / "m")
     assert list((tmp_path / "m").iterdir()) == []
 
 
@@ -459,7 +448,7 @@ def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "m"):
         with pytest.raises(UserError, match="cannot be written") as caught:
-            export_saved_model(load_recording_model(run, [0]), out)
+            export_saved_model(load_scorer(run, [0]), out)
         assert str(out) in str(caught.value)
 
 
@@ -489,24 +478,23 @@ def test_script_takes_the_calibration_of_the_run(
     write_calibration(replace(calibration, columns=["s2", "s9", "s5"]), tmp_path / "other.yaml")
     taken = []
 
-    def export(model, out_dir, **options):
-        taken.append(options)
+    def export(scorer, out_dir, **options):
+        taken.append((scorer.card, options))
         return out_dir / "1"
 
     monkeypatch.setattr("rfcx_tf.serving.export.export_saved_model", export)
     command = ["export", "--run", run.path, "--out", tmp_path / "m"]
     result = run_script(*command, "--warmup-seconds", "2", "5")
     assert result.returncode == 0, result.stderr
-    assert taken[0]["calibration"].wanted == "a test"
-    assert taken[0]["warmup_s"] == [2.0, 5.0]
-    assert taken[0]["info"] == run.info
+    card, options = taken[0]
+    assert card.calibration.wanted == "a test"
+    assert options["warmup_s"] == [2.0, 5.0]
     assert f"Probabilities are by {run.path / 'calibration.yaml'}." in result.stdout
+    result = run_script(*command, "--calibration", tmp_path / "other.yaml")
+    assert result.returncode == 2
+    assert "has them in another order" in result.stderr
     monkeypatch.undo()
 
-    model = load_recording_model(run)
-    other = read_calibration(tmp_path / "other.yaml")
-    with pytest.raises(UserError, match=r"in their order: 3 \(s2, s5, s9\). Found 3 \(s2, s9"):
-        export_saved_model(model, tmp_path / "m", calibration=other)
     with pytest.raises(UserError, match=r"longer than 0 s. Received: 3 -1"):
-        export_saved_model(model, tmp_path / "m", warmup_s=[3, -1])
+        export_saved_model(load_scorer(run), tmp_path / "m", warmup_s=[3, -1])
     assert not (tmp_path / "m").exists()

@@ -1,45 +1,32 @@
 """LiteRT files against the recording model, in TensorFlow's own interpreter."""
 
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from hypothesis import given
-from hypothesis import strategies as st
 from tensorflow.lite.tools import flatbuffer_utils
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
-from rfcx_tf.scoring.detector import load_recording_model
-from rfcx_tf.scoring.litert import LiteRtModel
-from rfcx_tf.scoring.score_table import read_scores, read_truth
+from rfcx_tf.scoring.litert import LiteRtScorer, read_metadata
+from rfcx_tf.scoring.load import load_scorer
+from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.serving.litert import (
     PRECISIONS,
-    check_convertible,
     choose_folds,
     convert_to_litert,
     litert_metadata,
-    read_metadata,
+    load_convertible,
     write_litert,
-)
-from rfcx_tf.serving.litert_report import (
-    SAVED_MODEL,
-    format_report,
-    score_differences,
-    seconds_a_piece,
-    synthetic_pieces,
 )
 from rfcx_tf.shards.records import read_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = flatbuffer_utils.schema_fb
 # Of window scores. Float16 keeps 3 decimal digits of a weight, int8 keeps 2, also of activations.
 LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 1e-2, "int8": 0.1}
@@ -91,12 +78,13 @@ def log_run(tiny_config, tiny_shards, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def converted(pcen_run, log_run):
-    """By compression: the run, its recording model, metadata and the files' contents."""
+    """By compression: the run, its detectors, metadata and the files' contents."""
     found = {}
     for name, run in {"pcen": pcen_run, "log": log_run}.items():
         folds = run.finished_folds
-        metadata, saved = litert_metadata(run, folds, SECONDS), load_recording_model(run, folds)
-        found[name] = (run, saved, metadata, convert_to_litert(saved, metadata))
+        scorer = load_convertible(run, folds, SECONDS)
+        metadata = litert_metadata(scorer, folds, SECONDS)
+        found[name] = (run, scorer, metadata, convert_to_litert(scorer, metadata))
     return found
 
 
@@ -111,7 +99,7 @@ def pieces(tiny_data):
 @pytest.mark.parametrize("name", ["pcen", "log"])
 def test_every_precision_gives_the_scores_of_the_recording_model(converted, pieces, name):
     _, saved, _, contents = converted[name]
-    models = {precision: LiteRtModel(content) for precision, content in contents.items()}
+    models = {precision: LiteRtScorer(content) for precision, content in contents.items()}
     assert list(models) == list(PRECISIONS)
     spread = []
     for piece in pieces:
@@ -183,26 +171,16 @@ def test_metadata_is_inside_and_beside_the_files(converted, tmp_path):
     expected = {
         "run": "pcen",
         "folds": [1],
-        "columns": ["s2", "s5", "s9"],
-        "species_ids": [2, 5, 9],
-        "class_names": ["low", "middle", "high"],
         # 4 s at 8 kHz: 251 frames, 16 cells of 16 frames, 13 windows of 4 cells.
-        "sample_rate_hz": 8000,
         "samples": 32000,
         "windows": 13,
-        "window_s": 1.024,
-        "hop_s": 0.256,
         "window_hops": 4,
         "hop_samples": 2048,
         "running_mean_windows": 1,
-        "calibrated": False,
-        "thresholds": [0.5, 0.5, 0.5],
         "score_thresholds": [0.5, 0.5, 0.5],
     }
     assert {key: beside[key] for key in expected} == expected
-    assert beside["mean_box_s"] == [run.info.mean_box_s[i] for i in (2, 5, 9)]
-    # Of all TP boxes of a species the band is the same.
-    assert beside["low_hz"] == [600, 1400, 2600] and beside["high_hz"] == [800, 1700, 3000]
+    assert beside["card"] == json.loads(load_scorer(run).card.to_json())
     signature = tf.lite.Interpreter(model_content=contents["int8"]).get_signature_list()
     assert signature == {
         beside["signature"]: {"inputs": ["waveform"], "outputs": list(beside["outputs"])}
@@ -212,6 +190,7 @@ def test_metadata_is_inside_and_beside_the_files(converted, tmp_path):
 def test_thresholds_of_a_calibrated_run(pcen_run, tmp_path):
     """Logit p = logit of the score - 1, so p = 0.5 is at a score of 1 / (1 + exp(-1))."""
     run = RunFolder(tmp_path, pcen_run.config, pcen_run.info)
+    run.fold(1).symlink_to(pcen_run.fold(1))
     calibration = Calibration(
         columns=["s2", "s5", "s9"],
         score_logits=np.tile(np.float32([-20, 20]), (3, 1)),
@@ -221,55 +200,29 @@ def test_thresholds_of_a_calibrated_run(pcen_run, tmp_path):
         wanted="F1",
     )
     write_calibration(calibration, tmp_path / "calibration.yaml")
-    metadata = json.loads(json.dumps(litert_metadata(run, [1], SECONDS)))
-    assert metadata["calibrated"] and metadata["thresholds_chosen_for"] == "F1"
-    assert metadata["thresholds"] == [0.5] * 3
+    metadata = litert_metadata(load_convertible(run, [1], SECONDS), [1], SECONDS)
     np.testing.assert_allclose(metadata["score_thresholds"], 1 / (1 + np.exp(-1)), rtol=1e-6)
-    assert metadata["calibration_score_logits"] == [[-20, 20]] * 3
-    assert metadata["calibration_probability_logits"] == [[-21, 19]] * 3
-
-
-@given(samples=st.integers(1, 40_000))
-def test_windows_of_pieces_follow_each_other(samples):
-    """A stand-in for the network says where in the recording each of its windows begins."""
-    model = LiteRtModel.__new__(LiteRtModel)
-    model.metadata = {
-        **{"samples": 2300, "windows": 20, "window_hops": 4, "hop_samples": 100},
-        **{"hop_s": 0.1, "running_mean_windows": 1},
-    }
-
-    def score_piece(piece):
-        assert piece.shape == (2300,)
-        return {"window_scores": piece[:2000:100, np.newaxis]}
-
-    model.score_piece = score_piece
-    found = model.score_recording(np.arange(samples, dtype=np.float32))
-    windows = max(1, samples // 100 + 1 - 4 + 1)
-    np.testing.assert_array_equal(found["window_scores"][:, 0], 100 * np.arange(windows))
-    np.testing.assert_allclose(found["window_start_s"], 0.1 * np.arange(windows), rtol=1e-6)
-    assert found["scores"] == [100 * (windows - 1)]
+    assert metadata["card"]["calibration"]["wanted"] == "F1"
 
 
 def test_a_recording_in_pieces_is_nearly_what_one_pass_gives(converted, tiny_data):
     _, saved, _, contents = converted["log"]
-    model = LiteRtModel(contents["float32"])
+    model = LiteRtScorer(contents["float32"])
     wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
     expected = saved.score_waveform(wave[None])
-    found = model.score_recording(wave)
-    assert found["window_scores"].shape == (21, 3)
-    np.testing.assert_allclose(found["window_start_s"], expected["window_start_s"], rtol=1e-6)
-    difference = np.abs(found["window_scores"] - expected["window_scores"][0]).max(axis=1)
+    found = score_blocks(model, [{8000: wave}])
+    assert found.window_scores.shape == (21, 3)
+    difference = np.abs(found.window_scores - expected["window_scores"][0]).max(axis=1)
     # Pieces of 13 windows at windows 0 and 8. A cell sees 50 frames, 3 cells, to either side.
     far_from_borders = [4, 5, 6, 7, 8, 13, 14, 15, 16]
     assert difference[far_from_borders].max() < 1e-4
     assert difference.max() < 0.2
-    averaged = (found["window_scores"][:-1] + found["window_scores"][1:]) / 2
-    last = found["window_scores"][-1:]
+    averaged = (found.window_scores[:-1] + found.window_scores[1:]) / 2
+    last = found.window_scores[-1:]
     np.testing.assert_allclose(
-        found["scores"], np.concatenate([averaged, last]).max(axis=0), rtol=1e-5
+        found.scores, np.concatenate([averaged, last]).max(axis=0), rtol=1e-5
     )
-    short = model.score_recording(wave[:3000])
-    assert short["window_scores"].shape == (1, 3)
+    assert score_blocks(model, [{8000: wave[:3000]}]).window_scores.shape == (1, 3)
     with pytest.raises(ValueError, match="32000 samples"):
         model.score_piece(wave)
 
@@ -278,13 +231,12 @@ def test_what_cannot_be_exported_is_refused(pcen_run, tiny_config, tmp_path):
     front_end = {"n_fft": 250, "win_length": 250, "hop_length": 125}
     odd = RunFolder(tmp_path, changed(tiny_config, frontend=front_end), pcen_run.info)
     with pytest.raises(UserError, match=r"power of two only\. frontend\.n_fft .* 250.* 256"):
-        check_convertible(odd, SECONDS)
-    check_convertible(pcen_run, SECONDS)
+        load_convertible(odd, [1], SECONDS)
     # A window's 4 cells span 3 * 16 + 1 frames, 48 hops of sound.
-    check_convertible(pcen_run, 0.768)
+    load_convertible(pcen_run, [1], 0.768)
     for seconds in (0.767, float("nan"), float("inf"), -1.0):
         with pytest.raises(UserError, match="as long as a window"):
-            check_convertible(pcen_run, seconds)
+            load_convertible(pcen_run, [1], seconds)
     assert choose_folds(pcen_run, None) == [1]
     for run, folds in ((pcen_run, [0, 1]), (odd, None)):
         with pytest.raises(UserError, match="Only finished folds"):
@@ -303,61 +255,13 @@ def test_a_file_of_others_is_refused(content, converted):
         read_metadata(content)
 
 
-def test_report_counts_differences_and_time(converted):
-    _, saved, metadata, contents = converted["pcen"]
-    models = {name: LiteRtModel(contents[name]) for name in ("float32", "int8")}
-    sounds = list(synthetic_pieces(metadata["samples"], 8000))
-    assert all(np.isfinite(sound).all() and sound.shape == (32000,) for sound in sounds)
-    differences = score_differences(models, saved, sounds[:2])
-    by_hand = [
-        np.abs(
-            models["int8"].score_piece(sound)["window_scores"]
-            - saved.score_waveform(sound[None])["window_scores"][0]
-        )
-        for sound in sounds[:2]
-    ]
-    assert differences.loc["int8", "largest"] == pytest.approx(np.max(by_hand), rel=1e-2)
-    assert differences.loc["int8", "mean"] == pytest.approx(np.mean(by_hand), rel=1e-2)
-    seconds = seconds_a_piece(models, saved, sounds[0])
-    assert set(seconds.index) == {SAVED_MODEL, "float32", "int8"} and (seconds > 0).all()
-
-    seconds[:] = [0.2, 0.1, 0.05]
-    differences.loc["int8"] = [0.01234, 0.0004321]
-    lines = format_report({"float32": 5_000_000, "int8": 1_250_000}, differences, seconds)
-    assert [line for line in lines.splitlines() if "int8" in line] == [
-        "| int8 | 1.25 | 1.2e-02 | 4.3e-04 | 50.0 | 4.00 |"
-    ]
-
-
-def test_script_writes_the_files_and_the_out_of_fold_lwlrap(
-    log_run, tiny_data, tmp_path, run_script
-):
-    truth_path, audio = tiny_data / "train_truth.csv", tiny_data / "train"
-    truth, saved = read_truth(truth_path), load_recording_model(log_run, [1])
-    held_out = read_manifest(Path(log_run.info.tfrecords)).recordings
-    names = sorted(name for name, known in held_out.items() if known["fold"] == 1)
-    rows = []
-    for name in names:
-        wave = soundfile.read(audio / f"{name}.flac", dtype="float32")[0]
-        rows.append([name, *saved.score_waveform(wave[None])["scores"][0].numpy()])
-    own = log_run.fold(1) / "oof_scores.csv"
-    text = "".join(f"{','.join(map(str, row))}\n" for row in rows)
-    own.write_text("recording_id,s2,s5,s9\n" + text)
+def test_script_writes_the_files(log_run, tmp_path, run_script):
     out = tmp_path / "log.litert"
-    arguments = ["--run", log_run.path, "--out", out, "--folds", 1, "--seconds", 6.0]
-    arguments += ["--audio", audio, "--truth", truth_path]
-    result = run_script("export", "--format", "litert", *arguments)
+    result = run_script(
+        *("export", "--format", "litert", "--run", log_run.path, "--out", out),
+        *("--folds", 1, "--seconds", 6.0),
+    )
     assert result.returncode == 0, result.stderr
-    printed = result.stdout
-    table = [line.strip("| ").split(" | ") for line in printed.splitlines() if line[0] == "|"]
-    assert table[0][-1] == "out-of-fold LWLRAP"
-    own_rows = truth[truth["recording_id"].isin(names)]
-    expected = evaluate_scores(read_scores(own), own_rows).lwlrap
-    lwlrap = {row[0]: float(row[-1]) for row in table[2:]}
-    assert lwlrap["SavedModel"] == pytest.approx(expected, abs=1e-4)
-    # The recordings are as long as the input, so nothing is cut.
-    assert lwlrap["float32"] == pytest.approx(expected, abs=1e-4)
-    assert set(lwlrap) == {"SavedModel", *PRECISIONS}
-    assert "Exported fold(s) 1 of" in printed and "of which 0, 1 are finished" in printed
+    assert "Exported fold(s) 1 of" in result.stdout and "of which 0, 1 are" in result.stdout
     metadata = read_metadata((out / "float16.tflite").read_bytes())
     assert metadata["folds"] == [1] and metadata["samples"] == 48000

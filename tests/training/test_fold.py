@@ -21,7 +21,7 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.detector import load_recording_model
+from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader
@@ -232,7 +232,7 @@ def test_two_channels_from_sound_to_an_exported_model(tiny_data, tiny_config, tm
     assert tf.io.decode_png((folder / "validation.png").read_bytes()).shape[0] > 0
     predicted = pd.read_csv(folder / "oof_scores.csv", index_col="recording_id")
 
-    model = load_recording_model(RunFolder.open(tmp_path / "run"), [0])
+    model = load_scorer(RunFolder.open(tmp_path / "run"), [0])
     served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "exported")))
     name = predicted.index[0]
     waveform = read_audio(tiny_data / "train" / f"{name}.flac", 8000)[None]

@@ -534,9 +534,7 @@ def test_settings_of_prediction_are_for_own_runs(own_run, listener):
 def test_runs_that_cannot_be_used_are_refused(
     listener, run_copy, own_run, tone_model, tiny_shards, tmp_path
 ):
-    assert f"{listener.path} is a listener's" in refused(
-        check_exportable, [own_run.path, listener.path]
-    )
+    assert f"{listener.path} is a listener's" in refused(check_exportable, [own_run, listener])
     assert "is not one" in refused(open_run, tmp_path)
     (run_copy / "fold0" / "head.npz").unlink()
     (run_copy / "fold1" / "head.npz").write_bytes(b"")

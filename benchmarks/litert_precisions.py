@@ -1,10 +1,21 @@
-"""LiteRT files of a run in, a table of what each precision costs out."""
+"""What each precision of a run's LiteRT files costs: bytes, differences of scores, time, LWLRAP.
+
+    python benchmarks/litert_precisions.py --run runs/rfcx --audio DIR/train --time
+    python benchmarks/litert_precisions.py --run runs/rfcx --folds 0 1 2 3 4 --audio DIR/train \\
+        --truth DIR/train_truth.csv
+
+Prints a table in Markdown. Differences are those of window scores from the SavedModel's.
+"""
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import pandas as pd
@@ -12,17 +23,77 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import read_audio
+from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.detector import RecordingModel, load_recording_model
-from rfcx_tf.scoring.litert import LiteRtModel
-from rfcx_tf.scoring.score_table import class_columns, read_scores
-from rfcx_tf.serving.litert import convert_to_litert, litert_metadata
+from rfcx_tf.scoring.detector import DetectorScorer
+from rfcx_tf.scoring.litert import LiteRtScorer
+from rfcx_tf.scoring.score_table import class_columns, read_scores, read_truth
+from rfcx_tf.serving.litert import (
+    PRECISIONS,
+    choose_folds,
+    convert_to_litert,
+    litert_metadata,
+    load_convertible,
+)
 
 SAVED_MODEL = "SavedModel"
 _LARGEST_NUMBER_OF_PIECES = 50
 _TIMED_PASSES = 15
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, type=Path, help="run folder")
+    parser.add_argument("--folds", nargs="+", type=int, metavar="K", help="default: the first")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the input; default: 10")
+    parser.add_argument(
+        "--audio",
+        nargs="+",
+        type=Path,
+        help="recordings, or folders of them, to measure differences on; default: synthetic noise",
+    )
+    parser.add_argument(
+        "--truth", type=Path, help="complete labels of --audio: LWLRAP of what folds held out"
+    )
+    parser.add_argument("--time", action="store_true", help="also what a pass takes of one core")
+    arguments = parser.parse_args(argv)
+    if arguments.truth and not arguments.audio:
+        raise UserError("--truth needs the recordings that it describes. Add --audio DIR.")
+    if arguments.time:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    truth = read_truth(arguments.truth) if arguments.truth else None
+    recordings = {}
+    if arguments.audio:
+        named = [] if truth is None else truth["recording_id"]
+        recordings = find_named_recordings(arguments.audio, named)
+    run, seconds = RunFolder.open(arguments.run), arguments.seconds
+    folds = choose_folds(run, arguments.folds)
+    scorer = load_convertible(run, folds, seconds)
+    metadata = litert_metadata(scorer, folds, seconds)
+    contents = convert_to_litert(scorer, metadata)
+    models = {precision: LiteRtScorer(content) for precision, content in contents.items()}
+    samples, rate_hz = metadata["samples"], metadata["sample_rate_hz"]
+    if recordings:
+        pieces = list(middle_pieces(recordings, samples, rate_hz))
+    else:
+        pieces = list(synthetic_pieces(samples, rate_hz))
+    lwlrap = None
+    if truth is not None:
+        lwlrap = out_of_fold_lwlrap(run, folds, seconds, PRECISIONS, truth, recordings)
+    print(
+        format_report(
+            {precision: len(content) for precision, content in contents.items()},
+            score_differences(models, scorer, pieces),
+            seconds_a_piece(models, scorer, pieces[0]) if arguments.time else None,
+            lwlrap,
+        )
+    )
+    return 0
 
 
 def middle_pieces(
@@ -49,7 +120,7 @@ def synthetic_pieces(samples: int, sample_rate_hz: int) -> Iterable[np.ndarray]:
 
 
 def score_differences(
-    models: dict[str, LiteRtModel], saved: RecordingModel, pieces: Iterable[np.ndarray]
+    models: dict[str, LiteRtScorer], saved: DetectorScorer, pieces: Iterable[np.ndarray]
 ) -> pd.DataFrame:
     """How far the window scores of a piece are from those of a SavedModel.
 
@@ -77,7 +148,7 @@ def score_differences(
 
 
 def seconds_a_piece(
-    models: dict[str, LiteRtModel], saved: RecordingModel, piece: np.ndarray
+    models: dict[str, LiteRtScorer], saved: DetectorScorer, piece: np.ndarray
 ) -> pd.Series:
     """Median time of a core for one piece, by precision and of the SavedModel, in seconds.
 
@@ -141,9 +212,10 @@ def out_of_fold_lwlrap(
     columns = class_columns(own.columns)
     tables = {precision: own.copy() for precision in precisions}
     for fold, names in own.groupby("fold")["recording_id"]:
-        metadata = litert_metadata(run, [int(fold)], seconds)
-        contents = convert_to_litert(load_recording_model(run, [int(fold)]), metadata, precisions)
-        models = {name: LiteRtModel(content) for name, content in contents.items()}
+        scorer = load_convertible(run, [int(fold)], seconds)
+        metadata = litert_metadata(scorer, [int(fold)], seconds)
+        contents = convert_to_litert(scorer, metadata, precisions)
+        models = {name: LiteRtScorer(content) for name, content in contents.items()}
         for recording_id in tqdm(names, unit="recording", desc=f"fold {fold}"):
             waveform = read_audio(recordings[recording_id], run.config.frontend.sample_rate_hz)
             for precision, model in models.items():
@@ -191,5 +263,12 @@ def format_report(
     return "\n".join(lines)
 
 
-def _saved_function(saved: RecordingModel):
+def _saved_function(saved: DetectorScorer):
     return tf.function(saved.score_waveform, [tf.TensorSpec([None, None], tf.float32)])
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")
