@@ -128,7 +128,7 @@ def _pick(arguments: argparse.Namespace) -> int:
             f"One event takes {rules.seconds(events).min():.0f} s or more to judge. "
             f"Received: --minutes {rules.minutes:g}."
         )
-    written = write_review(picks, recordings, arguments.out, context_s=rules.context_s)
+    written = write_review(picks, recordings, arguments.out)
     classes, picked = events["species_id"].nunique(), picks["species_id"].nunique()
     print(
         f"Picked {len(picks)} of {len(events)} events, {picked} of {classes} species, "

@@ -20,15 +20,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.errors import UserError
 
+# Of sound in a clip, before and behind the event.
+CONTEXT_S = 1.0
 # What a person needs to look, decide and type, beside the time that a clip plays.
-DECISION_S = 5.0
+_DECISION_S = 5.0
 
 _FIFTHS = ((0.8, 1.0), (0.0, 0.2), (0.6, 0.8), (0.2, 0.4), (0.4, 0.6))
 _SAME_PLACE, _SAME_HOUR_OF_DAY = 0.1, 0.02
@@ -39,11 +41,10 @@ class PickRules:
     """What a person has time for, and how picks are spread.
 
     Attributes:
-        minutes: of a person; an event takes its clip's length and `DECISION_S`.
+        minutes: of a person; an event takes its clip's length and 5 s more.
         per_class: most events of a class.
         per_recording: most events of a class from one hour of a recording.
         longest_s: of a longer event the middle part is judged, as long as this.
-        context_s: of sound in the clip before and behind the event.
         seed: of all random choices.
     """
 
@@ -51,26 +52,19 @@ class PickRules:
     per_class: int = 20
     per_recording: int = 3
     longest_s: float = 10.0
-    context_s: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
         """Raises UserError for rules that make no sense."""
-        for name in ("minutes", "longest_s"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise UserError(f"{name} must be more than 0. Received: {getattr(self, name):g}.")
-        if not 0 <= self.context_s < np.inf:
-            raise UserError(f"context_s must be 0 or more. Received: {self.context_s:g}.")
-        for name in ("per_class", "per_recording"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1. Received: {getattr(self, name)}.")
-        if self.seed < 0:
-            raise UserError(f"seed must be 0 or more. Received: {self.seed}.")
+        for name, value in asdict(self).items():
+            if not 0 <= value < np.inf or (value == 0 and name != "seed"):
+                least = "0 or more" if name == "seed" else "more than 0"
+                raise UserError(f"{name} must be {least}. Received: {value:g}.")
 
     def seconds(self, events: pd.DataFrame) -> np.ndarray:
         """What judging each of these events takes, float [events]."""
         length_s = (events["end_s"] - events["start_s"]).to_numpy()
-        return np.minimum(length_s, self.longest_s) + 2 * self.context_s + DECISION_S
+        return np.minimum(length_s, self.longest_s) + 2 * CONTEXT_S + _DECISION_S
 
 
 def pick_events(

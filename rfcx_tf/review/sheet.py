@@ -1,6 +1,6 @@
 """Picked events -> a folder for whoever judges them: review.csv, clips, pictures, a page.
 
-review.csv has a row for every event (`COLUMNS`). Its column `verdict` is empty. It begins with a
+review.csv has a row for every event. Its column `verdict` is empty. It begins with a
 byte order mark, since Excel takes it for another encoding without.
 """
 
@@ -22,24 +22,7 @@ from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.review.clips import event_band_hz, event_png, read_excerpt, write_clip
-
-COLUMNS = (
-    "recording_id",
-    "species_id",
-    "species",
-    "t_min",
-    "t_max",
-    "f_min",
-    "f_max",
-    "score",
-    "probability",
-    "reason",
-    "clip",
-    "picture",
-    "verdict",
-    "comment",
-    "file",
-)
+from rfcx_tf.review.selection import CONTEXT_S
 
 
 @dataclass(frozen=True)
@@ -49,13 +32,11 @@ class Written:
     Attributes:
         sheet: the CSV file.
         page: the page that plays the clips and takes verdicts.
-        rows: of the CSV file, as text by column.
         failed: a line for every event whose recording could not be read.
     """
 
     sheet: Path
     page: Path
-    rows: list[dict[str, str]]
     failed: list[str]
 
 
@@ -79,7 +60,6 @@ def write_review(
     recordings: Mapping[str, Path],
     out: str | Path,
     *,
-    context_s: float,
     progress: bool = True,
 ) -> Written:
     """Cuts and draws every picked event; review.csv comes last, when all is there.
@@ -88,7 +68,6 @@ def write_review(
         picks: of `pick_events`.
         recordings: sound files by recording_id.
         out: the folder.
-        context_s: sound before and behind every event.
         progress: whether to show a progress bar.
 
     Raises:
@@ -104,7 +83,7 @@ def write_review(
         number = f"{len(rows) + 1:04d}"
         clip, picture = f"clips/{number}.wav", f"pictures/{number}.png"
         try:
-            excerpt = read_excerpt(path, event.start_s - context_s, event.end_s + context_s)
+            excerpt = read_excerpt(path, event.start_s - CONTEXT_S, event.end_s + CONTEXT_S)
         except AudioError as error:
             failed.append(str(error))
             continue
@@ -114,31 +93,32 @@ def write_review(
         title = f"{number}  {event.species}  in {event.recording_id}"
         with atomic_file(out / picture) as temporary:
             temporary.write_bytes(event_png(event, excerpt, title))
-        values = (
-            event.recording_id,
-            str(event.species_id),
-            event.species,
-            f"{event.start_s:.3f}",
-            f"{event.end_s:.3f}",
-            f"{low_hz:.1f}",
-            f"{high_hz:.1f}",
-            f"{event.score:.4f}",
-            "" if np.isnan(event.probability) else f"{event.probability:.4f}",
-            event.reason,
-            clip,
-            picture,
-            "",
-            "",
-            os.path.abspath(path),
+        rows.append(
+            {
+                "recording_id": event.recording_id,
+                "species_id": str(event.species_id),
+                "species": event.species,
+                "t_min": f"{event.start_s:.3f}",
+                "t_max": f"{event.end_s:.3f}",
+                "f_min": f"{low_hz:.1f}",
+                "f_max": f"{high_hz:.1f}",
+                "score": f"{event.score:.4f}",
+                "probability": "" if np.isnan(event.probability) else f"{event.probability:.4f}",
+                "reason": event.reason,
+                "clip": clip,
+                "picture": picture,
+                "verdict": "",
+                "comment": "",
+                "file": os.path.abspath(path),
+            }
         )
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
     if not rows:
         raise UserError(f"A review needs recordings that can be read. None could: {failed[0]}")
     page, sheet = out / "index.html", out / "review.csv"
     atomic_write_text(page, review_page(rows))
     table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
     atomic_write_text(sheet, "\ufeff" + table)
-    return Written(sheet, page, rows, failed)
+    return Written(sheet, page, failed)
 
 
 def review_page(rows: list[dict[str, str]]) -> str:
@@ -149,7 +129,7 @@ def review_page(rows: list[dict[str, str]]) -> str:
     Args:
         rows: of review.csv, as text by column.
     """
-    content = {"columns": COLUMNS, "rows": rows}
+    content = {"columns": list(rows[0]), "rows": rows}
     # Browsers keep verdicts by this name, so that no other review takes them for its own.
     name = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")

@@ -71,22 +71,16 @@ def apply_review(
     """
     folder = FolderLabels.read(data_dir)
     lines = _lines(Path(review))
-    judged = []
-    unsure = empty = 0
-    for source, cells in lines:
-        present = read_verdict(source, cells["verdict"])
-        if present is not None:
-            judged.append(RawRow(source, present, cells))
-        elif cells["verdict"]:
-            unsure += 1
-        else:
-            empty += 1
+    verdicts = [(read_verdict(place, cells["verdict"]), place, cells) for place, cells in lines]
+    judged = [RawRow(place, v, cells) for v, place, cells in verdicts if v is not None]
+    empty = sum(not cells["verdict"] for _, cells in lines)
+    unsure = len(lines) - len(judged) - empty
     if not judged and not unsure:
         raise UserError(
             f"A review must be judged before it is applied. {review} has {len(lines)} rows, and "
             "none has a word in the column verdict."
         )
-    rows = [_row(row) for row in judged]
+    rows = [row._replace(cells={name: row.cells[name] for name in LABEL_HEADER}) for row in judged]
     new_rows, repeated = folder.not_there_yet(rows)
     new_classes = _new_classes(folder, judged)
     missing = _missing(folder, judged)
@@ -125,7 +119,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
             for name in _NUMBERS:
                 if cells[name].count(",") == 1 and "." not in cells[name]:
                     cells[name] = cells[name].replace(",", ".")
-        rows.append((place, cells))
+        rows.append((place, cells | {"songtype_id": "1"}))
     return rows
 
 
@@ -138,11 +132,6 @@ def _delimiter(path: Path) -> str:
         # `read_csv` says what is wrong.
         return ","
     return max(",;\t", key=header.count)
-
-
-def _row(judged: RawRow) -> RawRow:
-    values = {**judged.cells, "songtype_id": "1"}
-    return judged._replace(cells={name: values[name] for name in LABEL_HEADER})
 
 
 def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[SpeciesClass]:
