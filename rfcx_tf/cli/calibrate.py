@@ -21,12 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folder(s)")
     add_weights_argument(parser)
     parser.add_argument(
-        "--method",
-        choices=("platt", "isotonic"),
-        default="platt",
-        help="straight in log odds, or any map that does not fall; default: platt",
-    )
-    parser.add_argument(
         "--wanted",
         default="precision=0.9",
         metavar="precision=P|recall=R|f1",
@@ -59,17 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_run(path) for path in arguments.run]
     from rfcx_tf.evaluation.calibration_figure import draw_reliability
-    from rfcx_tf.evaluation.calibration_fit import read_crops
     from rfcx_tf.evaluation.calibration_report import report_calibration
+    from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.scoring.calibration import write_calibration
     from rfcx_tf.scoring.ensemble import choose_weights
 
     weights = choose_weights(arguments.weights, arguments.run)
     for path in (out, report_path, figure_path):
         check_writable(path)
-    crops = read_crops(runs, weights)
-    report = report_calibration(crops, arguments.method, wanted, truth)
-    png = draw_reliability(crops, report)
+    held_out = read_held_out(runs, weights)
+    report = report_calibration(held_out, wanted, truth)
+    png = draw_reliability(held_out, report)
     atomic_write_text(report_path, report.text)
     with atomic_file(figure_path) as temporary:
         temporary.write_bytes(png)

@@ -48,20 +48,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_run(path) for path in arguments.run]
-    from rfcx_tf.evaluation.ensemble_report import join_members, report_ensemble
+    from rfcx_tf.evaluation.ensemble_report import report_ensemble
+    from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.evaluation.held_out_windows import held_out_windows
     from rfcx_tf.scoring.ensemble import write_weights
 
     for path in (arguments.out, report_path):
         check_writable(path)
-    joined = join_members(runs)
+    held_out = read_held_out(runs)
     windows = None
     if arguments.windows:
-        windows = held_out_windows(runs, joined.recordings, arguments.data)
-    report = report_ensemble(joined, truth, arguments.shrinkage, windows)
-    write_weights(arguments.out, report.weights["member"], report.weights["weight"])
-    atomic_write_text(report_path, report.text)
-    print(report.text)
+        windows = held_out_windows(runs, held_out.recordings["recording_id"], arguments.data)
+    weights, _, text = report_ensemble(held_out, truth, arguments.shrinkage, windows)
+    write_weights(arguments.out, weights["member"], weights["weight"])
+    atomic_write_text(report_path, text)
+    print(text)
     print(f"Wrote {arguments.out} and {report_path}.")
     print_next(
         *("predict", "--run", *arguments.run, "--weights", arguments.out),

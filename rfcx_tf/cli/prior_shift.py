@@ -47,19 +47,23 @@ def run(arguments: argparse.Namespace) -> int:
     for path in filter(None, (arguments.out, arguments.apply)):
         check_writable(path)
     from rfcx_tf.evaluation import prior_shift
+    from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.scoring.ensemble import choose_weights
 
-    weights = choose_weights(arguments.weights, arguments.run)
-    shift = prior_shift.estimate_prior_shift(
-        prior_shift.read_known_recordings(runs, weights),
-        target,
-        runs,
-        arguments.shrinkage,
-        arguments.pseudo_count,
+    held_out = read_held_out(runs, choose_weights(arguments.weights, arguments.run))
+    species, slope = prior_shift.estimate_prior_shift(
+        held_out, target, arguments.shrinkage, arguments.pseudo_count
     )
-    prior_shift.write_prior(arguments.out, shift, runs, weights, arguments.scores)
-    print(shift.species.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
-    print(f"Calibration slope {shift.calibration.slope:.3f}; {shift.recordings} recordings.")
+    about = {
+        "members": [{"run": m["run"], "weight": m["weight"]} for m in held_out.members],
+        "scores": arguments.scores,
+        "recordings": len(target),
+        "settings": {"shrinkage": arguments.shrinkage, "pseudo_count": arguments.pseudo_count},
+        "calibration": {"slope": round(slope, 6)},
+    }
+    prior_shift.write_prior(arguments.out, species, about)
+    print(species.to_string(index=False, float_format="{:.4f}".format, na_rep="-"))
+    print(f"Calibration slope {slope:.3f}; {len(target)} recordings.")
     print(f"Wrote {arguments.out}.")
     if arguments.apply:
         # As predict --prior does it, with the digits of the file.

@@ -56,17 +56,41 @@ def check_same_classes(named: Sequence[tuple[object, Sequence[SpeciesClass]]]) -
     Raises:
         UserError: if one has other classes than the first, or has them in another order.
     """
-    name, classes = named[0]
-    for other_name, other_classes in named[1:]:
-        if list(other_classes) == list(classes):
-            continue
-        mine, theirs = ([f"{c.column} {c.name}" for c in x] for x in (classes, other_classes))
-        only_mine = [column for column in mine if column not in theirs]
-        only_theirs = [column for column in theirs if column not in mine]
-        found = f"only in {name}: {first_few(only_mine)}; "
-        found += f"only in {other_name}: {first_few(only_theirs)}"
-        if not only_mine and not only_theirs:
-            found = f"{name} and {other_name} have them in another order"
-        raise UserError(
-            f"Runs that are combined must have the same classes. Found {found}. Use each by itself."
+    named = [(str(name), [f"{c.column} {c.name}" for c in classes]) for name, classes in named]
+    for other in named[1:]:
+        check_same_columns(
+            "Runs that are combined must have the same classes, in one order.",
+            *(*named[0], *other),
+            in_order=True,
         )
+
+
+def check_same_columns(
+    rule: str,
+    one: str,
+    first: Sequence[str],
+    other: str,
+    second: Sequence[str],
+    *,
+    in_order: bool = False,
+) -> None:
+    """Refuses tables that do not have the same class columns.
+
+    Args:
+        rule: a sentence that says so, with which the error begins.
+        one, other: what the tables are called, such as "the truth".
+        first, second: their class columns.
+        in_order: whether their order must be the same as well.
+
+    Raises:
+        UserError: with the columns that only one of them has.
+    """
+    only_first = [column for column in first if column not in second]
+    only_second = [column for column in second if column not in first]
+    if only_first or only_second:
+        raise UserError(
+            f"{rule} Found only in {one}: {first_few(only_first)}; only in {other}: "
+            f"{first_few(only_second)}."
+        )
+    if in_order and list(first) != list(second):
+        raise UserError(f"{rule} {one} and {other} have them in another order.")

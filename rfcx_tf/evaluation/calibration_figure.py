@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfcx_tf.evaluation.calibration_fit import HeldOutCrops
 from rfcx_tf.evaluation.calibration_report import (
     BINS,
     CalibrationReport,
     calibration_error,
     reliability,
 )
+from rfcx_tf.evaluation.held_out import HeldOut
 from rfcx_tf.frontend.picture import figure_png
 
 # One class has few labels: in more bins its line would be noise.
@@ -57,7 +57,7 @@ def plot_reliability(
         )
 
 
-def draw_reliability(crops: HeldOutCrops, report: CalibrationReport) -> bytes:
+def draw_reliability(crops: HeldOut, report: CalibrationReport) -> bytes:
     """Draws all classes together, counts of the bins, and a small panel a class.
 
     Probabilities are those of fits without the crop's part.

@@ -13,8 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rfcx_tf.core.errors import UserError, first_few
-from rfcx_tf.evaluation.calibration_fit import METHODS, HeldOutCrops, fit_crops
-from rfcx_tf.evaluation.ensemble_report import markdown_table, parts_to_leave_out
+from rfcx_tf.core.species import check_same_columns
+from rfcx_tf.evaluation.calibration_fit import fit_calibration
+from rfcx_tf.evaluation.held_out import HeldOut, parts_to_leave_out
+from rfcx_tf.evaluation.markdown_table import markdown_table
 from rfcx_tf.evaluation.metrics import masked_log_loss
 from rfcx_tf.evaluation.thresholds import Wanted
 from rfcx_tf.scoring.calibration import Calibration
@@ -31,9 +33,10 @@ class CalibrationReport:
     Attributes:
         calibration: fitted on all crops.
         probability: float32 [crops, classes], each of a fit without the crop's part.
-        figures: DataFrame, a row for the scores as they are and one a method: values (which),
-            ece, class_ece (the mean over classes of each one's ECE), brier, log_loss; and of the
-            thresholds precision and recall over all labels and classes together.
+        figures: DataFrame, a row for the scores as they are and one for the probabilities:
+            values (which), ece, class_ece (the mean over classes of each one's ECE), brier,
+            log_loss; and of the thresholds precision and recall over all labels and classes
+            together.
         species: DataFrame class, name, method, present, absent, threshold, score_threshold, and
             on parts left out: precision, recall at the thresholds, ece_before, ece. NaN where
             nothing is detected or there.
@@ -66,28 +69,14 @@ def reliability(target: ArrayLike, probability: ArrayLike, bins: int = BINS) -> 
         DataFrame with a row a bin: low, high, count, probability (mean), present (share). NaN
         where the count is 0.
     """
-    target, probability = np.asarray(target, bool), np.asarray(probability, float)
     edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.searchsorted(edges[1:-1], probability, side="right")
-    count = np.bincount(bin_of, minlength=bins)
-    means = [
-        np.divide(
-            np.bincount(bin_of, values, minlength=bins),
-            count,
-            out=np.full(bins, np.nan),
-            where=count > 0,
-        )
-        for values in (probability, target)
-    ]
-    return pd.DataFrame(
-        {
-            "low": edges[:-1],
-            "high": edges[1:],
-            "count": count,
-            "probability": means[0],
-            "present": means[1],
-        }
+    labels = pd.DataFrame(
+        {"probability": np.asarray(probability, float), "present": np.asarray(target, float)}
     )
+    groups = labels.groupby(np.searchsorted(edges[1:-1], labels["probability"], side="right"))
+    table = pd.DataFrame({"low": edges[:-1], "high": edges[1:]})
+    table["count"] = groups.size().reindex(table.index, fill_value=0)
+    return table.join(groups.mean())
 
 
 def calibration_error(target: ArrayLike, probability: ArrayLike) -> float:
@@ -108,68 +97,68 @@ def calibration_error(target: ArrayLike, probability: ArrayLike) -> float:
 
 
 def report_calibration(
-    crops: HeldOutCrops, method: str, wanted: Wanted, truth: pd.DataFrame | None = None
+    held_out: HeldOut, wanted: Wanted, truth: pd.DataFrame | None = None
 ) -> CalibrationReport:
-    """Fits a calibration and tries it, and the other method, out of fold.
+    """Fits a calibration and tries it out of fold.
 
     Args:
-        crops: what was held out.
-        method: of the calibration, platt or isotonic.
+        held_out: what it is fitted and tried on.
         wanted: what its thresholds are for.
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only.
 
     Raises:
-        UserError: as `fit_crops`, for a part left out as well; or if the truth has other
+        UserError: as `fit_calibration`, for a part left out as well; or if the truth has other
             classes or none of the recordings.
     """
-    present, kept = (None, None) if truth is None else _truth_of(crops, truth)
-    parts, part_name = parts_to_leave_out(
-        pd.DataFrame({"recording_id": crops.recording_id, "fold": crops.fold})
+    if truth is not None:
+        truth = _truth_of(held_out, truth)
+    parts, part_name = parts_to_leave_out(held_out.crops)
+    whole = fit_calibration(held_out, wanted)
+    fits = {part: fit_calibration(held_out, wanted, parts != part) for part in np.unique(parts)}
+    probability, detected = _out_of_fold(held_out.scores, parts, fits, whole)
+    present, known = held_out.present, held_out.present | held_out.absent
+    values = ("scores as they are", "platt, out of fold")
+    figures = pd.DataFrame(
+        [
+            {"values": values[0]} | _figures(present, known, held_out.scores),
+            {"values": values[1]} | _figures(present, known, probability, detected),
+        ]
     )
-    known = crops.present | crops.absent
-    trials = {name: _CrossFit(crops, parts, name, wanted) for name in METHODS}
-    rows = [{"values": "scores as they are"} | _figures(crops.present, known, crops.scores)]
-    for name, trial in trials.items():
-        figures = _figures(crops.present, known, trial.probability, trial.detected)
-        rows.append({"values": f"{name}, out of fold"} | figures)
-    trial = trials[method]
-    figures = pd.DataFrame(rows)
-    recordings = None if present is None else _of_recordings(crops, trials, present, kept)
-    species = _species(crops, known, trial)
-    notes = _notes(trial.whole, figures, method, wanted)
-    text = _format(crops, trial.whole, figures, species, recordings, notes, part_name, method)
-    return CalibrationReport(
-        trial.whole, trial.probability, figures, species, recordings, notes, text
-    )
+    recordings = None
+    if truth is not None:
+        there = truth[held_out.columns].to_numpy(bool)
+        by_id = held_out.recordings.set_index("recording_id")
+        scores = by_id.loc[truth["recording_id"]].to_numpy(float)
+        part_of = dict(zip(held_out.crops["recording_id"], parts, strict=True))
+        recording_parts = truth["recording_id"].map(part_of).to_numpy()
+        found = _out_of_fold(scores, recording_parts, fits, whole)
+        rows = [
+            {"values": which}
+            | _figures(there, np.full(there.shape, True), *tried)
+            | {"mean": float(tried[0].mean()), "present": float(there.mean())}
+            for which, tried in zip(values, [(scores,), found], strict=True)
+        ]
+        recordings = pd.DataFrame(rows)
+    species = _species(held_out, whole, probability, detected)
+    notes = _notes(whole, figures, wanted)
+    text = _format(held_out, whole, figures, species, recordings, notes, part_name)
+    return CalibrationReport(whole, probability, figures, species, recordings, notes, text)
 
 
-class _CrossFit:
-    """Probabilities, and what is detected, each by the fit without the part that it is in.
+def _out_of_fold(
+    scores: np.ndarray, parts: np.ndarray, fits: dict[int, Calibration], whole: Calibration
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and what is detected, [rows, classes], each by the fit without its part.
 
-    Attributes:
-        whole: the calibration fitted on all crops.
-        probability, detected: [crops, classes].
-        recording_probability, recording_detected: [recordings, classes]. A recording without
-            crops took part in no fit, so that of all crops is as honest as any.
+    A recording without crops (part NaN) was in no fit: that of all crops is as honest as any.
     """
-
-    def __init__(self, crops: HeldOutCrops, parts: np.ndarray, method: str, wanted: Wanted):
-        scores = crops.recordings[crops.columns].to_numpy(float)
-        part_of = dict(zip(crops.recording_id, parts, strict=True))
-        recording_parts = np.array([part_of.get(r, -1) for r in crops.recordings["recording_id"]])
-        self.whole = fit_crops(crops, method, wanted)
-        self.probability = np.empty(crops.scores.shape, np.float32)
-        self.recording_probability = self.whole.probabilities(scores)
-        self.detected = np.empty(crops.scores.shape, bool)
-        self.recording_detected = self.recording_probability >= self.whole.thresholds
-        for part in np.unique(parts):
-            fit = fit_crops(crops, method, wanted, used=parts != part)
-            inside = parts == part
-            self.probability[inside] = fit.probabilities(crops.scores[inside])
-            self.detected[inside] = self.probability[inside] >= fit.thresholds
-            inside = recording_parts == part
-            self.recording_probability[inside] = fit.probabilities(scores[inside])
-            self.recording_detected[inside] = self.recording_probability[inside] >= fit.thresholds
+    probability = whole.probabilities(scores)
+    thresholds = np.tile(whole.thresholds, (len(scores), 1))
+    for part, fit in fits.items():
+        inside = parts == part
+        probability[inside] = fit.probabilities(scores[inside])
+        thresholds[inside] = fit.thresholds
+    return probability, probability >= thresholds
 
 
 def _figures(
@@ -206,117 +195,86 @@ def _precision_recall(target: np.ndarray, detected: np.ndarray) -> tuple[float, 
     )
 
 
-def _of_recordings(
-    crops: HeldOutCrops, trials: dict[str, _CrossFit], present: np.ndarray, kept: np.ndarray
+def _species(
+    held_out: HeldOut, calibration: Calibration, probability: np.ndarray, detected: np.ndarray
 ) -> pd.DataFrame:
-    """Figures of recordings [kept], all of whose labels `present` [kept, classes] are known."""
-    scores = crops.recordings[crops.columns].to_numpy(float)[kept]
-    rows = [("scores as they are", scores, None)] + [
-        (f"{name}, out of fold", trial.recording_probability[kept], trial.recording_detected[kept])
-        for name, trial in trials.items()
-    ]
-    known = np.full(present.shape, True)
-    return pd.DataFrame(
-        {"values": which}
-        | _figures(present, known, values, detected)
-        | {"mean": float(values.mean()), "present": float(present.mean())}
-        for which, values, detected in rows
-    )
-
-
-def _species(crops: HeldOutCrops, known: np.ndarray, trial: _CrossFit) -> pd.DataFrame:
-    calibration = trial.whole
     rows = []
-    for c, (row, threshold, score_threshold) in enumerate(
-        zip(
-            calibration.rows,
-            calibration.thresholds,
-            calibration.score_thresholds(),
-            strict=True,
-        )
-    ):
-        own = known[:, c]
-        target = crops.present[own, c]
-        precision, recall = _precision_recall(target, trial.detected[own, c])
+    score_thresholds = calibration.score_thresholds()
+    for c, row in enumerate(calibration.rows):
+        own = held_out.present[:, c] | held_out.absent[:, c]
+        target = held_out.present[own, c]
+        precision, recall = _precision_recall(target, detected[own, c])
         rows.append(
             {
                 "class": calibration.columns[c],
                 **{key: row[key] for key in ("name", "method", "present", "absent")},
-                "threshold": float(threshold),
-                "score_threshold": float(score_threshold),
+                "threshold": float(calibration.thresholds[c]),
+                "score_threshold": float(score_thresholds[c]),
                 "precision": precision,
                 "recall": recall,
-                "ece_before": calibration_error(target, crops.scores[own, c]),
-                "ece": calibration_error(target, trial.probability[own, c]),
+                "ece_before": calibration_error(target, held_out.scores[own, c]),
+                "ece": calibration_error(target, probability[own, c]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _notes(
-    calibration: Calibration, figures: pd.DataFrame, method: str, wanted: Wanted
-) -> list[str]:
+def _notes(calibration: Calibration, figures: pd.DataFrame, wanted: Wanted) -> list[str]:
     notes = [
         f"{column} {row['name']}: {row['note']}."
         for column, row in zip(calibration.columns, calibration.rows, strict=True)
         if row["note"]
     ]
-    figures = figures.set_index("values")
-    own = figures.loc[f"{method}, out of fold"]
-    if wanted.figure != "F1" and own[wanted.figure] < wanted.value:
+    before, after = figures.to_dict("records")
+    if wanted.figure != "F1" and after[wanted.figure] < wanted.value:
         notes.append(
             f"Wanted: {wanted}. On crops that took no part in the fit, all classes together, it "
-            f"is {own[wanted.figure]:.3f}."
+            f"is {after[wanted.figure]:.3f}."
         )
-    for values, losses in figures["log_loss"].items():
-        if losses < own["log_loss"]:
-            notes.append(
-                f"By the log loss of crops that took no part in the fit, {values} is better than "
-                f"{method} ({losses:.4f} against {own['log_loss']:.4f})."
-            )
+    if before["log_loss"] < after["log_loss"]:
+        notes.append(
+            "By the log loss of crops that took no part in the fit, scores as they are is better "
+            f"than platt ({before['log_loss']:.4f} against {after['log_loss']:.4f})."
+        )
     return notes
 
 
-def _truth_of(crops: HeldOutCrops, truth: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Bool [kept recordings, classes], and which of the crops' recordings are kept."""
-    given = class_columns(truth)
-    if set(given) != set(crops.columns):
-        raise UserError(
-            "Runs and truth must have the same class columns. Only in the truth: "
-            f"{first_few(set(given) - set(crops.columns))}; only in the runs: "
-            f"{first_few(set(crops.columns) - set(given))}."
-        )
-    by_id = truth.set_index("recording_id")
-    ids = crops.recordings["recording_id"]
-    kept = ids.isin(by_id.index).to_numpy()
-    if not kept.any():
+def _truth_of(held_out: HeldOut, truth: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the truth that are of recordings that were held out, in their order."""
+    check_same_columns(
+        "Runs and truth must have the same classes.",
+        *("the truth", class_columns(truth), "the runs", held_out.columns),
+    )
+    ids = held_out.recordings["recording_id"]
+    kept = ids[ids.isin(truth["recording_id"])]
+    if kept.empty:
         raise UserError(
             "The truth must name recordings that were held out. It names none of the "
-            f"{len(ids)}: {first_few(ids)}."
+            f"{first_few(ids)}."
         )
-    return by_id.loc[ids[kept], crops.columns].to_numpy(bool), kept
+    return truth.set_index("recording_id").loc[kept].reset_index()
 
 
 def _format(
-    crops: HeldOutCrops,
+    held_out: HeldOut,
     calibration: Calibration,
     figures: pd.DataFrame,
     species: pd.DataFrame,
     recordings: pd.DataFrame | None,
     notes: list[str],
     part_name: str,
-    method: str,
 ) -> str:
     members = ", ".join(
         f"{member['run']} (weight {member['weight']:g}, folds {member['folds']})"
-        for member in crops.members
+        for member in held_out.members
     )
     lines = [
         f"# Calibration of {members}",
         "",
-        f"Known labels of {len(crops.scores)} held-out crops of "
-        f"{len(np.unique(crops.recording_id))} recordings: {crops.present.sum()} present, "
-        f"{crops.absent.sum()} absent. Method: {method}. Thresholds for: {calibration.wanted}.",
+        f"Known labels of {len(held_out.crops)} held-out crops of "
+        f"{held_out.crops['recording_id'].nunique()} recordings: {held_out.present.sum()} "
+        f"present, {held_out.absent.sum()} absent. Method: platt. Thresholds for: "
+        f"{calibration.wanted}.",
         "",
         *markdown_table(figures),
         "",

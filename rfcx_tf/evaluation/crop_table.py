@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.runs.open import Run
 
 _ROW = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
 
@@ -47,3 +49,28 @@ def write_crops(table: pd.DataFrame, path: Path) -> None:
     """Writes such a table in one step."""
     with atomic_file(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6f")
+
+
+def read_crops(run: Run) -> pd.DataFrame:
+    """The table of a run's finished folds; `present`, `absent`, `t_min` and `t_max` as text.
+
+    Equal times are written equally, and text compares exactly.
+
+    Raises:
+        UserError: if no fold is finished or the table is missing.
+    """
+    path = run.path / "oof_crops.csv"
+    if not run.finished_folds or not path.exists():
+        raise UserError(
+            "A run needs at least one finished fold, and oof_crops.csv of what that held out. "
+            f"{run.path} has {'no oof_crops.csv' if run.finished_folds else 'none'}. Train it to "
+            "its end."
+        )
+    as_text = ("recording_id", "kind", "t_min", "t_max", "present", "absent")
+    return pd.read_csv(path, dtype=dict.fromkeys(as_text, str), keep_default_na=False)
+
+
+def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:
+    """Bool [crops, classes] from cells such as `3;17` and columns such as s3."""
+    named = cells.str.split(";").map(lambda ids: {f"s{number}" for number in ids})
+    return np.array([[column in ids for column in columns] for ids in named], bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class HeldOutWindows:
 
     windows: dict[str, np.ndarray]
 
-    def scores(self, recordings: Sequence[str], weights: np.ndarray) -> np.ndarray:
+    def scores(self, recordings: Iterable[str], weights: np.ndarray) -> np.ndarray:
         """The highest weighted mean of windows.
 
         Args:
@@ -46,7 +46,7 @@ class HeldOutWindows:
 
 def held_out_windows(
     runs: Sequence[Run],
-    recordings: Sequence[str],
+    recordings: Iterable[str],
     data_dir: Path | None = None,
     *,
     progress: bool = True,

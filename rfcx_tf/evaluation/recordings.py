@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.species import check_same_columns
 from rfcx_tf.evaluation.metrics import chance_lwlrap, lwlrap, lwlrap_per_class
 from rfcx_tf.scoring.score_table import class_columns
 
@@ -70,7 +71,11 @@ def evaluate_scores(
         UserError: if the classes differ, a recording of the truth has no scores, or the truth
             names no species at all.
     """
-    columns = _shared_columns(scores, truth)
+    columns = class_columns(truth)
+    check_same_columns(
+        "Scores and truth must have the same classes.",
+        *("the truth", columns, "the scores", class_columns(scores)),
+    )
     recordings = pd.Index(truth["recording_id"])
     unscored = recordings.difference(scores["recording_id"], sort=False)
     if len(unscored):
@@ -85,19 +90,17 @@ def evaluate_scores(
             f"{len(truth)} recordings; check its columns."
         )
     values = scores.set_index("recording_id").reindex(recordings)[columns].to_numpy(float)
-
+    pairs = list(zip(present.T, values.T, strict=True))
     per_class = pd.DataFrame(
         {
             "class": columns,
             "positives": present.sum(axis=0),
             "lwlrap": lwlrap_per_class(present, values)[0],
             "average_precision": [
-                average_precision_score(p, v) if p.any() else np.nan
-                for p, v in zip(present.T, values.T, strict=True)
+                average_precision_score(p, v) if p.any() else np.nan for p, v in pairs
             ],
             "roc_auc": [
-                roc_auc_score(p, v) if p.any() and not p.all() else np.nan
-                for p, v in zip(present.T, values.T, strict=True)
+                roc_auc_score(p, v) if p.any() and not p.all() else np.nan for p, v in pairs
             ],
         }
     )
@@ -135,17 +138,3 @@ def save_evaluation(evaluation: Evaluation, path: str | Path) -> None:
     """Writes `evaluation.table` as CSV in one step."""
     with atomic_file(path) as temporary:
         evaluation.table.to_csv(temporary, index=False, lineterminator="\n")
-
-
-def _shared_columns(scores: pd.DataFrame, truth: pd.DataFrame) -> list[str]:
-    """The class columns of the truth, in its order, once the scores have the same ones."""
-    wanted, given = class_columns(truth), class_columns(scores)
-    if set(wanted) != set(given):
-        only_truth = [column for column in wanted if column not in given]
-        only_scores = [column for column in given if column not in wanted]
-        raise UserError(
-            "Scores and truth must have the same class columns. "
-            f"Only in the truth: {first_few(only_truth)}; only in the scores: "
-            f"{first_few(only_scores)}."
-        )
-    return wanted

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores
-from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 
@@ -30,7 +29,7 @@ class RunEvaluation:
     recordings: Evaluation | None
 
 
-def evaluate_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None) -> RunEvaluation:
+def evaluate_run(run: Run, truth: pd.DataFrame | None = None) -> RunEvaluation:
     """Evaluates the finished folds of a run on what they did not see.
 
     Args:
@@ -41,37 +40,20 @@ def evaluate_run(run: RunFolder | ListenerRun, truth: pd.DataFrame | None = None
     Raises:
         UserError: if no fold is finished, or the truth has other classes or recordings.
     """
-    table = read_held_out_crops(run)
+    table = read_crops(run)
     rows = [_monitors(group, str(fold)) for fold, group in table.groupby("fold")]
     crops = pd.DataFrame([*rows, _monitors(table, "all")])
     if truth is None:
         return RunEvaluation(crops, None)
     scores = read_scores(run.path / "oof_scores.csv")
-    scored = truth[truth["recording_id"].isin(set(scores["recording_id"]))]
+    scored = truth[truth["recording_id"].isin(scores["recording_id"])]
     if scored.empty:
         raise UserError(
             "The truth must name recordings of the run. None of its "
             f"{len(truth)} is among the {len(scores)} in {run.path / 'oof_scores.csv'}."
         )
-    names = {f"s{c.species_id}": c.name for c in run.info.classes}
+    names = {c.column: c.name for c in run.info.classes}
     return RunEvaluation(crops, evaluate_scores(scores, scored, names))
-
-
-def read_held_out_crops(run: RunFolder | ListenerRun) -> pd.DataFrame:
-    """The run's oof_crops.csv, labels (`present`, `absent`) as text.
-
-    Raises:
-        UserError: if no fold is finished.
-    """
-    if not run.finished_folds:
-        raise UserError(
-            f"A run needs at least one finished fold. {run.path} has none. Train it to its end."
-        )
-    return pd.read_csv(
-        run.path / "oof_crops.csv",
-        dtype={"recording_id": str, "present": str, "absent": str},
-        keep_default_na=False,
-    )
 
 
 def _monitors(table: pd.DataFrame, fold: str) -> dict:
@@ -88,12 +70,6 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
         "fp_log_loss": fp_log_loss(present, known, probability),
         "lrap": single_label_lrap(present[is_tp], probability[is_tp]),
     }
-
-
-def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:
-    """Bool [crops, classes] from cells such as `3;17`."""
-    named = cells.str.split(";").map(lambda ids: {f"s{number}" for number in ids})
-    return np.array([[column in ids for column in columns] for ids in named], bool)
 
 
 def format_run_evaluation(evaluation: RunEvaluation) -> str:

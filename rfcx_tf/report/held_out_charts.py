@@ -9,8 +9,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from rfcx_tf.evaluation.calibration_figure import CLASS_BINS, plot_reliability
-from rfcx_tf.evaluation.calibration_fit import HeldOutCrops
 from rfcx_tf.evaluation.calibration_report import calibration_error
+from rfcx_tf.evaluation.held_out import HeldOut
 from rfcx_tf.evaluation.precision_recall import PrecisionRecall
 from rfcx_tf.report.charts import (
     LINES,
@@ -52,7 +52,7 @@ def precision_recall_charts(
     return charts
 
 
-def reliability_chart(crops: HeldOutCrops, kinds: Mapping[str, np.ndarray]) -> Markup:
+def reliability_chart(crops: HeldOut, kinds: Mapping[str, np.ndarray]) -> Markup:
     """A reliability diagram of all classes together.
 
     Args:
@@ -73,7 +73,7 @@ def reliability_chart(crops: HeldOutCrops, kinds: Mapping[str, np.ndarray]) -> M
     return svg(axis.figure, said)
 
 
-def class_reliability_charts(crops: HeldOutCrops, kinds: Mapping[str, np.ndarray]) -> list[Chart]:
+def class_reliability_charts(crops: HeldOut, kinds: Mapping[str, np.ndarray]) -> list[Chart]:
     """A small reliability diagram of every class with known labels; as `reliability_chart`."""
     charts = []
     for c, name in enumerate(crops.names):

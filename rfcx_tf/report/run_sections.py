@@ -10,15 +10,15 @@ import yaml
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.calibration_figure import CLASS_BINS
-from rfcx_tf.evaluation.calibration_fit import HeldOutCrops, read_crops
 from rfcx_tf.evaluation.calibration_report import (
     BINS,
     CalibrationReport,
     reliability,
     report_calibration,
 )
+from rfcx_tf.evaluation.held_out import HeldOut, read_held_out
 from rfcx_tf.evaluation.precision_recall import precision_recall
-from rfcx_tf.evaluation.run import evaluate_run, read_held_out_crops
+from rfcx_tf.evaluation.run import evaluate_run
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.report.held_out_charts import (
     class_reliability_charts,
@@ -43,12 +43,12 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
         UserError: if no fold is finished, a table is missing, or the truth does not fit.
     """
     # First, since it says in words which table is missing.
-    crops = read_crops([run], [1.0])
+    crops = read_held_out([run])
     evaluation = evaluate_run(run, truth)
     calibration, problem = _calibration(run, crops, truth)
     known = crops.present | crops.absent
     curves = precision_recall(crops.present, known, crops.scores)
-    rows = read_held_out_crops(run).groupby(["species_id", "kind"]).size()
+    rows = crops.crops.groupby(["species_id", "kind"]).size()
     ids = [c.species_id for c in run.info.classes]
     species = pd.DataFrame(
         {
@@ -128,21 +128,18 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
 
 
 def _calibration(
-    run: Run, crops: HeldOutCrops, truth: pd.DataFrame | None
+    run: Run, crops: HeldOut, truth: pd.DataFrame | None
 ) -> tuple[CalibrationReport | None, str]:
-    """By the method and for what the run's own calibration is, or else calibrate.py's defaults.
+    """For what the run's own calibration is for, or else calibrate.py's default.
 
     None, and the reason, where scores cannot be calibrated.
     """
-    method, wanted = "platt", "precision=0.9"
+    wanted = "precision=0.9"
     path = run.path / "calibration.yaml"
     if path.exists():
-        own = read_calibration(path, crops.columns)
-        # A class with few rows has the map of all classes together, and says so instead.
-        method = next((r["method"] for r in own.rows if r["method"] != "pooled"), method)
-        wanted = own.wanted.replace(" ", "=")
+        wanted = read_calibration(path, crops.columns).wanted.replace(" ", "=")
     try:
-        return report_calibration(crops, method, parse_wanted(wanted), truth), ""
+        return report_calibration(crops, parse_wanted(wanted), truth), ""
     except UserError as error:
         return None, str(error)
 

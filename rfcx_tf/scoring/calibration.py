@@ -19,8 +19,9 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.species import check_same_columns
 from rfcx_tf.scoring.score_table import class_columns
 
 # Logits of scores end here: a score of 2e-9 or less counts as 2e-9, and likewise near 1.
@@ -43,8 +44,8 @@ class Calibration:
         score_logits: float32 [classes, knots], increasing in every class.
         probability_logits: float32 [classes, knots], non-decreasing in every class.
         thresholds: float32 [classes], the probability from which a class counts as detected.
-        rows: of every class: name, method (platt, isotonic, or pooled: the map of all classes
-            together), present and absent (known labels of held-out crops), note.
+        rows: of every class: name, method (platt, or pooled: the map of all classes together;
+            older files: isotonic), present and absent (known labels of held-out crops), note.
         wanted: what the thresholds were chosen for, such as "precision 0.9".
         members: of every run whose scores were averaged: run (name of its folder), weight, folds.
     """
@@ -166,15 +167,12 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
             "rising score_logits and probability_logits, as calibrate.py writes it. "
             f"{path} is not one."
         )
-    if columns is not None and calibration.columns != list(columns):
-        only_file = [column for column in calibration.columns if column not in columns]
-        only_scores = [column for column in columns if column not in calibration.columns]
-        found = f"only in {path}: {first_few(only_file)}; only there: {first_few(only_scores)}"
-        if not only_file and not only_scores:
-            found = f"{path} has them in another order"
-        raise UserError(
-            "A calibration must have the classes of the scores that it is used for. "
-            f"Found {found}. Make it anew with calibrate.py."
+    if columns is not None:
+        check_same_columns(
+            "A calibration must have the classes of the scores that it is used for, in their "
+            "order. Make it anew with calibrate.py.",
+            *(str(path), calibration.columns, "the scores", columns),
+            in_order=True,
         )
     return calibration
 

@@ -18,16 +18,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import yaml
-from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY
-
-DEFAULT_SHRINKAGE = 0.01
 
 _HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
 
@@ -44,60 +38,6 @@ def combine_scores(scores: Sequence, weights: Sequence[float]):
     """
     weighted = (own * float(weight) for own, weight in zip(scores, weights, strict=True))
     return functools.reduce(operator.add, weighted)
-
-
-def fit_weights(
-    target: ArrayLike,
-    known: ArrayLike,
-    probability: ArrayLike,
-    shrinkage: float = DEFAULT_SHRINKAGE,
-) -> np.ndarray:
-    """Weights w of the members that minimise, over w >= 0 with sum 1,
-
-        masked log loss of sum_m w_m p_m  +  shrinkage * |w - 1/M|^2 / (1 - 1/M)
-
-    The loss is convex in w and the second term strictly so: there is one minimum. The second
-    term is 0 for equal weights and `shrinkage` for one of the M members alone, so that many
-    nats a label must be gained before all others are given up. Members that are equal, and
-    labels that say nothing, get equal weights.
-
-    Args:
-        target: bool [crops, classes], true for present; ignored where not known.
-        known: bool [crops, classes], true where the label is known.
-        probability: [members, crops, classes], in [0, 1].
-        shrinkage: towards equal weights, in nats a label.
-
-    Returns:
-        float64 [members].
-    """
-    target, known = np.asarray(target, bool), np.asarray(known, bool)
-    probability = np.asarray(probability, float)[:, known]
-    # What each member gives to the truth; with weights that sum to 1 their mean does likewise.
-    given = np.where(target[known], probability, 1 - probability)
-    given = np.maximum(given, SMALLEST_PROBABILITY)
-    members, labels = given.shape
-    equal = np.full(members, 1 / members)
-    if members == 1 or labels == 0:
-        return equal
-    strength = shrinkage / (1 - 1 / members)
-
-    def loss_and_slope(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        mixed = weights @ given
-        away = weights - equal
-        loss = -np.log(mixed).mean() + strength * away @ away
-        return loss, -(given / mixed).mean(axis=1) + 2 * strength * away
-
-    found = minimize(
-        loss_and_slope,
-        equal,
-        jac=True,
-        method="SLSQP",
-        bounds=[(0, 1)] * members,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        options={"ftol": 1e-10, "maxiter": 500},
-    )
-    weights = np.clip(found.x, 0, 1)
-    return weights / weights.sum()
 
 
 def member_names(paths: Sequence[str | Path]) -> list[str]:

@@ -1,19 +1,15 @@
 """A run's out-of-fold figures against numbers worked out by hand."""
 
-import json
+import io
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_runs import make_run
 
-from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
-from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.shards.records import Manifest
 
-CLASSES = [SpeciesClass(2, "low"), SpeciesClass(15, "middle"), SpeciesClass(5, "high")]
 CROPS = """\
 recording_id,fold,kind,species_id,t_min,t_max,present,absent,s2,s15,s5
 001,0,tp,2,0.0,1.0,2,,0.5,0.25,0.75
@@ -26,15 +22,8 @@ SCORES = "recording_id,s2,s15,s5\n001,0.9,0.2,0.3\n007,0.1,0.6,0.8\n"
 
 @pytest.fixture
 def run(tmp_path):
-    manifest = Manifest(CLASSES, {}, {}, "", 64, 32, 2, 0, "", {}, {}, {}, "", {})
-    config = Config.model_validate({"training": {"folds": 2}})
-    folder = RunFolder.create(tmp_path / "run", config, manifest, tmp_path)
-    (folder.path / "oof_crops.csv").write_text(CROPS)
-    (folder.path / "oof_scores.csv").write_text(SCORES)
-    for fold in (0, 1):
-        folder.fold(fold).mkdir()
-        (folder.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
-    return folder
+    tables = (pd.read_csv(io.StringIO(text), dtype=str) for text in (CROPS, SCORES))
+    return make_run(tmp_path / "run", *tables)
 
 
 def test_figures_by_fold_and_over_all(run):

@@ -16,7 +16,7 @@ from rfcx_tf.audio.decode import AudioSource, read_audio
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
-from rfcx_tf.evaluation.ensemble_report import join_members
+from rfcx_tf.evaluation.held_out import read_held_out
 from rfcx_tf.evaluation.held_out_windows import held_out_windows
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.evaluation.run import evaluate_run
@@ -470,11 +470,11 @@ def test_long_recordings_are_streamed_through_listeners_too(
 
 
 def test_members_join_with_those_of_our_own(own_run, listener):
-    held_out = join_members([own_run, listener])
-    assert held_out.names == ["own", "run"]
+    held_out = read_held_out([own_run, listener])
+    assert [member["run"] for member in held_out.members] == ["own", "run"]
     assert len(held_out.crops) == 40
     assert held_out.left_out_crops == [0, 0]
-    assert held_out.probability.shape == (2, 40, 3)
+    assert held_out.member_scores.shape == (2, 40, 3)
     assert len(held_out.recordings) == 10
 
 
