@@ -523,13 +523,12 @@ def test_a_port_that_is_taken(tiny_model_folder, protocol):
             asyncio.run(serve(options))
 
 
-def test_a_folder_that_is_no_model(tiny_model_folder, tmp_path):
+def test_a_folder_that_is_no_model(tiny_model_folder, tmp_path, run_script):
     for folder, words in (
         (tmp_path / "none", "must be a folder"),
         (tiny_model_folder / "1", "is a version"),
     ):
-        command = [sys.executable, str(ROOT / "scripts" / "serve.py"), "--model", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = run_script("serve", "--model", folder)
         assert done.returncode == 2
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
