@@ -7,7 +7,7 @@ import importlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rfcx_tf import __version__
 from rfcx_tf.cli.parser import Parser
@@ -50,19 +50,25 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns the exit status.
-
-    0 is success, 1 work that left something out (listed) or stopped, 2 bad input (one line on
-    stderr), 130 Ctrl-C, 141 a reader that went away (`... | head`). Any other exception is a
-    defect of ours and keeps its traceback.
+    """Runs a verb and returns the exit status, see `exit_status`.
 
     Args:
         argv: verb and arguments; default: those of the process.
     """
+    return exit_status(lambda: _run_verb(list(sys.argv[1:] if argv is None else argv)))
+
+
+def exit_status(work: Callable[[], int | None]) -> int:
+    """Runs a command to its end and returns its exit status.
+
+    0 is success, 1 work that left something out (listed) or stopped, 2 bad input (one line on
+    stderr), 130 Ctrl-C, 141 a reader that went away (`... | head`). Any other exception is a
+    defect of ours and keeps its traceback.
+    """
     try:
-        status = _run_verb(list(sys.argv[1:] if argv is None else argv))
+        status = work()
         sys.stdout.flush()
-        return status
+        return status or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
