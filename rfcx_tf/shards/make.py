@@ -8,9 +8,8 @@ checked, and so is that the file was not cut short. Damage where nothing is deco
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,11 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.labels.annotations import BOX, Annotations, box_hz, mean_box_s
 from rfcx_tf.labels.folds import assign_folds
+from rfcx_tf.shards.pieces import random_of, rows_by_recording, stored_piece
 from rfcx_tf.shards.plans import (
     ShardPlan,
     finish_plans,
+    identify,
     open_plan,
     plan_shards,
     shard_sizes,
@@ -74,10 +75,10 @@ def make_shards(
     finished = open_plan(out_dir, plan_id)
     if finished is not None:
         return finished
-    rows_of = _rows_by_recording(annotations)
+    rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)
 
-    def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
+    def cut(recording_id: str) -> tuple[Iterable[Crop], list[str]]:
         return _cut_recording(
             recording_id,
             recordings[recording_id],
@@ -130,59 +131,18 @@ def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -
         str(annotations.classes),
         str(config.training.fold_seed),
     ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _rows_by_recording(annotations: Annotations) -> dict[str, np.ndarray]:
-    """The rows of every recording, maybe none: a structured array [rows].
-
-    Its fields are the columns of `Annotations.rows`, and `class_index`. Few rows at a time cost
-    much less in arrays than in tables.
-    """
-    rows = annotations.used_rows
-    class_index = {c.species_id: i for i, c in enumerate(annotations.classes)}
-    rows = rows.assign(class_index=rows["species_id"].map(class_index))
-    records = np.asarray(rows.to_records(index=False))
-    places = rows.groupby("recording_id").indices
-    none = np.empty(0, np.intp)
-    return {name: records[places.get(name, none)] for name in annotations.recordings}
-
-
-@dataclass(frozen=True)
-class _PlannedCrop:
-    """A crop that is to be cut: as `Crop`; `frames` is its first one and the one after its last."""
-
-    kind: str
-    species_id: int
-    songtype_id: int
-    box: tuple[float, float, float, float]
-    frames: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _RecordingPlan:
-    """What is to be cut from a recording.
-
-    Attributes:
-        rows: those that lie in the recording, see `_rows_by_recording`.
-        crops: one for each of them, then the unlabelled ones.
-        skipped: the other rows, in words.
-    """
-
-    rows: np.ndarray
-    crops: list[_PlannedCrop]
-    skipped: list[str]
-
-    @property
-    def pieces(self) -> list[tuple[int, int]]:
-        """The frames of every crop."""
-        return [crop.frames for crop in self.crops]
+    return identify(parts)
 
 
 def _plan_recording(
     recording_id: str, rows: np.ndarray, samples: int, config: Config
-) -> _RecordingPlan:
-    """Decides what to cut from a recording of so many samples with these rows."""
+) -> tuple[np.ndarray, list[dict], list[str]]:
+    """Decides what to cut from a recording of so many samples with these rows.
+
+    Returns:
+        The rows that lie in the recording; what is known of the crops, one for each of them, then
+        the unlabelled ones; the other rows, in words.
+    """
     duration_s = samples / config.frontend.sample_rate_hz
     outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
     skipped = [
@@ -191,31 +151,29 @@ def _plan_recording(
         for row in rows[outside]
     ]
     rows = rows[~outside]
-    stored_frames = config.crop_frames + 2 * config.margin_frames
-    frames = max(1 + samples // config.frontend.hop_length, 1 + stored_frames)
+    last_start = max(1 + samples // config.frontend.hop_length - config.stored_frames, 1)
 
-    def around(centre_s: float) -> tuple[int, int]:
-        begin = round(centre_s / config.frontend.frame_s - stored_frames / 2)
-        begin = min(max(begin, 0), frames - stored_frames)
-        return begin, begin + stored_frames
+    def planned(kind: str, species_id: int, songtype_id: int, box: tuple[float, ...]) -> dict:
+        centre_s = (box[0] + box[1]) / 2
+        start = round(centre_s / config.frontend.frame_s - config.stored_frames / 2)
+        return {
+            "kind": kind,
+            "species_id": species_id,
+            "songtype_id": songtype_id,
+            "box": box,
+            "start_frame": min(max(start, 0), last_start),
+        }
 
     crops = []
     for row in rows:
-        box = tuple(float(row[name]) for name in BOX)
-        crops.append(
-            _PlannedCrop(
-                kind="tp" if row["present"] else "fp",
-                species_id=int(row["species_id"]),
-                songtype_id=int(row["songtype_id"]),
-                box=box,
-                frames=around((box[0] + box[1]) / 2),
-            )
-        )
+        kind, box = "tp" if row["present"] else "fp", tuple(float(row[name]) for name in BOX)
+        crops.append(planned(kind, int(row["species_id"]), int(row["songtype_id"]), box))
     half_s = config.crops.crop_s / 2
     for centre_s in _unlabelled_centres_s(recording_id, rows, duration_s, config):
-        box = (centre_s - half_s, centre_s + half_s, 0.0, 0.0)
-        crops.append(_PlannedCrop("unlabelled", -1, -1, box, around(centre_s)))
-    return _RecordingPlan(rows, crops, skipped)
+        crops.append(
+            planned("unlabelled", -1, -1, (centre_s - half_s, centre_s + half_s, 0.0, 0.0))
+        )
+    return rows, crops, skipped
 
 
 def _cut_recording(
@@ -225,54 +183,37 @@ def _cut_recording(
     fold: int,
     transform: RecordingTransform,
     config: Config,
-) -> tuple[list[Crop], list[str]]:
+) -> tuple[Iterable[Crop], list[str]]:
     """All crops of one recording, and what had to be left out, in words."""
 
-    def plan_of(samples: int) -> _RecordingPlan:
-        return _plan_recording(recording_id, rows, samples, config)
+    def pieces(crops: list[dict]) -> list[tuple[int, int]]:
+        return [(c["start_frame"], c["start_frame"] + config.stored_frames) for c in crops]
 
     def wanted_samples(samples: int) -> list[tuple[int, int]]:
-        return transform.samples_around(plan_of(samples).pieces, samples)
+        _, crops, _ = _plan_recording(recording_id, rows, samples, config)
+        return transform.samples_around(pieces(crops), samples)
 
     try:
         waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples)
     except AudioError as error:
         return [], [str(error)]
-    plan = plan_of(len(waveform))
+    inside, crops, skipped = _plan_recording(recording_id, rows, len(waveform), config)
     # Short recordings get silence behind them, as they do at prediction.
-    stored_frames = config.crop_frames + 2 * config.margin_frames
-    missing = stored_frames * config.frontend.hop_length - len(waveform)
+    missing = config.stored_frames * config.frontend.hop_length - len(waveform)
     if missing > 0:
         waveform = np.pad(waveform, (0, missing))
-    spectrogram = transform.around(waveform, plan.pieces)
+    spectrogram = transform.around(waveform, pieces(crops))
     highest = max(spectrogram.max(), -spectrogram.min())
     if not highest <= np.finfo(np.float16).max:
         raise UserError(
             f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
             "Lower frontend.pcen.power or raise frontend.pcen.gain."
         )
-
-    def stored(crop: _PlannedCrop) -> Crop:
-        first, end = crop.frames
-        frame_s = config.frontend.frame_s
-        touching = plan.rows[
-            (plan.rows["t_max"] > first * frame_s) & (plan.rows["t_min"] < end * frame_s)
-        ]
-        return Crop(
-            spectrogram=spectrogram[first:end].astype(np.float16),
-            recording_id=recording_id,
-            fold=fold,
-            kind=crop.kind,
-            species_id=crop.species_id,
-            songtype_id=crop.songtype_id,
-            box=crop.box,
-            start_frame=first,
-            box_times_s=np.stack([touching["t_min"], touching["t_max"]], axis=1).astype(np.float32),
-            box_classes=touching["class_index"].astype(np.int64),
-            box_present=touching["present"].astype(np.int64),
-        )
-
-    return [stored(crop) for crop in plan.crops], plan.skipped
+    stored = (
+        stored_piece(spectrogram, inside, config=config, recording_id=recording_id, fold=fold, **c)
+        for c in crops
+    )
+    return stored, skipped
 
 
 def _unlabelled_centres_s(
@@ -282,8 +223,7 @@ def _unlabelled_centres_s(
     wanted, crop_s = config.crops.unlabelled_per_recording, config.crops.crop_s
     if wanted == 0 or duration_s < crop_s:
         return np.empty(0)
-    name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
-    generator = np.random.default_rng([config.training.fold_seed, name_seed])
+    generator = random_of(recording_id, config.training.fold_seed)
     step_s = crop_s / 2
     centres_s = np.arange(crop_s / 2, duration_s - crop_s / 2 + 1e-9, step_s)
     touches = (rows["t_min"][None] < centres_s[:, None] + crop_s / 2) & (

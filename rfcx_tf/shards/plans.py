@@ -6,6 +6,7 @@ beside it until the manifest is written, so an interrupted run goes on where it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -45,6 +46,11 @@ def plan_shards(
     return plans
 
 
+def identify(parts: list[str]) -> str:
+    """A short text that differs between shards of which any part differs."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
     """The manifest if the folder is complete; else checks that the folder may be written.
 
@@ -70,7 +76,7 @@ def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
 
 def write_plans(
     plans: list[ShardPlan],
-    cut: Callable[[str], tuple[list[Crop], list[str]]],
+    cut: Callable[[str], tuple[Iterable[Crop], list[str]]],
     out_dir: Path,
     *,
     workers: int | None = None,
@@ -80,7 +86,8 @@ def write_plans(
 
     Args:
         plans: all shards of the folder.
-        cut: makes all crops of a recording, and says in words what it left out.
+        cut: makes all crops of a recording, one after the other as they are written, and says in
+            words what it left out.
         out_dir: folder of the shards.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
@@ -101,13 +108,16 @@ def write_plans(
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
     with bar:
         for plan in todo:
-            crops, skipped = [], []
-            results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
-            for own_crops, own_skipped in results:
-                crops += own_crops
-                skipped += own_skipped
-                bar.update()
-            index = write_shard(out_dir / plan.name, crops)
+            skipped = []
+
+            def crops(plan=plan, skipped=skipped):
+                results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
+                for own_crops, own_skipped in results:
+                    skipped += own_skipped
+                    yield from own_crops
+                    bar.update()
+
+            index = write_shard(out_dir / plan.name, crops())
             receipt = {"skipped": skipped, "rows": index.to_dict("records")}
             atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
     receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]

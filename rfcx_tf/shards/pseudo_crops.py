@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
-import pandas as pd
 
 from rfcx_tf.core.config import Config
+from rfcx_tf.shards.pieces import random_of, stored_piece
 from rfcx_tf.shards.records import Crop
 
 
@@ -39,8 +37,7 @@ def choose_windows(probability: np.ndarray, recording_id: str, config: Config) -
     """
     limit = config.pseudo.windows_per_recording
     holds = (probability >= config.pseudo.present_above).any(axis=1)
-    name_seed = int.from_bytes(hashlib.sha256(recording_id.encode()).digest()[:4], "big")
-    generator = np.random.default_rng([config.seed, name_seed])
+    generator = random_of(recording_id, config.seed)
     background = generator.permutation(np.flatnonzero(~holds))[
         : round(limit * config.pseudo.background)
     ]
@@ -52,7 +49,7 @@ def cut_windows(
     spectrogram: np.ndarray,
     probability: np.ndarray,
     starts: np.ndarray,
-    rows: pd.DataFrame,
+    rows: np.ndarray,
     recording_id: str,
     fold: int,
     species_ids: list[int],
@@ -65,8 +62,8 @@ def cut_windows(
             stored crop.
         probability: of the windows [windows, classes].
         starts: their first frames [windows].
-        rows: annotated boxes of the recording: t_min, t_max, species_id, kind (`tp`, `fp`).
-            What they say comes before what the teacher says.
+        rows: annotated boxes of the recording, see `rows_by_recording`. What they say comes
+            before what the teacher says.
         recording_id, fold: of the recording; fold -1 for one that is in none.
         species_ids: of the classes, in the order of the columns.
         config: the recipe.
@@ -76,29 +73,23 @@ def cut_windows(
         present, else -1.
     """
     options, frame_s = config.pseudo, config.frontend.frame_s
-    stored_frames = config.crop_frames + 2 * config.margin_frames
-    class_of = {species: number for number, species in enumerate(species_ids)}
     crops = []
     for start, values in zip(starts, probability, strict=True):
-        begin = int(np.clip(start - config.margin_frames, 0, len(spectrogram) - stored_frames))
-        begin_s, end_s = begin * frame_s, (begin + stored_frames) * frame_s
-        touching = rows[(rows["t_max"] > begin_s) & (rows["t_min"] < end_s)]
+        last = len(spectrogram) - config.stored_frames
         best = int(np.argmax(values))
         sure = (values >= options.present_above) | (values <= options.absent_below)
         crops.append(
-            Crop(
-                # A copy, for the recording may lie in a file that goes away.
-                spectrogram=np.array(spectrogram[begin : begin + stored_frames]),
+            stored_piece(
+                spectrogram,
+                rows,
+                int(np.clip(start - config.margin_frames, 0, last)),
+                config,
                 recording_id=recording_id,
                 fold=fold,
                 kind="pseudo",
                 species_id=species_ids[best] if values[best] >= options.present_above else -1,
                 songtype_id=-1,
                 box=(start * frame_s, (start + config.crop_frames) * frame_s, 0.0, 0.0),
-                start_frame=begin,
-                box_times_s=touching[["t_min", "t_max"]].to_numpy(np.float32),
-                box_classes=touching["species_id"].map(class_of).to_numpy(np.int64),
-                box_present=(touching["kind"] == "tp").to_numpy(np.int64),
                 soft_target=values.astype(np.float32),
                 soft_known=sure.astype(np.int64),
             )

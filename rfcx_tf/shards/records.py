@@ -10,6 +10,7 @@ neither a shuffle buffer nor the crops in memory.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -212,7 +213,7 @@ def parse_crop(serialized, as_stored: bool = False) -> dict:
     return example
 
 
-def write_shard(path: Path, crops: list[Crop]) -> pd.DataFrame:
+def write_shard(path: Path, crops: Iterable[Crop]) -> pd.DataFrame:
     """Writes one shard atomically.
 
     Returns:

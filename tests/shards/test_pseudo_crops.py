@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfcx_tf.core.config import Config
+from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
 
 # 10 frames a second; crops of 3.2 s with 1 s either side; a cell is 1.6 s.
@@ -17,7 +19,12 @@ CONFIG = Config.model_validate(
         "pseudo": {"slide_s": 1.6, "windows_per_recording": 8, "background": 0.25},
     }
 )
-NO_ROWS = pd.DataFrame({"t_min": [], "t_max": [], "species_id": [], "kind": []})
+
+
+def rows_of_recording(**columns):
+    table = pd.DataFrame({"recording_id": "rec", **columns})
+    classes = [SpeciesClass(3, ""), SpeciesClass(7, "")]
+    return rows_by_recording(table, classes, ["rec", "quiet"])
 
 
 def test_windows_follow_each_other_by_whole_cells_and_end_inside():
@@ -44,14 +51,12 @@ def test_windows_with_something_present_come_first_and_never_too_many(holds, nam
 
 def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it():
     spectrogram = np.arange(100 * 128, dtype=np.float16).reshape(100, 128)
-    rows = pd.DataFrame(
-        {
-            "t_min": [2.0, 8.0, 3.0],
-            "t_max": [2.5, 9.0, 3.5],
-            "species_id": [7, 7, 3],
-            "kind": ["tp", "tp", "fp"],
-        }
-    )
+    rows = rows_of_recording(
+        t_min=[2.0, 8.0, 3.0],
+        t_max=[2.5, 9.0, 3.5],
+        species_id=[7, 7, 3],
+        present=[True, True, False],
+    )["rec"]
     probability = np.array([[0.5, 0.05], [0.3, 0.06]])
     first, second = cut_windows(
         spectrogram, probability, np.array([0, 32]), rows, "rec", 4, [3, 7], CONFIG
@@ -80,7 +85,7 @@ def test_a_recording_without_rows_has_crops_without_boxes():
         np.zeros((60, 128), np.float16),
         np.array([[0.9]]),
         np.array([28]),
-        NO_ROWS,
+        rows_of_recording(t_min=[2.0], t_max=[2.5], species_id=[7], present=[True])["quiet"],
         "r",
         -1,
         [0],

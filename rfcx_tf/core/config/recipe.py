@@ -48,6 +48,11 @@ class Config(Section):
         return self.frontend.frames(self.crops.margin_s)
 
     @property
+    def stored_frames(self) -> int:
+        """Frames of a crop in shards: with a margin on either side."""
+        return self.crop_frames + 2 * self.margin_frames
+
+    @property
     def cell_s(self) -> float:
         """Seconds from one backbone cell (and window) to the next."""
         return self.model.backbone.stride[0] * self.frontend.frame_s

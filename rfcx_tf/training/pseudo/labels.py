@@ -14,7 +14,6 @@ choice:
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -29,8 +28,10 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
 from rfcx_tf.scoring.window_times import at_times
+from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.plans import (
     finish_plans,
+    identify,
     open_plan,
     plan_shards,
     shard_sizes,
@@ -93,7 +94,8 @@ def label_windows(
     teachers.load(fold_of.values(), manifest.shards_id)
     transform = RecordingTransform(config)
     boxes = reader.index[reader.index["kind"].isin(["tp", "fp"])]
-    boxes_of = {str(name): rows for name, rows in boxes.groupby("recording_id")}
+    boxes = boxes.assign(present=boxes["kind"] == "tp")
+    boxes_of = rows_by_recording(boxes, manifest.classes, sources)
     species_ids = [c.species_id for c in manifest.classes]
 
     def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
@@ -116,7 +118,7 @@ def label_windows(
                 spectrogram,
                 probability[kept],
                 starts[kept],
-                boxes_of.get(recording_id, boxes.iloc[:0]),
+                boxes_of[recording_id],
                 recording_id,
                 fold,
                 species_ids,
@@ -169,8 +171,7 @@ def _hear(
         stream.push(sound)
         samples += len(sound[rate_hz])
         write(front_end.push(sound[rate_hz]))
-    stored_frames = config.crop_frames + 2 * config.margin_frames
-    missing = stored_frames * config.frontend.hop_length - samples
+    missing = config.stored_frames * config.frontend.hop_length - samples
     write(front_end.push(np.zeros(max(0, missing), np.float32)))
     write(front_end.finish())
     file.flush()
@@ -244,4 +245,4 @@ def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra:
         str(extra),
         labelled_by,
     ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return identify(parts)
