@@ -36,22 +36,7 @@ def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str,
         UserError: for a path that does not exist or is no sound file, for paths without any
             recording, and for two files that would share a recording id.
     """
-    files = _find(paths)
-    if ids == "path":
-        return _by_path(files)
-    found: dict[str, Path] = {}
-    for path in files:
-        other = found.setdefault(path.stem, path)
-        if other is path:
-            continue
-        what_to_do = "rename or remove one."
-        if other.parent != path.parent:
-            what_to_do = "rename one, or call them by their paths: --recording-ids path."
-        raise UserError(
-            "Recordings must differ in their file names without extension. "
-            f"Found {other} and {path}; {what_to_do}"
-        )
-    return found
+    return _by_id(_find(paths), ids)
 
 
 def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> dict[str, Path]:
@@ -88,16 +73,17 @@ def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
     """Files in folders and their subfolders that hold sound, by their first bytes, but whose
     names do not end like that of a sound file; sorted. A file among `folders` is passed over.
     """
-    found = {
-        path
-        for folder in map(Path, folders)
-        for path in folder.rglob("*")
-        if path.suffix.lower() not in AUDIO_EXTENSIONS
-        and not path.name.startswith(".")
-        and path.is_file()
-        and _begins_like_sound(path)
-    }
-    return sorted(found)
+    return sorted(
+        {
+            path
+            for folder in map(Path, folders)
+            for path in folder.rglob("*")
+            if path.suffix.lower() not in AUDIO_EXTENSIONS
+            and not path.name.startswith(".")
+            and path.is_file()
+            and _begins_like_sound(path)
+        }
+    )
 
 
 def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
@@ -138,26 +124,27 @@ def _find(paths: Iterable[Path | str]) -> dict[Path, Path]:
     return dict(sorted(found.values()))
 
 
-def _by_path(files: Mapping[Path, Path]) -> dict[str, Path]:
-    """Files of `_find` by their paths below their folders."""
+def _by_id(files: Mapping[Path, Path], ids: str) -> dict[str, Path]:
+    """Files of `_find` by their names, or by their paths below their folders."""
+    rule = "file names" if ids == "name" else "paths below the folders that are named,"
+    elsewhere = "rename one, or call them by their paths: --recording-ids path."
+    if ids == "path":
+        elsewhere = "name the folder above both instead, or rename one."
     found: dict[str, Path] = {}
     for path, folder in files.items():
-        id_ = (path.relative_to(folder).parent / path.stem).as_posix()
-        other = found.setdefault(id_, path)
-        if other is path:
-            continue
-        what_to_do = "rename or remove one."
-        if other.parent != path.parent:
-            what_to_do = "name the folder above both instead, or rename one."
-        raise UserError(
-            "Recordings must differ in their paths below the folders that are named, without "
-            f"extension. Found {other} and {path}; {what_to_do}"
-        )
+        below = path.relative_to(folder).parent if ids == "path" else Path()
+        other = found.setdefault((below / path.stem).as_posix(), path)
+        if other is not path:
+            advice = "rename or remove one." if other.parent == path.parent else elsewhere
+            raise UserError(
+                f"Recordings must differ in their {rule} without extension. "
+                f"Found {other} and {path}; {advice}"
+            )
     return found
 
 
 def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Path]:
-    named, by_path = set(named), _by_path(files)
+    named, by_path = set(named), _by_id(files, "path")
     with_name = Counter(path.stem for path in files)
     found = {
         id_ if id_ in named or with_name[path.stem] > 1 else path.stem: path
