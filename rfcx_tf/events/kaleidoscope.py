@@ -19,23 +19,10 @@ from rfcx_tf.events.table import EventRecording, has_band
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = [
-    "INDIR",
-    "FOLDER",
-    "IN FILE",
-    "CHANNEL",
-    "OFFSET",
-    "DURATION",
-    "Fmin",
-    "Fmean",
-    "Fmax",
-    "DATE",
-    "TIME",
-    "HOUR",
-    "TOP1MATCH",
-    "TOP1DIST",
-    "MANUAL ID",
-]
+_HEADER = (
+    "INDIR,FOLDER,IN FILE,CHANNEL,OFFSET,DURATION,Fmin,Fmean,Fmax,DATE,TIME,HOUR,"
+    "TOP1MATCH,TOP1DIST,MANUAL ID\n"
+)
 
 
 def kaleidoscope_text(
@@ -46,8 +33,8 @@ def kaleidoscope_text(
     root = os.path.commonpath(folders.values()) if folders else ""
     starts = {r.recording_id: r.start for r in recordings}
     text = io.StringIO()
+    text.write(_HEADER)
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_COLUMNS)
     for event in events.itertuples():
         low_hz, high_hz = event.low_hz, event.high_hz
         band_hz = [low_hz, (low_hz + high_hz) / 2, high_hz] if has_band(event) else []

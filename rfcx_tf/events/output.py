@@ -27,7 +27,7 @@ from rfcx_tf.events.write import (
 )
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.card import UNCALIBRATED_THRESHOLD, ModelCard
-from rfcx_tf.scoring.score_table import blank_scores, order_like_submission, write_scores
+from rfcx_tf.scoring.score_table import order_like_submission, write_scores
 from rfcx_tf.scoring.scorer import RecordingResult
 
 
@@ -106,7 +106,8 @@ class Tables:
                 "say them (no signature `about`); export it again, or leave --events and "
                 "--window-scores out."
             )
-        blank = self._shifted(blank_scores(recordings, card.classes))
+        blank = pd.DataFrame(0.0, index=list(recordings), columns=card.columns)
+        blank = self._shifted(blank.rename_axis("recording_id").reset_index())
         if wanted.like:
             order_like_submission(blank, wanted.like)
         self._with_calibration(card)

@@ -19,22 +19,10 @@ from rfcx_tf.events.table import EventRecording, has_band, tab_text
 if TYPE_CHECKING:
     import pandas as pd
 
-_COLUMNS = [
-    "Selection",
-    "View",
-    "Channel",
-    "Begin Time (s)",
-    "End Time (s)",
-    "Low Freq (Hz)",
-    "High Freq (Hz)",
-    "Begin Path",
-    "Begin File",
-    "File Offset (s)",
-    "Species",
-    "Score",
-    "Probability",
-    "Verdict",
-]
+_HEADER = (
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\t"
+    "Begin Path\tBegin File\tFile Offset (s)\tSpecies\tScore\tProbability\tVerdict"
+)
 
 
 def raven_text(
@@ -47,7 +35,8 @@ def raven_text(
         end_s += recording.duration_s
     # The way back must not depend on folders, which Begin Path has more of.
     called_by_path = any(r.recording_id != Path(r.file).stem for r in recordings)
-    rows = [[*_COLUMNS, "recording_id"] if called_by_path else _COLUMNS]
+    header = _HEADER + "\trecording_id" * called_by_path
+    rows = []
     for number, event in enumerate(events.itertuples(), start=1):
         begin_s = begins_s[event.recording_id]
         known = has_band(event)
@@ -71,4 +60,4 @@ def raven_text(
                 *([event.recording_id] if called_by_path else []),
             ]
         )
-    return tab_text(rows)
+    return f"{header}\n{tab_text(rows)}"

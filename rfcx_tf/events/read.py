@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from rfcx_tf.core.csv_tables import read_csv
+from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
 
@@ -43,53 +43,54 @@ def read_events(path: str | Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            table = pyarrow.parquet.read_table(path).to_pandas()
-        except (OSError, pyarrow.ArrowException) as error:
-            line = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be read as Parquet: {line}") from None
-        lacking = [name for name in EVENT_COLUMNS if name not in table]
-        if lacking:
-            raise UserError(
-                f"{path}: a table of events must have the columns {', '.join(lacking)}. "
-                f"Received: {', '.join(table)}."
-            )
-        places = [f"{path}, row {number}" for number in range(1, len(table) + 1)]
+        rows = _parquet_rows(path)
     else:
         rows = read_csv(path, EVENT_COLUMNS).rows
-        table = pd.DataFrame([row.cells for row in rows], columns=list(EVENT_COLUMNS))
-        places = [row.place for row in rows]
-    return _checked(table[list(EVENT_COLUMNS)], places)
+    events = [_event(place, cells) for place, cells in rows]
+    return pd.DataFrame(events, columns=list(EVENT_COLUMNS)).astype(EVENT_COLUMNS)
 
 
-def _checked(table: pd.DataFrame, places: list[str]) -> pd.DataFrame:
-    """The table with the types of `EVENT_COLUMNS`; UserError for a cell that cannot have it."""
-    columns = {}
+def _parquet_rows(path: Path) -> list[CsvRow]:
+    """The rows of a Parquet file as those of a CSV file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path).to_pandas()
+    except (OSError, pyarrow.ArrowException) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as Parquet: {line}") from None
+    lacking = [name for name in EVENT_COLUMNS if name not in table]
+    if lacking:
+        raise UserError(
+            f"{path}: a table of events must have the columns {', '.join(lacking)}. "
+            f"Received: {', '.join(table)}."
+        )
+    texts = table.astype(object).where(table.notna(), "").astype(str)
+    return [
+        CsvRow(f"{path}, row {number}", cells)
+        for number, cells in enumerate(texts.to_dict("records"), start=1)
+    ]
+
+
+def _event(place: str, cells: dict[str, str]) -> dict[str, str | int | float]:
+    """The values of a row; UserError for one that cannot be an event's."""
+    event: dict[str, str | int | float] = {}
     for name, kind in EVENT_COLUMNS.items():
-        cells = table[name]
-        if kind is str:
-            columns[name] = cells.fillna("").astype(str)
-            continue
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
-        empty = cells.isna() | (cells.astype(str) == "")
-        wrong = ~np.isfinite(values) & ~(empty if name in _MAY_BE_EMPTY else False)
+        text = cells.get(name, "")
         if kind is int:
-            wrong |= values != np.floor(values)
-        if name in ("score", "probability"):
-            wrong |= (values < 0) | (values > 1)
-        _refuse(wrong, places, lambda i, n=name, c=cells: f"{n} cannot be {str(c.iloc[i])!r}")
-        columns[name] = values.astype(kind)
-    checked = pd.DataFrame(columns)
-    backwards = (checked["start_s"] < 0) | (checked["end_s"] <= checked["start_s"])
-    _refuse(backwards, places, lambda _: "an event must end after it begins, at 0 or later")
-    _refuse(checked["recording_id"] == "", places, lambda _: "recording_id must not be empty")
-    return checked
-
-
-def _refuse(wrong, places: list[str], complaint) -> None:
-    wrong = np.flatnonzero(wrong)
-    if len(wrong):
-        raise UserError(f"{places[wrong[0]]}: {complaint(wrong[0])}. Write the events again.")
+            event[name] = read_whole_number(place, name, text)
+        elif kind is str:
+            event[name] = text
+        elif text or name not in _MAY_BE_EMPTY:
+            event[name] = read_number(place, name, text)
+        else:
+            event[name] = math.nan
+    if not event["recording_id"]:
+        raise UserError(f"{place}: recording_id must not be empty.")
+    if not 0 <= event["start_s"] < event["end_s"]:
+        raise UserError(f"{place}: an event must end after it begins, at 0 or later.")
+    for name in ("score", "probability"):
+        if event[name] < 0 or event[name] > 1:
+            raise UserError(f"{place}: {name} must be from 0 to 1. Received: {event[name]:g}.")
+    return event

@@ -15,16 +15,6 @@ import pandas as pd
 from rfcx_tf.core.csv_tables import read_csv, read_number
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.core.species import SpeciesClass
-
-
-def blank_scores(recording_ids: Iterable[str], classes: Iterable[SpeciesClass]) -> pd.DataFrame:
-    """A scores table of zeros, to check what will become of the real one."""
-    ids = list(recording_ids)
-    columns = [c.column for c in classes]
-    table = pd.DataFrame(0.0, index=range(len(ids)), columns=columns)
-    table.insert(0, "recording_id", ids)
-    return table
 
 
 def write_scores(scores: pd.DataFrame, path: str | Path) -> None:

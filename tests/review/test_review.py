@@ -291,10 +291,10 @@ def test_events_are_read_as_they_were_written(field, make_event, tmp_path, forma
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"score": "high"}, r":3: score cannot be 'high'"),
-        ({"score": 1.5}, r":3: score cannot be '1\.5'"),
-        ({"species_id": 2.5}, r":3: species_id cannot be '2\.5'"),
-        ({"start_s": ""}, r":3: start_s cannot be ''"),
+        ({"score": "high"}, r":3: score must be a finite number. Received: 'high'"),
+        ({"score": 1.5}, r":3: score must be from 0 to 1. Received: 1\.5"),
+        ({"species_id": 2.5}, r":3: species_id must be a whole number"),
+        ({"start_s": ""}, r":3: start_s must be a finite number. Received: ''"),
         ({"end_s": 0.5}, r":3: an event must end after it begins"),
         ({"recording_id": ""}, r":3: recording_id must not be empty"),
     ],

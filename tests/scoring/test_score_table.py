@@ -5,9 +5,7 @@ import pandas as pd
 import pytest
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.score_table import (
-    blank_scores,
     order_like_submission,
     read_scores,
     read_truth,
@@ -105,10 +103,3 @@ def test_an_incomplete_submission_is_refused(csv_file):
         order_like_submission(
             pd.DataFrame({"recording_id": ["a"], "s0": [1.0], "s1": [1.0]}), sample
         )
-
-
-def test_blank_scores_have_the_layout_of_scores():
-    blank = blank_scores(["007", "b"], [SpeciesClass(3, "x"), SpeciesClass(9, "y")])
-    assert list(blank.columns) == ["recording_id", "s3", "s9"]
-    assert blank["recording_id"].tolist() == ["007", "b"]
-    assert (blank[["s3", "s9"]] == 0).all(axis=None)
