@@ -118,7 +118,11 @@ class ServedModel:
         """
         tensors = {name: tf.constant(array) for name, array in inputs.items()}
         outputs = self._signatures[signature](**tensors)
-        return {name: np.asarray(outputs[name].numpy()) for name in sorted(outputs)}
+        # A single string comes as bytes, which NumPy would take for an array of characters.
+        return {
+            name: np.asarray(value.numpy(), value.dtype.as_numpy_dtype)
+            for name, value in sorted(outputs.items())
+        }
 
     def warm_up(self, folder: Path) -> int:
         """Runs the requests that lie in the folder for that, and returns how many.

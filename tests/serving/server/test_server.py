@@ -212,6 +212,8 @@ def test_rest_rows(server):
             ]
         },
     )
+    alone = server.predict(signature_name="texts", inputs="a")[1]["outputs"]
+    assert alone == {"lengths": 1, "raw_bytes": {"b64": "YQ=="}}
     status, document = server.predict(instances=WAVEFORM.tolist())
     assert status == 400
     assert "inconsistent batch size" in document["error"]
