@@ -141,10 +141,17 @@ def run(arguments: argparse.Namespace) -> int:
     # What could go wrong at the end is tried now, not after hours of work.
     tables = Tables(wanted_tables(arguments), len(recordings))
     score = _score_served if arguments.server else _score_with_runs
-    failed = score(arguments, recordings, tables)
+    card, journal, predictions = score(arguments, recordings, tables)
+
+    def results():
+        return map(journal.read, predictions.scores["recording_id"])
+
+    tables.write(card, predictions.scores, results, complete=not predictions.failed)
+    if not predictions.failed:
+        journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    return tables.report_failures(failed, misnamed_recordings(arguments.audio))
+    return tables.report_failures(predictions.failed, misnamed_recordings(arguments.audio))
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -178,11 +185,20 @@ def _is_bulk(arguments: argparse.Namespace) -> bool:
     return bool(arguments.workers or arguments.runner or arguments.beam)
 
 
-def _score_with_runs(arguments, recordings, tables) -> list[str]:
-    """Scores recordings here or in bulk and writes the tables; a line for each that failed."""
+def _open_journal(arguments, fingerprint: str):
+    from rfcx_tf.scoring.journal import Journal
+
+    journal = Journal(f"{arguments.out.resolve()}.parts", fingerprint)
+    if journal.started_over:
+        print(f"{journal.folder} was of another model or options: all recordings are new.")
+    return journal
+
+
+def _score_with_runs(arguments, recordings, tables):
+    """Scores recordings here or in bulk: the card, the journal and the predictions."""
     from rfcx_tf.runs.open import open_runs
     from rfcx_tf.scoring.ensemble import choose_weights
-    from rfcx_tf.scoring.journal import Journal, fingerprint_runs
+    from rfcx_tf.scoring.journal import fingerprint_runs
     from rfcx_tf.scoring.load import load_together
     from rfcx_tf.scoring.predict import predict_recordings
 
@@ -191,9 +207,7 @@ def _score_with_runs(arguments, recordings, tables) -> list[str]:
     scorer = load_together(runs, weights, arguments.combine)
     tables.check_model(scorer.card, recordings)
     fingerprint = fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows)
-    journal = Journal(f"{arguments.out.resolve()}.parts", fingerprint)
-    if journal.started_over:
-        print(f"{journal.folder} was of other runs, weights or options: all recordings are new.")
+    journal = _open_journal(arguments, fingerprint)
     if _is_bulk(arguments):
         from rfcx_tf.scoring.beam import LOCAL_RUNNER, BulkJob, predict_in_bulk
 
@@ -219,35 +233,34 @@ def _score_with_runs(arguments, recordings, tables) -> list[str]:
         predictions = predict_recordings(
             scorer, recordings, journal=journal, keep_windows=tables.keep_windows
         )
-
-    def results():
-        return map(journal.read, predictions.scores["recording_id"])
-
-    tables.write(scorer.card, predictions.scores, results, complete=not predictions.failed)
-    if not predictions.failed:
-        journal.remove()
-    return predictions.failed
+    return scorer.card, journal, predictions
 
 
-def _score_served(arguments, recordings, tables) -> list[str]:
-    """Scores recordings by a server and writes the tables; a line for each that failed."""
-    from rfcx_tf.scoring.served.query import QueryOptions, query_server
+def _score_served(arguments, recordings, tables):
+    """Scores recordings by a server: the card, the journal and the predictions."""
+    from rfcx_tf.core.species import read_species
+    from rfcx_tf.scoring.predict import predict_recordings
     from rfcx_tf.scoring.served.retries import RetryRules
-    from rfcx_tf.scoring.served.served_model import read_classes
+    from rfcx_tf.scoring.served.scorer import open_served
 
-    options = QueryOptions(
-        server=arguments.server,
-        model=arguments.model,
+    with open_served(
+        arguments.server,
+        arguments.model,
         longest_s=arguments.chunk_s,
         overlap_s=arguments.overlap_s,
         request_bytes=arguments.max_request_mib * 2**20,
         concurrency=arguments.concurrency,
         timeout_s=arguments.timeout_s,
-        retries=RetryRules(arguments.retries),
+        rules=RetryRules(arguments.retries),
         sample_rate_hz=arguments.sample_rate,
-        classes=read_classes(arguments.classes) if arguments.classes else None,
-    )
-    return query_server(options, recordings, tables, f"{arguments.out}.parts")
+        classes=read_species(arguments.classes) if arguments.classes else None,
+    ) as scorer:
+        tables.check_model(scorer.card, recordings)
+        journal = _open_journal(arguments, scorer.fingerprint(tables.keep_windows))
+        predictions = predict_recordings(
+            scorer, recordings, journal=journal, keep_windows=tables.keep_windows
+        )
+    return scorer.card, journal, predictions
 
 
 def _seconds_or_whole(text: str) -> float:

@@ -45,7 +45,7 @@ _BLOCKS_AHEAD = 2
 
 
 class ScoringError(UserError):
-    """A recording that could not be scored; the message is one line that names it."""
+    """Why a recording could not be scored, in one line."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +138,20 @@ def score_recordings(
 
         def score(name: str, blocks: _Blocks) -> RecordingResult | UserError:
             stream, samples = scorer.stream(name if known else None), 0
-            rate_hz = scorer.sample_rates_hz[0]
+            rate_hz, source = scorer.sample_rates_hz[0], recordings[name]
             try:
                 for sound in blocks:
                     stream.push(sound)
                     samples += len(sound[rate_hz])
                     bar.hear(name, samples / rate_hz, blocks.header_s)
                 found = stream.finish()
-            except (AudioError, ScoringError) as error:
+            except AudioError as error:
                 return error
+            except ScoringError as error:
+                return ScoringError(f"The recording {source} could not be scored: {error}")
             finally:
                 blocks.drop()
                 bar.end(name)
-            source = recordings[name]
             path = source.path if isinstance(source, AudioSource) else source
             return RecordingResult(name, path, samples / rate_hz, found.scores, found.window_scores)
 
@@ -159,8 +160,9 @@ def score_recordings(
                 for name, blocks in decoded:
                     yield name, score(name, blocks)
                 return
-            with ThreadPoolExecutor(scorer.at_once) as pool:
-                waiting: deque[tuple[str, Future]] = deque()
+            pool = ThreadPoolExecutor(scorer.at_once)
+            waiting: deque[tuple[str, Future]] = deque()
+            try:
                 for name, blocks in decoded:
                     waiting.append((name, pool.submit(score, name, blocks)))
                     if len(waiting) == scorer.at_once:
@@ -168,6 +170,9 @@ def score_recordings(
                         yield name, future.result()
                 for name, future in waiting:
                     yield name, future.result()
+            finally:
+                # Whoever stops early need not wait for what a server may take long for.
+                pool.shutdown(wait=False)
 
 
 def score_blocks(scorer: Scorer, blocks: Iterator[Sound]) -> RecordingScores:
@@ -200,6 +205,8 @@ class _Blocks:
 
     def fill(self) -> None:
         """Decodes the recording, as far as there is room for it."""
+        if self._dropped.is_set():
+            return
         end = None
         try:
             self.header_s = header_duration_s(self._source)
@@ -245,7 +252,8 @@ def _decoded_ahead(
     finally:
         for _, blocks in waiting:
             blocks.drop()
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Recordings that are scored at this moment may still be read to their end.
+        pool.shutdown(wait=False)
 
 
 class _Progress:

@@ -14,12 +14,14 @@ whose squeezes look at whole windows, much more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.scorer import RecordingScores
 from rfcx_tf.scoring.served.retries import RequestError
 
 
@@ -50,50 +52,21 @@ class Cuts:
         return slice(first, None if is_last else self.before_windows + self.step_windows)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of a recording.
-
-    Attributes:
-        number: from 0.
-        samples: float32 [samples].
-        is_last: whether the recording ends with it.
-    """
-
-    number: int
-    samples: np.ndarray
-    is_last: bool
-
-
-@dataclass(frozen=True)
-class PieceScores:
-    """What the server says of a piece.
-
-    Attributes:
-        scores: float32 [classes], over all of its windows.
-        window_scores: float32 [windows, classes]; None where the model does not give them.
-    """
-
-    scores: np.ndarray
-    window_scores: np.ndarray | None
-
-
-def plan_cuts(
-    piece_s: float, overlap_s: float, *, sample_rate_hz: int, hop_samples: int, window_samples: int
-) -> Cuts:
+def plan_cuts(card: ModelCard, piece_s: float, overlap_s: float) -> Cuts:
     """Cuts for pieces of a length.
 
     Args:
+        card: of a model that knows its windows.
         piece_s: longest piece.
         overlap_s: sound between a cut and the nearest window that is kept, at least.
-        sample_rate_hz: of the waveform.
-        hop_samples, window_samples: of the model's windows.
 
     Raises:
         UserError: if a piece is too short to hold a window beside what overlaps.
     """
-    piece_samples = math.floor(piece_s * sample_rate_hz)
-    margin_samples = math.ceil(overlap_s * sample_rate_hz)
+    rate_hz = card.sample_rate_hz
+    hop_samples, window_samples = round(card.hop_s * rate_hz), round(card.window_s * rate_hz)
+    piece_samples = math.floor(piece_s * rate_hz)
+    margin_samples = math.ceil(overlap_s * rate_hz)
     before = math.ceil(margin_samples / hop_samples)
     # So many that the sound behind a whole piece, however short, ends the window of the next one
     # that is kept first.
@@ -102,35 +75,38 @@ def plan_cuts(
         shortest = (before + 1) * hop_samples + window_samples + margin_samples
         raise UserError(
             "A piece must be longer than its overlap on both sides, a window and a step, "
-            f"{shortest / sample_rate_hz:.4g} s. Received: --chunk-s {piece_s:g}, "
+            f"{shortest / rate_hz:.4g} s. Received: --chunk-s {piece_s:g}, "
             f"--overlap-s {overlap_s:g}."
         )
     return Cuts(piece_samples, step, before, hop_samples)
 
 
-def cut_pieces(blocks: Iterable[np.ndarray], cuts: Cuts | None) -> Iterator[Piece]:
-    """The pieces of a recording that comes in blocks, each as soon as its sound is there.
+class Cutter:
+    """Cuts a recording that comes in blocks, each piece as soon as its sound is there."""
 
-    Args:
-        blocks: float32 [samples], of any length.
-        cuts: None: the recording stays whole.
-    """
-    waiting: list[np.ndarray] = []
-    samples, number = 0, 0
-    for block in blocks:
-        waiting.append(block)
-        samples += len(block)
+    def __init__(self, cuts: Cuts | None):
+        """Takes the cuts; None: the recording stays whole."""
+        self._cuts = cuts
+        self._waiting: list[np.ndarray] = []
+        self._samples = 0
+
+    def push(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """Takes the next sound, float32 [samples]; yields the pieces that others follow."""
+        self._waiting.append(block)
+        self._samples += len(block)
         # A piece that the recording ends with is the last one, so one sample more must be there.
-        while cuts and samples > cuts.piece_samples:
-            sound = np.concatenate(waiting)
-            yield Piece(number, sound[: cuts.piece_samples], is_last=False)
-            number += 1
-            waiting = [sound[cuts.step_samples :]]
-            samples -= cuts.step_samples
-    yield Piece(number, np.concatenate(waiting), is_last=True)
+        while self._cuts and self._samples > self._cuts.piece_samples:
+            sound = np.concatenate(self._waiting)
+            self._waiting = [sound[self._cuts.step_samples :]]
+            self._samples -= self._cuts.step_samples
+            yield sound[: self._cuts.piece_samples]
+
+    def finish(self) -> np.ndarray:
+        """The last piece."""
+        return np.concatenate(self._waiting)
 
 
-def join_pieces(pieces: Sequence[PieceScores], cuts: Cuts | None) -> PieceScores:
+def join_pieces(pieces: Sequence[RecordingScores], cuts: Cuts | None) -> RecordingScores:
     """Scores of a recording from those of its pieces, in order.
 
     The window scores are the kept windows. A recording's score is the maximum over windows of
@@ -161,4 +137,4 @@ def join_pieces(pieces: Sequence[PieceScores], cuts: Cuts | None) -> PieceScores
         is_inside = peak >= piece.window_scores.max(axis=0)
         kept_windows.append(own)
         highest.append(np.where(is_inside, piece.scores, peak))
-    return PieceScores(np.max(highest, axis=0), np.concatenate(kept_windows))
+    return RecordingScores(np.max(highest, axis=0), np.concatenate(kept_windows))

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from rfcx_tf.scoring.scorer import ScoringError
+
 Reply = TypeVar("Reply")
 
 
-class RequestError(Exception):
+class RequestError(ScoringError):
     """A request without a usable reply; the message is one line.
 
     Attributes:

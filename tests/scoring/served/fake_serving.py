@@ -36,6 +36,7 @@ class FakeServing:
             A number is a REST status (gRPC has its own name for it), `hang`, `close`, or a
             function that changes the outputs, or bytes, which REST sends as they are.
         requests: (signature, inputs) of every request for scores.
+        card: of the model, which the signature `about` gives.
         signatures: (inputs, outputs) by name.
         delay_s: how long an answer takes.
         most_at_once: requests that were in work together.
@@ -49,26 +50,28 @@ class FakeServing:
 
     def __init__(self):
         scores = ["scores", "window_scores", "window_start_s"]
-        self.about = {
-            "windows": np.int32(1),
-            "class_names": np.array([name.encode() for name in NAMES], object),
-            "species_ids": np.int32(SPECIES_IDS),
-            "sample_rate_hz": np.int32(RATE_HZ),
-            "window_s": np.float32(WINDOW / RATE_HZ),
-            "hop_s": np.float32(HOP / RATE_HZ),
-            "calibrated": np.bool_(False),
-            "thresholds": np.float32([0.5, 0.5]),
-            "score_thresholds": np.float32([0.5, 0.5]),
-            "calibration_score_logits": np.empty([2, 0], np.float32),
-            "calibration_probability_logits": np.empty([2, 0], np.float32),
-            "mean_box_s": np.float32([0.2, np.nan]),
-            "low_hz": np.float32([100, np.nan]),
-            "high_hz": np.float32([200, np.nan]),
+        self.card = {
+            "version": 1,
+            "classes": [
+                {"species_id": number, "name": name}
+                for number, name in zip(SPECIES_IDS, NAMES, strict=True)
+            ],
+            "sample_rate_hz": RATE_HZ,
+            "window_s": WINDOW / RATE_HZ,
+            "hop_s": HOP / RATE_HZ,
+            "window_centre_s": [0.05, 0.05],
+            "mean_box_s": [0.2, None],
+            "box_hz": [[100, 200], [None, None]],
+            "ends_inside": True,
+            "smoothing": "",
+            "calibration": None,
+            "frontend": "",
+            "made_by": "runs/here",
         }
         self.signatures = {
             "serving_default": (["waveform"], scores),
             "wav": (["wav"], scores),
-            "about": (["samples"], list(self.about)),
+            "about": (["samples"], ["card", "windows"]),
         }
         self.script, self.requests = [], []
         self.delay_s, self.most_at_once, self._at_once = 0.0, 0, 0
@@ -79,7 +82,8 @@ class FakeServing:
     def predict(self, signature, inputs) -> dict[str, np.ndarray]:
         if signature == "about":
             assert inputs["samples"].shape == ()
-            return self.about
+            card = np.array(json.dumps(self.card, ensure_ascii=False).encode(), object)
+            return {"card": card, "windows": np.int32(1)}
         if signature == "wav":
             (content,) = inputs["wav"]
             samples, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32")
@@ -229,6 +233,4 @@ class FakeServing:
 
 def _as_json(value):
     values = np.asarray(value)
-    if values.dtype == object:
-        return [text.decode() for text in values]
-    return values.tolist()
+    return values.item().decode() if values.dtype == object else values.tolist()

@@ -1,24 +1,28 @@
 """Recordings through a scripted server: scores, failures, retries, how much at once."""
 
-import asyncio
+import io
 import json
+import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from fake_serving import HOP, NAMES, RATE_HZ, SPECIES_IDS, WINDOW, window_scores
+from fake_serving import NAMES, RATE_HZ, SPECIES_IDS, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.scoring.served.pieces import plan_cuts
+from rfcx_tf.scoring.calibration import Calibration
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.journal import Journal
+from rfcx_tf.scoring.predict import predict_recordings
+from rfcx_tf.scoring.scorer import RecordingResult, ScoringError, score_recordings
+from rfcx_tf.scoring.served.function import wav_bytes
 from rfcx_tf.scoring.served.retries import RetryRules
-from rfcx_tf.scoring.served.scoring import ScoringClient
-from rfcx_tf.scoring.served.served_model import ask_model, read_classes, wav_bytes
-from rfcx_tf.scoring.served.transport import open_transport, split_server
+from rfcx_tf.scoring.served.scorer import open_served
+from rfcx_tf.scoring.served.transport import split_server
 
 QUICK = RetryRules(retries=2, first_wait_s=0.01)
 BOTH = pytest.mark.parametrize("protocol", ["rest", "grpc"])
@@ -37,48 +41,33 @@ def sounds(tmp_path_factory):
     return sounds
 
 
-def query(server, paths, *, rules=QUICK, piece_s=None, concurrency=3, timeout_s=10, **known):
-    """The model, the recordings' scores by name, and the lines about those that failed."""
+def connect(server, **options):
+    return open_served(
+        server, "fake", **({"rules": QUICK, "overlap_s": 0.1, "timeout_s": 10} | options)
+    )
 
-    async def run():
-        transport = open_transport(server, "fake", timeout_s)
-        try:
-            model = await ask_model(transport, rules, **known)
-            cuts = None
-            if piece_s is not None:
-                cuts = plan_cuts(
-                    piece_s,
-                    0.1,
-                    sample_rate_hz=model.sample_rate_hz,
-                    hop_samples=model.grid.hop_samples,
-                    window_samples=model.grid.window_samples,
-                )
-            client = ScoringClient(transport, model, cuts, rules, concurrency)
-            results = {}
 
-            def use(result):
-                results[result.recording_id] = result
-
-            recordings = {path.stem: path for path in paths}
-            return model, results, await client.score_all(recordings, use, progress=False)
-        finally:
-            await transport.close()
-
-    return asyncio.run(run())
+def query(server, paths, *, concurrency=3, **options):
+    """The model's card, the recordings' scores by name, and the lines about those that failed."""
+    with connect(server, concurrency=concurrency, **options) as scorer:
+        recordings = {path.stem: path for path in paths}
+        found = dict(score_recordings(scorer, recordings, progress=False))
+    scored = {name: own for name, own in found.items() if isinstance(own, RecordingResult)}
+    return scorer.card, scored, [str(own) for name, own in found.items() if name not in scored]
 
 
 @BOTH
 def test_scores_are_those_of_the_sounds(serving, protocol, sounds):
-    model, results, failed = query(getattr(serving, protocol), sounds)
+    server = getattr(serving, protocol)
+    card, results, failed = query(server, sounds)
     assert failed == []
-    assert [(c.species_id, c.name) for c in model.classes] == list(
+    assert [(c.species_id, c.name) for c in card.classes] == list(
         zip(SPECIES_IDS, NAMES, strict=True)
     )
-    assert (model.grid.hop_samples, model.grid.window_samples) == (HOP, WINDOW)
-    assert model.grid.mean_box_s == {4: pytest.approx(0.2)}
-    assert model.grid.box_hz == {4: (100, 200)}
-    assert model.grid.calibration is None
-    assert sorted(results) == sorted(path.stem for path in sounds)
+    assert (card.sample_rate_hz, card.hop_s, card.window_s) == (RATE_HZ, 0.05, 0.1)
+    assert card.mean_box_s[0] == 0.2 and card.box_hz[0] == (100, 200)
+    assert card.made_by.startswith(server) and card.made_by.endswith("/fake")
+    assert list(results) == [path.stem for path in sounds]
     for path, samples in sounds.items():
         result, expected = results[path.stem], window_scores(samples)
         assert (result.path, result.duration_s) == (path, 2.5)
@@ -94,7 +83,7 @@ def test_scores_are_those_of_the_sounds(serving, protocol, sounds):
 @BOTH
 def test_long_recordings_are_sent_in_pieces(serving, protocol, sounds):
     path, samples = next(iter(sounds.items()))
-    _, results, failed = query(getattr(serving, protocol), [path], piece_s=0.7)
+    _, results, failed = query(getattr(serving, protocol), [path], longest_s=0.7)
     assert failed == []
     assert len(serving.requests) == 6
     np.testing.assert_allclose(results["r00"].window_scores, window_scores(samples), rtol=1e-6)
@@ -203,7 +192,7 @@ def test_rubbish_is_named(serving, content, words, sounds):
 @BOTH
 def test_requests_at_once_are_few(serving, protocol, sounds):
     serving.delay_s = 0.05
-    query(getattr(serving, protocol), sounds, concurrency=3, piece_s=0.7)
+    query(getattr(serving, protocol), sounds, concurrency=3, longest_s=0.7)
     assert serving.most_at_once == 3
     assert len(serving.requests) == 72
 
@@ -218,24 +207,48 @@ def test_a_bad_file_does_not_stop_the_others(serving, sounds, tmp_path):
     assert str(bad) in line
 
 
-def test_a_full_disk_is_no_failed_recording(serving, sounds):
+def test_a_full_disk_is_no_failed_recording(serving, sounds, tmp_path, monkeypatch):
     """What cannot be kept stops the work, with its own words."""
 
-    async def run():
-        transport = open_transport(serving.rest, "fake", 5)
-        try:
-            model = await ask_model(transport, QUICK)
-            client = ScoringClient(transport, model, None, QUICK, 2)
+    def write(*_):
+        raise UserError("No space left.")
 
-            def use(_):
-                raise UserError("No space left.")
-
-            await client.score_all({p.stem: p for p in sounds}, use, progress=False)
-        finally:
-            await transport.close()
-
-    assert refused(asyncio.run, run()) == "No space left."
+    monkeypatch.setattr(Journal, "write", write)
+    journal = Journal(tmp_path / "parts", "a")
+    recordings = {path.stem: path for path in sounds}
+    with connect(serving.rest, concurrency=2) as scorer:
+        text = refused(predict_recordings, scorer, recordings, journal=journal, progress=False)
+    assert text == "No space left."
     assert len(serving.requests) < 12
+
+
+@BOTH
+def test_few_pieces_of_a_long_recording_are_on_their_way(serving, protocol):
+    """While none is answered, sound is taken for as many and no more."""
+    serving.script = ["hang"] * 3
+    pushed, failed = [], []
+    with connect(getattr(serving, protocol), concurrency=3, longest_s=1.0) as scorer:
+
+        def push():
+            stream = scorer.stream()
+            try:
+                while True:
+                    stream.push({RATE_HZ: np.zeros(1000, np.float32)})
+                    pushed.append(1)
+            except ScoringError as error:
+                failed.append(str(error))
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        until = time.monotonic() + 20
+        while len(serving.requests) < 3 and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert len(serving.requests) == 3 and len(pushed) <= 4
+    # The end of the scorer is the end of what is on its way.
+    thread.join(5)
+    assert not thread.is_alive()
+    assert failed == ["the connection to the server was closed."]
 
 
 def refused(call, *arguments, **options) -> str:
@@ -273,8 +286,8 @@ def test_a_model_that_says_nothing_of_itself(serving, protocol, sounds):
     text = refused(query, server, [path])
     assert "--sample-rate" in text and "--classes" in text
     classes = [SpeciesClass(1, "a"), SpeciesClass(2, "b")]
-    model, results, failed = query(server, [path], sample_rate_hz=RATE_HZ, classes=classes)
-    assert failed == [] and model.classes == classes and model.grid is None
+    card, results, failed = query(server, [path], sample_rate_hz=RATE_HZ, classes=classes)
+    assert failed == [] and list(card.classes) == classes and card.hop_s == 0
     expected = window_scores(samples).max(axis=0)
     np.testing.assert_allclose(results["r00"].scores, expected, rtol=1e-6)
     assert results["r00"].window_scores is None
@@ -293,21 +306,32 @@ def test_a_model_of_another_kind_is_refused(serving, protocol):
     assert "('text',) -> ('sentiment',)" in refused(query, getattr(serving, protocol), [])
 
 
-def test_a_calibration_comes_along(serving):
+def test_a_model_of_an_earlier_version_is_refused(serving):
+    serving.signatures["about"] = (["samples"], ["windows", "class_names", "species_ids"])
+    assert "earlier version of rfcx-tf. Export it again." in refused(query, serving.rest, [])
+
+
+@BOTH
+def test_the_whole_card_comes_along(serving, protocol):
     knots = np.float32([[-20, 0, 20], [-20, 1, 20]])
-    serving.about |= {
-        "calibrated": np.bool_(True),
-        "calibration_score_logits": knots,
-        "calibration_probability_logits": knots - 1,
-        "thresholds": np.float32([0.25, 0.75]),
-    }
-    model, _, _ = query(serving.rest, [])
-    calibration = model.grid.calibration
-    assert calibration.columns == ["s4", "s7"]
-    np.testing.assert_array_equal(calibration.thresholds, np.float32([0.25, 0.75]))
-    # Both maps take 1 off the logit of 0.5, which is 0.
-    expected = 1 / (1 + np.exp([1.0, 1.0]))
-    np.testing.assert_allclose(calibration.probabilities([0.5, 0.5]), expected, rtol=1e-6)
+    rows = [{"name": "x", "method": "platt", "present": 1, "absent": 1, "note": ""}] * 2
+    calibration = Calibration(["s4", "s7"], knots, knots - 1, np.float32([0.25, 0.75]), rows, "F1")
+    card = ModelCard.from_json(json.dumps(serving.card)).replace(calibration=calibration)
+    serving.card = json.loads(card.to_json())
+    found, _, _ = query(getattr(serving, protocol), [])
+    assert found.replace(made_by="runs/here").to_json() == card.to_json()
+
+
+def test_predictions_of_other_models_or_cuts_differ(serving):
+    def fingerprints(**options):
+        with connect(serving.rest, **options) as scorer:
+            return {scorer.fingerprint(windows) for windows in (False, True)}
+
+    first = fingerprints()
+    assert len(first) == 2 and fingerprints(concurrency=9) == first
+    assert not first & fingerprints(longest_s=2.0)
+    serving.card["hop_s"] = 0.1
+    assert not first & fingerprints()
 
 
 @given(
@@ -316,8 +340,6 @@ def test_a_calibration_comes_along(serving):
 )
 def test_wav_files_lose_nothing(steps, others):
     """16 bits where these hold every sample, floats where one does not fit."""
-    import io
-
     samples = np.concatenate([np.float32(steps) / 32768, np.float32(others)]).astype(np.float32)
     content = io.BytesIO(wav_bytes(samples, RATE_HZ))
     decoded, rate_hz = soundfile.read(content, dtype="float32")
@@ -325,11 +347,3 @@ def test_wav_files_lose_nothing(steps, others):
     assert rate_hz == RATE_HZ
     if not others:
         assert soundfile.info(io.BytesIO(wav_bytes(samples, RATE_HZ))).subtype == "PCM_16"
-
-
-def test_classes_of_a_file(tmp_path):
-    path: Path = tmp_path / "classes.csv"
-    path.write_text("column,species_id,name\ns7,7,owl\ns4,4,frog\n")
-    assert read_classes(path) == [SpeciesClass(7, "owl"), SpeciesClass(4, "frog")]
-    path.write_text("species_id,name\nx,owl\n")
-    assert "species_id must be a finite number" in refused(read_classes, path)

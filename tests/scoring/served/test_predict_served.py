@@ -1,7 +1,8 @@
-"""`predict --server`: against our server with a model of ours, equal to prediction; and
-against a scripted one, where it is stopped, resumed and fails in part."""
+"""`predict --server`: equal to prediction where a real server has an export of a run; with a
+scripted server it is stopped, goes on and fails in part."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -19,21 +20,21 @@ import soundfile
 from fake_serving import window_scores
 
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.runs.open import open_run
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
-from rfcx_tf.scoring.detector import load_recording_model
-from rfcx_tf.scoring.predict import open_runs, predict_recordings
-from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.scoring.load import load_scorer
+from rfcx_tf.scoring.scorer import score_blocks
+from rfcx_tf.scoring.served.scorer import open_served
 from rfcx_tf.shards.records import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = ["s2", "s5", "s9"]
-BOTH = pytest.mark.parametrize("protocol", ["rest", "grpc"])
 
 
 @pytest.fixture(scope="module")
 def run(tiny_config, tiny_shards, tmp_path_factory):
-    """A run of two folds of random weights, with a calibration."""
+    """Two folds of random weights, and a calibration with thresholds that some windows reach."""
     manifest = read_manifest(tiny_shards)
     path = tmp_path_factory.mktemp("client") / "run"
     run = RunFolder.create(path, tiny_config, manifest, tiny_shards)
@@ -47,6 +48,11 @@ def run(tiny_config, tiny_shards, tmp_path_factory):
         run.fold(fold).mkdir()
         detector.save_weights(run.weights(fold))
         (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    knots = np.tile(np.float32([-20, -1, 1, 20]), (3, 1))
+    rows = [{"name": "x", "method": "isotonic", "present": 1, "absent": 1, "note": ""}] * 3
+    thresholds = np.float32([0.2, 0.3, 0.1])
+    calibration = Calibration(COLUMNS, knots, knots / 2 - 0.5, thresholds, rows, "a test")
+    write_calibration(calibration, path / "calibration.yaml")
     return run
 
 
@@ -65,30 +71,17 @@ def sounds(tiny_data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def predicted(run, sounds):
-    """Scores by the run, by recording."""
-    recordings = {path.stem: path for path in sorted(sounds.iterdir())}
-    found = predict_recordings(open_runs([run.path]), recordings, progress=False)
-    return found.scores.set_index("recording_id")
+def scorer(run):
+    return load_scorer(open_run(run.path))
 
 
 @pytest.fixture(scope="module")
-def calibration(run):
-    """The run's, which scripts find in its folder: thresholds that some windows reach."""
-    knots = np.tile(np.float32([-20, -1, 1, 20]), (3, 1))
-    rows = [{"name": "x", "method": "isotonic", "present": 1, "absent": 1, "note": ""}] * 3
-    thresholds = np.float32([0.2, 0.3, 0.1])
-    calibration = Calibration(COLUMNS, knots, knots / 2 - 0.5, thresholds, rows, "a test")
-    write_calibration(calibration, run.path / "calibration.yaml")
-    return calibration
-
-
-@pytest.fixture(scope="module")
-def served(run, calibration, tmp_path_factory):
+def served(scorer, tmp_path_factory):
     """Addresses of scripts/serve.py with the run's export."""
+    from rfcx_tf.serving.export import export_saved_model
+
     folder = tmp_path_factory.mktemp("exported") / "tiny"
-    model = load_recording_model(run)
-    export_saved_model(model, folder, info=run.info, calibration=calibration, warmup_s=[])
+    export_saved_model(scorer, folder, warmup_s=[])
     command = [sys.executable, ROOT / "scripts" / "serve.py", "--model", folder]
     server = subprocess.Popen(
         [*command, "--rest-port", "0", "--grpc-port", "0"], stdout=subprocess.PIPE, text=True
@@ -104,50 +97,20 @@ def served(run, calibration, tmp_path_factory):
     server.wait(30)
 
 
-@BOTH
-def test_scores_are_those_of_prediction(run_script, served, protocol, predicted, sounds, tmp_path):
-    out = tmp_path / "scores.csv"
-    result = run_script(
-        *(
-            "predict",
-            "--server",
-            served[protocol],
-            "--model",
-            "tiny",
-            "--audio",
-            sounds,
-            "--out",
-            out,
-        ),
-    )
-    assert result.returncode == 0, result.stderr
-    assert f"Wrote {out}: 7 recordings, 3 species." in result.stdout
-    table = pd.read_csv(out).set_index("recording_id")
-    assert table.index.to_list() == predicted.index.to_list()
-    difference = np.abs(table[COLUMNS] - predicted[COLUMNS]).to_numpy().max()
-    print(f"{protocol} against predict: largest difference {difference:.1e}")
-    assert difference < 1e-5
-    assert predicted[COLUMNS].std().min() > 1e-3
-    assert not Path(f"{out}.parts").exists()
-
-
 def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_script):
-    """Events of probabilities, in two formats, and the scores of all windows."""
-    sample = tmp_path / "sample.csv"
-    sample.write_text("recording_id,s9,s2\ntiny07,0,0\nother,0,0\nshort,0,0\n")
+    """Scores, events of probabilities in two formats, and the scores of all windows."""
+    sources = {"run": ["--run", run.path]}
+    sources |= {name: ["--server", served[name], "--model", "tiny"] for name in served}
     tables = {}
-    for name, source in (
-        ("predict", ["--run", run.path]),
-        ("served", ["--server", served["rest"], "--model", "tiny"]),
-    ):
+    for name, source in sources.items():
         out = tmp_path / name
         result = run_script(
-            "predict",
-            *(*source, "--audio", sounds, "--out", out / "scores.csv", "--like", sample),
+            *("predict", *source, "--audio", sounds, "--out", out / "scores.csv"),
             *("--events", out / "events", "--format", "csv", "raven"),
             *("--window-scores", out / "windows.parquet"),
         )
         assert result.returncode == 0, result.stderr
+        assert not Path(f"{out / 'scores.csv'}.parts").exists()
         events = sorted((out / "events").glob("*.csv"))
         assert len(events) == 7 and len(list((out / "events").glob("*.txt"))) == 7
         tables[name] = [
@@ -155,41 +118,27 @@ def test_tables_are_those_of_prediction(run, served, sounds, tmp_path, run_scrip
             pd.concat([pd.read_csv(path) for path in events], ignore_index=True),
             pd.read_parquet(out / "windows.parquet"),
         ]
-    for expected, own in zip(*tables.values(), strict=True):
-        pd.testing.assert_frame_equal(own, expected, rtol=1e-5, atol=1e-5)
-    scores, events, windows = tables["served"]
-    assert scores.columns.to_list() == ["recording_id", "s9", "s2"]
+    scores, events, windows = tables["run"]
+    assert len(scores) == 7 and scores[COLUMNS].std().min() > 1e-3
     assert len(events) > 7 and events["probability"].notna().all()
     assert len(windows) > 100
+    for name in served:
+        for expected, own in zip(tables["run"], tables[name], strict=True):
+            pd.testing.assert_frame_equal(own, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pieces_give_the_windows_of_the_whole(run_script, served, run, tmp_path):
+def test_pieces_give_the_windows_of_the_whole(served, scorer):
     """In 5 s PCEN forgets by exp(-5 / 0.4), 4e-6, and the network does not see so far."""
-    model = load_recording_model(run)
-    assert model.context_cells * model.hop_s < 5
-    random = np.random.default_rng(1)
-    soundfile.write(tmp_path / "long.wav", random.normal(0, 0.1, 30 * 8000), 8000)
-    tables = []
-    for options in (["--chunk-s", "whole"], ["--chunk-s", "14", "--overlap-s", "5"]):
-        out = tmp_path / options[1]
-        result = run_script(
-            *(
-                "predict",
-                "--server",
-                served["rest"],
-                "--model",
-                "tiny",
-                "--audio",
-                tmp_path / "long.wav",
-            ),
-            *("--out", out / "scores.csv", "--window-scores", out / "windows.parquet", *options),
-        )
-        assert result.returncode == 0, result.stderr
-        tables.append((pd.read_csv(out / "scores.csv"), pd.read_parquet(out / "windows.parquet")))
-    (whole, whole_windows), (joined, joined_windows) = tables
-    pd.testing.assert_frame_equal(joined_windows, whole_windows, rtol=0, atol=1e-4)
+    assert scorer.context_cells * scorer.card.hop_s < 5
+    sound = np.random.default_rng(1).normal(0, 0.1, 30 * 8000).astype(np.float32)
+    found = []
+    for longest_s in (math.inf, 14):
+        with open_served(served["rest"], "tiny", longest_s=longest_s, overlap_s=5) as model:
+            found.append(score_blocks(model, [{8000: block} for block in np.split(sound, 3)]))
+    whole, joined = found
+    np.testing.assert_allclose(joined.window_scores, whole.window_scores, rtol=0, atol=1e-4)
     # Two folds: the mean of the maxima over pieces, at most that over all.
-    difference = (joined[COLUMNS] - whole[COLUMNS]).to_numpy()
+    difference = joined.scores - whole.scores
     assert difference.max() < 1e-3 and difference.min() > -0.05
 
 
@@ -240,16 +189,22 @@ def test_script_reports_failures_and_later_asks_for_those_alone(query, serving, 
 
 
 def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(query, serving, field, tmp_path):
+    """It is a process of its own, which shows too that a REST client needs no TensorFlow."""
     out = tmp_path / "scores.csv"
     serving.script = [None, None] + ["hang"] * 20
-    command = [sys.executable, ROOT / "scripts" / "predict.py", "--server", serving.rest]
+    code = (
+        "import sys; from rfcx_tf.cli.main import main; status = main(sys.argv[1:]); "
+        "sys.exit(99 if 'tensorflow' in sys.modules else status)"
+    )
+    options = ["--model", "fake", "--audio", field, "--out", out, "--concurrency", "1"]
     running = subprocess.Popen(
-        [*command, "--model", "fake", "--audio", field, "--out", out, "--concurrency", "2"],
+        [sys.executable, "-c", code, "predict", "--server", serving.rest, *options],
         stderr=subprocess.PIPE,
         text=True,
+        cwd=ROOT,
     )
     until = time.monotonic() + 60
-    while len(serving.requests) < 4 and time.monotonic() < until:
+    while len(serving.requests) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.3)
     begin_s = time.monotonic()
@@ -259,10 +214,12 @@ def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(query, serving
     assert running.returncode == 130 and "Traceback" not in said
     assert said.rstrip().endswith("Interrupted.")
     assert not out.exists()
+    kept = len(list(Path(f"{out}.parts").glob("*.npz")))
+    assert kept in (1, 2)
     serving.script, asked = [], len(serving.requests)
     result = query(field, out)
     assert result.returncode == 0, result.stderr
-    assert len(serving.requests) == asked + 4
+    assert len(serving.requests) == asked + 6 - kept
     assert len(pd.read_csv(out)) == 6
 
 
@@ -296,11 +253,3 @@ def test_script_refuses_bad_input_in_one_line_with_status_2(
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ") and words in line
     assert serving.requests == []
-
-
-def test_a_rest_client_does_without_tensorflow():
-    code = (
-        "import sys; import rfcx_tf.scoring.served.query, rfcx_tf.scoring.served.rest_transport; "
-        "sys.exit('tensorflow' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=100).returncode == 0

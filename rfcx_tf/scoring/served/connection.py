@@ -1,0 +1,72 @@
+"""A connection to a served model, for threads that wait for its replies."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from rfcx_tf.scoring.scorer import ScoringError
+from rfcx_tf.scoring.served.retries import RetryRules, call_with_retries
+from rfcx_tf.scoring.served.transport import open_transport
+
+Reply = TypeVar("Reply")
+
+
+class Connection:
+    """A transport in an event loop of its own, which a thread runs until `close`.
+
+    Attributes:
+        transport: see `Transport`.
+    """
+
+    def __init__(self, server: str, model: str, timeout_s: float, rules: RetryRules):
+        """Opens the connection; nothing is sent yet.
+
+        Args:
+            server, model, timeout_s: as for `open_transport`, with its errors.
+            rules: how often a request is sent again.
+        """
+        self._rules = rules
+        self._lock = threading.Lock()
+        self._closed = False
+        opened = Future()
+
+        async def live() -> None:
+            try:
+                transport = open_transport(server, model, timeout_s)
+            except BaseException as error:
+                opened.set_exception(error)
+                return
+            end = asyncio.Event()
+            opened.set_result((transport, asyncio.get_running_loop(), end))
+            await end.wait()
+            # What is on its way fails or, after this, is cancelled.
+            await transport.close()
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
+        self._thread.start()
+        self.transport, self._loop, self._end = opened.result()
+
+    def send(self, call: Callable[[], Awaitable[Reply]]) -> Future[Reply]:
+        """Makes a call of the transport, again if need be.
+
+        Raises:
+            ScoringError: if the connection is closed. The future has the call's own errors, and is
+                cancelled when the connection is closed meanwhile.
+        """
+        with self._lock:
+            if self._closed:
+                raise ScoringError("the connection to the server was closed.")
+            calls = call_with_retries(call, self._rules)
+            return asyncio.run_coroutine_threadsafe(calls, self._loop)
+
+    def close(self) -> None:
+        """Gives up what is on its way."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
