@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from refused import refused
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.audio.find import (
@@ -12,21 +13,12 @@ from rfcx_tf.audio.find import (
     misnamed_recordings,
     path_for_recording,
 )
-from rfcx_tf.core.errors import UserError
 
 
 def touch(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
-
-
-def refusal(call, *arguments):
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 @pytest.fixture
@@ -72,20 +64,20 @@ def test_sound_under_another_name_is_found(tmp_path):
 
 
 def test_find_recordings_refuses_what_it_cannot_use(tmp_path):
-    assert "Not found: " in refusal(find_recordings, [tmp_path / "nowhere"])
-    text = refusal(find_recordings, [tmp_path])
+    assert "Not found: " in refused(find_recordings, [tmp_path / "nowhere"])
+    text = refused(find_recordings, [tmp_path])
     assert "No recording" in text and f"Searched: {tmp_path}" in text
-    assert "a.txt" in refusal(find_recordings, [touch(tmp_path / "a.txt")])
+    assert "a.txt" in refused(find_recordings, [touch(tmp_path / "a.txt")])
 
 
 def test_names_that_repeat_are_refused_with_a_way_out(tmp_path, two_sites):
-    text = refusal(find_recordings, [tmp_path / "field"])
+    text = refused(find_recordings, [tmp_path / "field"])
     assert all(str(path) in text for name, path in two_sites.items() if "_05" in name)
     assert "--recording-ids path" in text
     # Two formats of one recording stay two recordings of one path.
     both = [touch(tmp_path / "x" / name) for name in ("a.flac", "a.wav")]
     for ids in ("name", "path"):
-        text = refusal(find_recordings, [tmp_path / "x"], ids)
+        text = refused(find_recordings, [tmp_path / "x"], ids)
         assert all(str(path) in text for path in both)
         assert "remove one" in text and "--recording-ids" not in text
 
@@ -99,7 +91,7 @@ def test_recordings_by_path(tmp_path, two_sites, monkeypatch):
     # What is named itself has no folder to begin from.
     single = two_sites["site1/deep/b.c"]
     assert find_recordings([single], "path") == {"b.c": single}
-    text = refusal(find_recordings, [field / "site1", field / "site2"], "path")
+    text = refused(find_recordings, [field / "site1", field / "site2"], "path")
     assert "name the folder above both" in text and "site2" in text
 
 
@@ -122,9 +114,9 @@ def test_a_table_says_what_recordings_are_called(tmp_path, two_sites):
 
 def test_a_name_that_may_mean_another_recording_is_refused(tmp_path, two_sites):
     field = tmp_path / "field"
-    text = refusal(folder_recordings, field, ["20210101_050000"])
+    text = refused(folder_recordings, field, ["20210101_050000"])
     assert "Received: 20210101_050000" in text and "write site1/20210101_050000" in text
-    text = refusal(folder_recordings, field, ["b.c", "site1/deep/b.c"])
+    text = refused(folder_recordings, field, ["b.c", "site1/deep/b.c"])
     assert "Received: b.c" in text and "write site1/deep/b.c" in text
 
 
@@ -132,4 +124,4 @@ def test_files_of_recordings_stay_in_their_folder(tmp_path):
     assert path_for_recording(tmp_path, "a.b", ".txt") == tmp_path / "a.b.txt"
     assert path_for_recording(tmp_path, "s/a", ".txt") == tmp_path / "s" / "a.txt"
     for name in ("", ".", "..", "../a", "s/../../a", "/a", "s//a", "s/", "./a"):
-        assert repr(name) in refusal(path_for_recording, tmp_path, name, ".txt")
+        assert repr(name) in refused(path_for_recording, tmp_path, name, ".txt")

@@ -1,9 +1,10 @@
 """CSV files as people save them: what is read, and how the rest is refused."""
 
 import pytest
+from refused import refused
 
 from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
-from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.errors import first_few
 from rfcx_tf.core.species import SpeciesClass, read_species
 
 
@@ -17,14 +18,6 @@ def table(tmp_path):
         return path
 
     return write
-
-
-def refusal(call, *arguments):
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def test_spreadsheet_habits_do_not_matter(table):
@@ -60,23 +53,23 @@ def test_other_delimiters(table):
 )
 def test_what_is_no_such_table_is_named(table, content, complaint):
     path = table(content)
-    assert refusal(read_csv, path, ["a", "d"]).startswith(f"{path}{complaint}")
+    assert refused(read_csv, path, ["a", "d"]).startswith(f"{path}{complaint}")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    assert refusal(read_csv, tmp_path / "x").startswith(f"{tmp_path}/x cannot be read: No such")
-    assert "Is a directory" in refusal(read_csv, tmp_path)
+    assert refused(read_csv, tmp_path / "x").startswith(f"{tmp_path}/x cannot be read: No such")
+    assert "Is a directory" in refused(read_csv, tmp_path)
 
 
 def test_numbers():
     assert read_number("f:2", "t", "-1e3") == -1000
     assert read_whole_number("f:2", "id", "14.0") == 14
     for text in ("", "one", "nan", "inf"):
-        assert refusal(read_number, "f:2", "t", text) == (
+        assert refused(read_number, "f:2", "t", text) == (
             f"f:2: t must be a finite number. Received: {text!r}."
         )
     for text in ("-1", "1.5", "1e300"):
-        assert refusal(read_whole_number, "f:2", "id", text) == (
+        assert refused(read_whole_number, "f:2", "id", text) == (
             f"f:2: id must be a whole number, 0 or more. Received: {text!r}."
         )
 
@@ -104,7 +97,7 @@ def test_species_are_read_in_their_order(table, content):
 )
 def test_species_are_checked(table, content, complaint):
     path = table(content)
-    assert f"{path}{complaint}" in refusal(read_species, path)
+    assert f"{path}{complaint}" in refused(read_species, path)
 
 
 def test_long_lists_of_names_are_cut():

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from crowsetta import BBox
 from crowsetta.formats.bbox import AudBBox, Raven
+from refused import refused
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_import import import_annotations
 from rfcx_tf.labels.annotation_tables import find_tables, read_table
@@ -47,14 +47,6 @@ def table(tmp_path):
         return path
 
     return write
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def rows_of(folder, name="train_tp.csv"):
@@ -182,7 +174,7 @@ def test_an_empty_table_must_be_explained(folder, table):
         table(raven((0, 1, 1, 2, "Owl"), (0, 1, 1, 2, "Frog"))),
         table(raven(), "rec2.Table.1.selections.txt"),
     ]
-    text = refusal(import_annotations, paths, folder)
+    text = refused(import_annotations, paths, folder)
     assert f"{paths[1]} is empty" in text and "--empty-means" in text
     assert list(folder.glob("*.csv")) == []
     imported = import_annotations(paths, folder, empty_means="unknown")
@@ -196,10 +188,10 @@ def test_an_empty_table_must_be_explained(folder, table):
 
 def test_absent_must_be_true_and_of_a_recording_that_is_there(folder, table):
     full, empty = table(raven((0, 1, 1, 2, "Owl"))), table("\n", "rec1.txt")
-    text = refusal(import_annotations, [full, empty], folder, empty_means="absent")
+    text = refused(import_annotations, [full, empty], folder, empty_means="absent")
     assert f"{empty}: an empty table says that nothing is in rec1. {full}:2 has a TP row" in text
     gone = table("", "gone.txt")
-    text = refusal(import_annotations, [gone], folder, empty_means="absent")
+    text = refused(import_annotations, [gone], folder, empty_means="absent")
     assert text.startswith(f"{gone}: ") and "gone" in text.split("Not found in")[1]
 
 
@@ -249,46 +241,46 @@ def test_recordings_that_are_not_there_are_counted(folder, table):
 )
 def test_a_mistake_is_named_by_file_and_line_and_nothing_is_written(folder, table, text, complaint):
     path = table(text)
-    assert f"{path}{complaint}" in refusal(import_annotations, [path], folder)
+    assert f"{path}{complaint}" in refused(import_annotations, [path], folder)
     assert list(folder.glob("*.csv")) == []
 
 
 def test_a_box_is_not_both_tp_and_fp(folder, table):
     (folder / "train_fp.csv").write_text(HEADER + "rec1,0,1,0,1,1,2\n")
     path = table(raven((0, 1, 1, 2, "s0")))
-    text = refusal(import_annotations, [path], folder)
+    text = refused(import_annotations, [path], folder)
     assert "both TP and FP" in text and f"{path}:2" in text
     assert not (folder / "train_tp.csv").exists()
 
 
 def test_a_box_without_a_band_needs_its_recording(folder, table):
     path = table("0\t1\tOwl\n", "x.txt")
-    text = refusal(import_annotations, [path], folder)
+    text = refused(import_annotations, [path], folder)
     assert text.startswith(f"{path}:1: the box has no upper frequency") and text.endswith(": x.")
 
 
 def test_a_named_verdict_column_must_be_there(folder, table):
     path = table(raven((0, 1, 1, 2, "Owl")))
-    text = refusal(import_annotations, [path], folder, TableColumns(verdict="Judged"))
+    text = refused(import_annotations, [path], folder, TableColumns(verdict="Judged"))
     assert f"{path}:1: the header must name Judged" in text
 
 
 def test_two_species_of_one_name_are_refused(folder, table):
     (folder / "species.csv").write_text("species_id,name\n1,Owl\n2,owl\n")
-    text = refusal(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
+    text = refused(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
     assert "owl is 1 and 2" in text
 
 
 def test_a_folder_by_a_wrong_name_is_not_made(folder, table):
     path = table(raven((0, 1, 1, 2, "Owl")))
-    assert "must be a folder" in refusal(import_annotations, [path], folder / "dta")
+    assert "must be a folder" in refused(import_annotations, [path], folder / "dta")
     assert not (folder / "dta").exists()
 
 
 def test_rows_in_tfrecord_files_are_not_hidden(folder, table):
     (folder / "tfrecords" / "train").mkdir(parents=True)
     (folder / "tfrecords" / "train" / "0.tfrec").write_bytes(b"")
-    text = refusal(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
+    text = refused(import_annotations, [table(raven((0, 1, 1, 2, "Owl")))], folder)
     assert "TFRecord" in text
 
 
@@ -300,9 +292,9 @@ def test_tables_are_found_in_folders_once(tmp_path):
         tmp_path / "b.txt",
         tmp_path / "deep" / "a.txt",
     ]
-    assert "Not found" in refusal(find_tables, [tmp_path / "x"])
+    assert "Not found" in refused(find_tables, [tmp_path / "x"])
     (tmp_path / "none").mkdir()
-    assert "None found" in refusal(find_tables, [tmp_path / "none"])
+    assert "None found" in refused(find_tables, [tmp_path / "none"])
 
 
 @pytest.mark.parametrize(
@@ -338,19 +330,19 @@ def test_recordings_that_are_called_by_their_paths(folder, table):
     assert rows_of(folder) == expected
     assert list(read_kaggle_folder(folder).recordings) == ["rec1", "rec2", "site1/x", "site2/x"]
     empty = table("", "site2/rec1.txt")
-    assert "site2/rec1" in refusal(import_annotations, [empty], folder, by_path, "absent")
-    assert "write site1/x" in refusal(import_annotations, [labels], folder)
-    text = refusal(
+    assert "site2/rec1" in refused(import_annotations, [empty], folder, by_path, "absent")
+    assert "write site1/x" in refused(import_annotations, [labels], folder)
+    text = refused(
         read_table, table(raven((0, 1, 1, 2, "Owl", "y.WAV"), extra=extra), "site1/x.txt"), by_path
     )
     assert "site1/x.txt:2" in text and "here site1/x as" in text and "row of y" in text
     extra = "\tSpecies\tBegin Path\tFile Offset (s)"
     rows = [(0, 1, 1, 2, "Owl", f"D:\\{site}\\x.WAV", 0) for site in ("site1", "site2")]
-    text = refusal(read_table, table(raven(*rows, extra=extra), "all.txt"), TableColumns())
+    text = refused(read_table, table(raven(*rows, extra=extra), "all.txt"), TableColumns())
     assert "all.txt:3" in text and "D:\\site1\\x.WAV and D:\\site2\\x.WAV" in text
     rows = [(*row, name) for row, name in zip(rows, ("site1/x", ""), strict=True)]
     path = table(raven(*rows, extra=f"{extra}\trecording_id"), "all.txt")
-    text = refusal(read_table, path, TableColumns())
+    text = refused(read_table, path, TableColumns())
     assert "all.txt:3" in text and "must have a recording_id" in text
     assert rows_of(folder) == expected
 

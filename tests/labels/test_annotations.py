@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from refused import refused
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
 from rfcx_tf.core.errors import UserError
@@ -29,14 +30,6 @@ def make_folder(folder, tp=(TP,), fp=(FP,), recordings=("007",), header=HEADER):
     if fp is not None:
         (folder / "train_fp.csv").write_text("\n".join([header, *fp]) + "\n")
     return folder
-
-
-def refusal(folder):
-    with pytest.raises(UserError) as caught:
-        read_kaggle_folder(folder)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def test_rows_follow_the_contract(tmp_path):
@@ -138,14 +131,14 @@ def test_classes_come_from_all_tables(tmp_path):
 def test_bad_row_is_named_with_its_line(tmp_path, table, row, part):
     tables = {"tp": [TP], "fp": [FP]}
     tables[table].append(row)
-    text = refusal(make_folder(tmp_path, **tables))
+    text = refused(read_kaggle_folder, make_folder(tmp_path, **tables))
     assert text.startswith(f"{tmp_path}/train_{table}.csv:3: ")
     assert part in text and "more)" not in text
 
 
 def test_first_problem_and_number_of_further_ones(tmp_path):
     bad = [TP, "007,1,1,3,100,2,200", "007,x,1,1,100,2,200", TP]
-    text = refusal(make_folder(tmp_path, tp=bad))
+    text = refused(read_kaggle_folder, make_folder(tmp_path, tp=bad))
     assert "train_tp.csv:3: t_max must" in text and text.endswith("(and 2 more)")
 
 
@@ -153,13 +146,13 @@ def test_first_problem_and_number_of_further_ones(tmp_path):
     "copy", [FP, FP.replace(",100,", ",100.0,"), FP.replace(",1,1,", ",1,1.,")]
 )
 def test_row_that_occurs_twice(tmp_path, copy):
-    text = refusal(make_folder(tmp_path, fp=[FP, "", copy]))
+    text = refused(read_kaggle_folder, make_folder(tmp_path, fp=[FP, "", copy]))
     assert text.startswith(f"{tmp_path}/train_fp.csv:4: a row must not occur twice.")
     assert text.endswith(f"It repeats {tmp_path}/train_fp.csv:2.")
 
 
 def test_box_that_is_both_tp_and_fp(tmp_path):
-    text = refusal(make_folder(tmp_path, fp=[FP, TP]))
+    text = refused(read_kaggle_folder, make_folder(tmp_path, fp=[FP, TP]))
     assert "both TP and FP" in text
     assert f"TP at {tmp_path}/train_tp.csv:2, as FP at {tmp_path}/train_fp.csv:3" in text
 
@@ -182,22 +175,22 @@ def test_same_box_of_another_species_or_songtype_is_fine(tmp_path):
 def test_unusable_table(tmp_path, content, parts):
     folder = make_folder(tmp_path)
     (folder / "train_tp.csv").write_bytes(content)
-    text = refusal(folder)
+    text = refused(read_kaggle_folder, folder)
     for part in ("train_tp.csv", *parts):
         assert part in text
 
 
 def test_folder_without_what_is_needed(tmp_path):
-    assert "Not found" in refusal(tmp_path / "nowhere")
-    assert "neither sound files in train/ nor .tfrec" in refusal(tmp_path)
+    assert "Not found" in refused(read_kaggle_folder, tmp_path / "nowhere")
+    assert "neither sound files in train/ nor .tfrec" in refused(read_kaggle_folder, tmp_path)
     folder = make_folder(tmp_path / "a")
     (folder / "train_tp.csv").unlink()
-    assert "needs train_tp.csv" in refusal(folder)
-    text = refusal(make_folder(tmp_path / "b", recordings=["other"]))
+    assert "needs train_tp.csv" in refused(read_kaggle_folder, folder)
+    text = refused(read_kaggle_folder, make_folder(tmp_path / "b", recordings=["other"]))
     assert "None of the 1 recordings" in text and "names 007" in text
     folder = make_folder(tmp_path / "c")
     soundfile.write(folder / "train" / "007.flac", np.zeros(48), 48000)
-    assert "007.wav" in (text := refusal(folder)) and "007.flac" in text
+    assert "007.wav" in (text := refused(read_kaggle_folder, folder)) and "007.flac" in text
 
 
 def test_mean_box_is_over_tp_rows_of_the_species(tmp_path):
@@ -276,11 +269,13 @@ def test_damaged_tfrecords_are_named(tfrec_folder):
     path = tfrec_folder / "tfrecords" / "train" / "00-1.tfrec"
     whole = path.read_bytes()
     path.write_bytes(whole + whole)
-    assert "Found 007 in" in refusal(tfrec_folder)
+    assert "Found 007 in" in refused(read_kaggle_folder, tfrec_folder)
     path.write_bytes(whole[:-100])
-    assert "00-1.tfrec is cut short" in refusal(tfrec_folder)
+    assert "00-1.tfrec is cut short" in refused(read_kaggle_folder, tfrec_folder)
     write_tfrec(path, [("007", b"no wav", '"14,1,44.5;"')])
-    assert "00-1.tfrec:007:1: a row of label_info must be species_id" in refusal(tfrec_folder)
+    assert "00-1.tfrec:007:1: a row of label_info must be species_id" in refused(
+        read_kaggle_folder, tfrec_folder
+    )
     (record,) = index_tfrec(path)
     with pytest.raises(UserError, match=r"00-1\.tfrec at byte \d+ is not readable"):
         read_audio(record.audio, 48000)
