@@ -185,14 +185,6 @@ def decode_blocks(
         raise _no_samples(_name(source))
 
 
-def read_audio_blocks(
-    source: AudioSource | Path | str | bytes, sample_rate_hz: int, block_s: float = 10.0
-) -> Iterator[np.ndarray]:
-    """`decode_blocks` at one rate: float32 [samples] for every block."""
-    for sound in decode_blocks(source, (sample_rate_hz,), block_s):
-        yield sound[sample_rate_hz]
-
-
 def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
     """Seconds that a recording's header promises; libsndfile's guess where it says nothing.
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rfcx_tf.audio.decode import (
     AudioError,
     AudioSource,
+    decode_blocks,
     header_duration_s,
     read_audio,
-    read_audio_blocks,
     read_audio_parts,
 )
 from rfcx_tf.audio.find import find_recordings
@@ -241,6 +241,10 @@ def test_mp3_without_a_length_tag_is_read(tmp_path):
     assert abs(len(read_audio(encoded, RATE_HZ)) - len(sound)) < 3 * 1152
 
 
+def blocks_of(source, rate_hz, block_s=10.0):
+    return (sound[rate_hz] for sound in decode_blocks(source, [rate_hz], block_s))
+
+
 def mp3_without_length(sound) -> bytes:
     encoded = io.BytesIO()
     soundfile.write(encoded, sound, RATE_HZ, format="MP3")
@@ -254,7 +258,7 @@ def test_mp3_that_is_longer_than_its_bit_rate_makes_likely_is_refused():
     assert soundfile.info(io.BytesIO(encoded)).duration < 10
     text = assert_refused(encoded, "cut short", "does not say how long it is")
     with pytest.raises(AudioError) as caught:
-        list(read_audio_blocks(encoded, RATE_HZ))
+        list(blocks_of(encoded, RATE_HZ))
     assert str(caught.value) == text
 
 
@@ -273,22 +277,24 @@ def test_mp3_that_is_longer_than_its_bit_rate_makes_likely_is_refused():
 def test_blocks_put_together_are_the_recording(tmp_path, name, file_rate_hz, channels, block_s):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (30011, channels))
     path = write(tmp_path / name, sound, file_rate_hz)
-    blocks = list(read_audio_blocks(path, RATE_HZ, block_s))
-    # The resampler holds back some milliseconds, then gives them all.
-    assert max(map(len, blocks)) <= (block_s + 0.05) * RATE_HZ
-    np.testing.assert_array_equal(np.concatenate(blocks), read_audio(path, RATE_HZ))
+    blocks = list(decode_blocks(path, [RATE_HZ, 32000], block_s))
+    for rate_hz in (RATE_HZ, 32000):
+        own = [block[rate_hz] for block in blocks]
+        # The resampler holds back some milliseconds, then gives them all.
+        assert max(map(len, own)) <= (block_s + 0.05) * rate_hz
+        np.testing.assert_array_equal(np.concatenate(own), read_audio(path, rate_hz))
     assert header_duration_s(path) == 30011 / file_rate_hz
 
 
 def test_mp3_in_blocks_is_the_recording_but_for_rounding(tmp_path):
     path = write(tmp_path / "a.mp3", noise(3 * RATE_HZ))
-    blocks = list(read_audio_blocks(path, RATE_HZ, 0.5))
+    blocks = list(blocks_of(path, RATE_HZ, 0.5))
     np.testing.assert_allclose(np.concatenate(blocks), read_audio(path, RATE_HZ), atol=1e-6)
 
 
 def test_blocks_are_clipped_to_full_scale(tmp_path):
     path = write(tmp_path / "a.wav", 1.5 * noise(5000) / 0.5, subtype="FLOAT")
-    found = np.concatenate(list(read_audio_blocks(path, 24000, 0.02)))
+    found = np.concatenate(list(blocks_of(path, 24000, 0.02)))
     np.testing.assert_array_equal(found, read_audio(path, 24000))
     assert np.abs(found).max() == 1
 
@@ -325,12 +331,12 @@ def test_blocks_refuse_what_the_whole_is_refused_for(tmp_path, bad):
     path = bad(tmp_path)
     text = assert_refused(path, "a.")
     with pytest.raises(AudioError) as caught:
-        list(read_audio_blocks(path, RATE_HZ, 0.1))
+        list(blocks_of(path, RATE_HZ, 0.1))
     assert str(caught.value) == text
 
 
 def test_blocks_before_a_defect_are_given(tmp_path):
-    blocks = read_audio_blocks(not_finite(tmp_path), RATE_HZ, 1.0)
+    blocks = blocks_of(not_finite(tmp_path), RATE_HZ, 1.0)
     assert [len(next(blocks)) for _ in range(2)] == [RATE_HZ, RATE_HZ]
     with pytest.raises(AudioError, match=r"the first at 2\.021 s"):
         next(blocks)
