@@ -18,25 +18,21 @@ TRUTH = "recording_id,s0,s1,s2\na,0,1,0\nb,1,0,0\n"
 SCORES = "recording_id,s0,s1,s2\nb,0.9,0.1,0.2\na,0.9,0.8,0.1\n"
 
 
-def evaluate(folder, *arguments):
-    """Runs scripts/evaluate.py in another folder than the project's."""
-    return subprocess.run(
-        [sys.executable, ROOT / "scripts" / "evaluate.py", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_a_script_prints_the_figures_and_ends_with_what_it_wrote(tmp_path):
+    """From another folder than the project's."""
     (tmp_path / "truth.csv").write_text(TRUTH)
     (tmp_path / "scores.csv").write_text(SCORES)
     (tmp_path / "species.csv").write_text("species_id,name\n0,Coqui\n1,Owl\n2,Toad\n")
-    result = evaluate(
-        tmp_path,
-        *("--scores", "scores.csv", "--truth", "truth.csv"),
-        *("--species", "species.csv", "--out", "out/table.csv"),
+    result = subprocess.run(
+        [
+            *(sys.executable, ROOT / "scripts" / "evaluate.py"),
+            *("--scores", "scores.csv", "--truth", "truth.csv"),
+            *("--species", "species.csv", "--out", "out/table.csv"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("LWLRAP 0.7500 ")
@@ -45,11 +41,12 @@ def test_a_script_prints_the_figures_and_ends_with_what_it_wrote(tmp_path):
     assert (tmp_path / "out" / "table.csv").read_text().startswith("class,name,positives,lwlrap,")
 
 
-def test_a_script_names_a_missing_file_in_one_line_with_status_2(tmp_path):
+def test_a_missing_file_is_named_in_one_line_with_status_2(tmp_path, monkeypatch, run_script):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "truth.csv").write_text(TRUTH)
-    result = evaluate(tmp_path, "--scores", "scores.csv", "--truth", "truth.csv")
+    result = run_script("evaluate", "--scores", "scores.csv", "--truth", "truth.csv")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == ("error: scores.csv cannot be read: No such file or directory.\n")
+    assert result.stderr == "error: scores.csv cannot be read: No such file or directory.\n"
 
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
