@@ -12,26 +12,23 @@ import pytest
 import soundfile
 import yaml
 
+from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.runs.open import open_run, open_runs
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring import predict
-from rfcx_tf.scoring import stream as streaming
+from rfcx_tf.scoring import detector as detector_module
+from rfcx_tf.scoring import scorer as scorer_module
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
-from rfcx_tf.scoring.detector import load_recording_model
 from rfcx_tf.scoring.ensemble import write_weights
-from rfcx_tf.scoring.journal import PartsFolder, fingerprint_runs, recording_key
-from rfcx_tf.scoring.predict import (
-    RecordingScorer,
-    open_runs,
-    predict_recordings,
-    scored_by,
-    window_grid,
-)
+from rfcx_tf.scoring.journal import Journal, fingerprint_runs, recording_key
+from rfcx_tf.scoring.load import load_scorer, load_together
+from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
+from rfcx_tf.scoring.scorer import RecordingResult
 from rfcx_tf.shards.records import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +63,10 @@ def run(tiny_config, tiny_shards, tmp_path_factory):
     return random_run(path, tiny_config, read_manifest(tiny_shards))
 
 
+def scorer_of(*paths, weights=None, rule="mean"):
+    return load_together(open_runs(paths), weights, rule)
+
+
 def recordings_of(folder):
     return {path.stem: path for path in sorted((folder / "train").iterdir())}
 
@@ -79,7 +80,7 @@ def window_scores(run, fold, waveform) -> np.ndarray:
 
 
 def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
-    predictions = predict_recordings(open_runs([run.path]), recordings_of(tiny_data))
+    predictions = predict_recordings(scorer_of(run.path), recordings_of(tiny_data))
     assert predictions.failed == []
     scores = predictions.scores
     assert scores.columns.to_list() == ["recording_id", *COLUMNS]
@@ -96,8 +97,8 @@ def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
 def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
     other = random_run(tmp_path / "other", tiny_config, read_manifest(tiny_shards), [1], seed=5)
     some = {"tiny03": tiny_data / "train" / "tiny03.flac"}
-    each = [predict_recordings(open_runs([r.path]), some).scores for r in (run, other)]
-    both = predict_recordings(open_runs([run.path, other.path]), some).scores
+    each = [predict_recordings(scorer_of(r.path), some).scores for r in (run, other)]
+    both = predict_recordings(scorer_of(run.path, other.path), some).scores
     expected = (each[0][COLUMNS] + each[1][COLUMNS]) / 2
     np.testing.assert_allclose(both[COLUMNS], expected, atol=1e-6)
 
@@ -116,38 +117,38 @@ def finer_run(tiny_config, tiny_shards, tmp_path_factory):
 def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny_data):
     """Each hears the same samples with its own front end."""
     some = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (2, 3)}
-    models = open_runs([run.path, finer_run.path])
-    one, other = (predict_recordings([m], some).scores[COLUMNS].to_numpy() for m in models)
-    weighted = predict_recordings(models, some, weights=[0.75, 0.25]).scores
+    one, other = (
+        predict_recordings(scorer_of(r.path), some).scores[COLUMNS].to_numpy()
+        for r in (run, finer_run)
+    )
+    both = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25])
+    weighted = predict_recordings(both, some).scores
     np.testing.assert_allclose(weighted[COLUMNS], 0.75 * one + 0.25 * other, atol=1e-6)
     assert np.abs(one - other).max() > 0.01
 
 
 def test_the_highest_mean_of_windows_needs_members_that_hear_at_the_same_time(
-    run, finer_run, tiny_data, monkeypatch
+    run, finer_run, tiny_data, tmp_path
 ):
     """Windows by hand: one of 1.024 s every 0.256 s, the other every 0.128 s."""
     path = tiny_data / "train" / "tiny02.flac"
-    models = open_runs([run.path, finer_run.path])
     wave = soundfile.read(path, dtype="float32")[0][None]
-    coarse, fine = (m.score_waveform(wave)["window_scores"].numpy()[0] for m in models)
+    coarse, fine = (
+        scorer_of(r.path).score_waveform(wave)["window_scores"].numpy()[0] for r in (run, finer_run)
+    )
     starts = np.arange(len(fine)) * 0.128
     at_fine = np.stack([np.interp(starts, np.arange(len(coarse)) * 0.256, c) for c in coarse.T], 1)
     windows = 0.75 * at_fine + 0.25 * fine
-    options = {"weights": [0.75, 0.25], "rule": "window"}
-    found = predict_recordings(models, {"tiny02": path}, **options).scores
-    np.testing.assert_allclose(found[COLUMNS].to_numpy()[0], windows.max(axis=0), atol=1e-5)
-    assert (
-        np.abs(
-            windows.max(axis=0) - predict_recordings(models, {"x": path}).scores[COLUMNS].to_numpy()
-        ).max()
-        > 1e-3
-    )
-    # So they have events together, which the mean has not.
-    assert window_grid(models, ["run", "finer"], "window") == pytest.approx((1.024, 0.128))
-    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
-    streamed = predict_recordings(models, {"tiny02": path}, **options).scores
-    np.testing.assert_allclose(streamed[COLUMNS], found[COLUMNS], atol=1e-5)
+    for rule in ("mean", "window"):
+        scorer = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25], rule=rule)
+        assert (scorer.card.window_s, scorer.card.hop_s) == pytest.approx((1.024, 0.128))
+        journal = Journal(tmp_path / rule, "a")
+        found = predict_recordings(scorer, {"x": path}, journal=journal, keep_windows=True)
+        kept = journal.read("x").window_scores
+        np.testing.assert_allclose(kept, windows, atol=1e-5)
+    # The last one was by the rule `window`.
+    np.testing.assert_allclose(found.scores[COLUMNS].to_numpy()[0], windows.max(axis=0), atol=1e-5)
+    assert np.abs(windows.max(axis=0) - coarse.max(axis=0)).max() > 1e-3
 
 
 def test_windows_that_are_smoothed_later_are_not_combined_before(
@@ -155,8 +156,7 @@ def test_windows_that_are_smoothed_later_are_not_combined_before(
 ):
     config = with_running_mean(tiny_config, 3 * tiny_config.cell_s)
     smooth = random_run(tmp_path / "smooth", config, read_manifest(tiny_shards), [0])
-    models = open_runs([smooth.path])
-    text = refused(scored_by, models, [smooth], with_windows=False, rule="window")
+    text = refused(load_together, [smooth], rule="window")
     assert "smooth has prediction.running_mean_s 0.768" in text
 
 
@@ -169,7 +169,7 @@ def test_running_mean_comes_before_the_maximum(cells, tiny_config, tiny_shards, 
     windows = window_scores(run, 0, waveform)
     before, after = (cells - 1) // 2, cells // 2
     means = [windows[max(0, i - before) : i + after + 1].mean(axis=0) for i in range(len(windows))]
-    outputs = load_recording_model(run).score_waveform(waveform[None])
+    outputs = load_scorer(run).score_waveform(waveform[None])
     np.testing.assert_allclose(outputs["scores"][0], np.max(means, axis=0), atol=1e-5)
     # The windows themselves are given as they are.
     np.testing.assert_allclose(outputs["window_scores"][0], windows, atol=1e-5)
@@ -186,7 +186,7 @@ def test_time_shifts_average_passes_over_shifted_frames(
     config = tiny_config.model_copy(update={"prediction": prediction})
     run = random_run(tmp_path / "run", config, read_manifest(tiny_shards), [0])
     waveform = np.random.default_rng(0).normal(0, 0.1, samples).astype(np.float32)
-    model = load_recording_model(run)
+    model = load_scorer(run)
     spectrogram = model.spectrogram(waveform[None]).numpy()
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
     detector.load_weights(run.weights(0))
@@ -201,7 +201,7 @@ def test_a_recording_shorter_than_a_window_has_silence_behind_it(samples, run):
     """A window of 4 cells is there from 49 frames on: 48 hops, 6144 samples."""
     waveform = np.random.default_rng(1).normal(0, 0.1, samples).astype(np.float32)
     padded = np.pad(waveform, (0, max(0, 48 * 128 - samples)))
-    outputs = load_recording_model(run, [1]).score_waveform(waveform[None])
+    outputs = load_scorer(run, [1]).score_waveform(waveform[None])
     expected = window_scores(run, 1, padded)
     assert len(expected) == 1
     np.testing.assert_allclose(outputs["window_scores"][0], expected, atol=1e-5)
@@ -211,20 +211,20 @@ def test_a_recording_shorter_than_a_window_has_silence_behind_it(samples, run):
 def test_weights_trained_in_mixed_precision_are_used_in_float32(run):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        model = load_recording_model(run)
+        model = load_scorer(run)
         assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     finally:
         keras.mixed_precision.set_global_policy("float32")
     waveform = np.random.default_rng(0).normal(0, 0.1, (1, 16000)).astype(np.float32)
-    expected = load_recording_model(run).score_waveform(waveform)["scores"]
+    expected = load_scorer(run).score_waveform(waveform)["scores"]
     np.testing.assert_array_equal(model.score_waveform(waveform)["scores"], expected)
 
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    """Recordings of more than 3 s are streamed in blocks of 1.5 s."""
-    monkeypatch.setattr(predict, "ONE_PASS_S", 3.0)
-    monkeypatch.setattr(streaming, "BLOCK_S", 1.5)
+    """Blocks of 1.5 s, decoded by the second."""
+    monkeypatch.setattr(scorer_module, "_BLOCK_S", 1.0)
+    monkeypatch.setattr(detector_module, "BLOCK_S", 1.5)
 
 
 def joined(tiny_data, path, numbers, rate_hz=8000):
@@ -242,14 +242,14 @@ def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
         "own": joined(tiny_data, tmp_path / "own.flac", range(4)),
         "other": joined(tiny_data, tmp_path / "other.wav", range(4), 11025),
     }
-    models = open_runs([run.path])
-    parts = PartsFolder(tmp_path / "parts", "a")
-    kept = predict_recordings(models, recordings, parts=parts, keep_windows=True)
+    models = scorer_of(run.path)
+    parts = Journal(tmp_path / "parts", "a")
+    kept = predict_recordings(models, recordings, journal=parts, keep_windows=True)
     table = kept.scores.set_index("recording_id")
     assert kept.failed == []
     for name, seconds in (("own", 24.0), ("other", 24.0 * 8000 / 11025)):
-        waveform = predict.read_audio(recordings[name], 8000)
-        expected = models[0].score_waveform(waveform[None])
+        waveform = read_audio(recordings[name], 8000)
+        expected = models.score_waveform(waveform[None])
         result = parts.read(name, recording_key(name, recordings[name]))
         assert result.duration_s == pytest.approx(seconds, abs=1e-3)
         np.testing.assert_allclose(result.window_scores, expected["window_scores"][0], atol=1e-6)
@@ -260,7 +260,7 @@ def test_a_long_recording_that_ends_early_fails_alone(run, tiny_data, tmp_path, 
     whole = joined(tiny_data, tmp_path / "whole.flac", [0, 1])
     cut = tmp_path / "cut.flac"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
-    found = predict_recordings(open_runs([run.path]), {"cut": cut, "whole": whole})
+    found = predict_recordings(scorer_of(run.path), {"cut": cut, "whole": whole})
     assert found.scores["recording_id"].to_list() == ["whole"]
     (text,) = found.failed
     assert "cut.flac" in text and "cut short" in text
@@ -274,25 +274,25 @@ def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
     bad = tmp_path / "bad.flac"
     bad.write_bytes(b"")
     recordings = {"bad": bad, **dict(list(recordings.items())[:5])}
-    models = open_runs([run.path])
+    models = scorer_of(run.path)
     write_scores(predict_recordings(models, recordings).scores, tmp_path / "at_once.csv")
 
     done = []
-    score = RecordingScorer.scores
+    finish = detector_module._DetectorStream.finish
 
-    def count(self, waveforms):
+    def count(self):
         if len(done) == 3:
             raise KeyboardInterrupt
         done.append(1)
-        return score(self, waveforms)
+        return finish(self)
 
-    monkeypatch.setattr(RecordingScorer, "scores", count)
+    monkeypatch.setattr(detector_module._DetectorStream, "finish", count)
     with pytest.raises(KeyboardInterrupt):
-        predict_recordings(models, recordings, parts=PartsFolder(tmp_path / "parts", "a"))
+        predict_recordings(models, recordings, journal=Journal(tmp_path / "parts", "a"))
     done[:] = [1]
-    parts = PartsFolder(tmp_path / "parts", "a")
+    parts = Journal(tmp_path / "parts", "a")
     assert not parts.started_over
-    found = predict_recordings(models, recordings, parts=parts)
+    found = predict_recordings(models, recordings, journal=parts)
     assert len(done) == 3, "two recordings were left"
     assert len(found.failed) == 1 and "bad.flac" in found.failed[0]
     write_scores(found.scores, tmp_path / "in_parts.csv")
@@ -304,11 +304,11 @@ def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
 def test_parts_are_of_one_recording_and_one_prediction(run, tiny_data, tmp_path):
     path = tmp_path / "a.flac"
     shutil.copy(tiny_data / "train" / "tiny00.flac", path)
-    result = predict.RecordingResult("a", path, 6.0, np.float32([0.1, 0.2]), np.ones((4, 2)))
-    parts = PartsFolder(tmp_path / "parts", "one")
+    result = RecordingResult("a", path, 6.0, np.float32([0.1, 0.2]), np.ones((4, 2)))
+    parts = Journal(tmp_path / "parts", "one")
     key = recording_key("a", path)
     parts.write(result, key)
-    found = PartsFolder(tmp_path / "parts", "one").read("a", key)
+    found = Journal(tmp_path / "parts", "one").read("a", key)
     assert (found.recording_id, found.path, found.duration_s) == ("a", path, 6.0)
     np.testing.assert_array_equal(found.scores, result.scores)
     np.testing.assert_array_equal(found.window_scores, result.window_scores)
@@ -319,11 +319,11 @@ def test_parts_are_of_one_recording_and_one_prediction(run, tiny_data, tmp_path)
     (file,) = (tmp_path / "parts").glob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
     assert parts.read("a", key) is None
-    other = PartsFolder(tmp_path / "parts", "two")
+    other = Journal(tmp_path / "parts", "two")
     assert other.started_over and not list((tmp_path / "parts").glob("*.npz"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    assert "Something else" in refused(PartsFolder, tmp_path / "mine", "one")
+    assert "Something else" in refused(Journal, tmp_path / "mine", "one")
     assert (tmp_path / "mine" / "thesis.txt").exists()
     assert recording_key("a", tmp_path / "gone.flac") is None
 
@@ -365,34 +365,20 @@ def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards,
     manifest = read_manifest(tiny_shards)
     renamed = replace(manifest, classes=[*manifest.classes[:2], SpeciesClass(10, "other")])
     other = random_run(tmp_path / "other", tiny_config, renamed, [0])
-    text = refused(open_runs, [run.path, other.path])
+    text = refused(scorer_of, run.path, other.path)
     assert "the same classes" in text
     assert f"only in {run.path}: 1 (s9 high); only in {other.path}: 1 (s10 other)" in text
-    faster = tiny_config.model_copy(
-        update={"frontend": tiny_config.frontend.model_copy(update={"sample_rate_hz": 16000})}
-    )
-    other = random_run(tmp_path / "faster", faster, manifest, [0])
-    text = refused(open_runs, [run.path, other.path])
-    assert f"frontend.sample_rate_hz. {run.path} has 8000, {other.path} has 16000." in text
-
-
-def test_window_scores_need_one_grid(run, finer_run):
-    models = open_runs([run.path, finer_run.path])
-    assert window_grid(models[:1], ["run"]) == pytest.approx((4 * 0.256, 0.256))
-    assert window_grid([models[0]] * 2, ["a", "b"]) == window_grid(models[:1], ["a"])
-    text = refused(window_grid, models, ["run", "finer"])
-    assert "run: 1.024 s, one every 0.256 s; finer: 1.024 s, one every 0.128 s" in text
 
 
 def test_runs_without_usable_weights_are_refused(tiny_config, tiny_shards, tmp_path):
     run = random_run(tmp_path / "run", tiny_config, read_manifest(tiny_shards), [])
-    assert "at least one finished fold" in refused(open_runs, [run.path])
+    assert "at least one finished fold" in refused(scorer_of, run.path)
     run.fold(0).mkdir()
     (run.fold(0) / "done.json").write_text("{}")
-    assert "cannot be loaded" in refused(open_runs, [run.path])
+    assert "cannot be loaded" in refused(scorer_of, run.path)
     run.weights(0).write_bytes(b"not HDF5")
-    assert "cannot be loaded" in refused(open_runs, [run.path])
-    assert "is not one" in refused(open_runs, [tmp_path])
+    assert "cannot be loaded" in refused(scorer_of, run.path)
+    assert "is not one" in refused(open_run, tmp_path)
 
 
 def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_script):
@@ -408,7 +394,7 @@ def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_scr
     table = pd.read_csv(out)
     assert table.columns.to_list() == ["recording_id", "s9", "s2", "s5"]
     assert table["recording_id"].to_list() == ["tiny04", "tiny01"]
-    expected = predict_recordings(open_runs([run.path]), {p.stem: p for p in files}).scores
+    expected = predict_recordings(scorer_of(run.path), {p.stem: p for p in files}).scores
     expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
     np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
 
@@ -423,7 +409,7 @@ def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path, run_script):
         *("predict", "--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
     )
     assert result.returncode == 0, result.stderr
-    plain = predict_recordings(open_runs([run.path]), {"tiny03": recording}).scores
+    plain = predict_recordings(scorer_of(run.path), {"tiny03": recording}).scores
     odds = plain[COLUMNS] / (1 - plain[COLUMNS])
     odds *= np.exp([offsets[2], offsets[5], offsets[9]])
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], odds / (1 + odds), atol=1e-6)
@@ -438,12 +424,8 @@ def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp
         *("--combine", "window", "--audio", recording, "--out", out),
     )
     assert result.returncode == 0, result.stderr
-    expected = predict_recordings(
-        open_runs([run.path, finer_run.path]),
-        {"tiny03": recording},
-        weights=[0.75, 0.25],
-        rule="window",
-    ).scores
+    both = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25], rule="window")
+    expected = predict_recordings(both, {"tiny03": recording}).scores
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
 
 
@@ -497,11 +479,11 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     table = pd.read_parquet(windows)
     assert table.columns.to_list() == ["recording_id", "start_s", "end_s", *COLUMNS]
     highest = table.groupby("recording_id")[COLUMNS].max()
-    models = open_runs([run.path])
+    models = scorer_of(run.path)
     for number, name in enumerate(scores["recording_id"]):
         waveform, _ = soundfile.read(tiny_data / "train" / f"tiny0{number}.flac", dtype="float32")
         own = table[table["recording_id"] == name]
-        expected = models[0].score_waveform(waveform[None])
+        expected = models.score_waveform(waveform[None])
         np.testing.assert_allclose(own[COLUMNS], expected["window_scores"][0], atol=1e-6)
         np.testing.assert_allclose(own["start_s"], expected["window_start_s"], atol=1e-6)
         np.testing.assert_allclose(own["end_s"] - own["start_s"], 1.024)

@@ -9,10 +9,10 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.backbones import build_backbone, context_frames
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.scoring import stream as streaming
-from rfcx_tf.scoring.detector import RecordingModel
-from rfcx_tf.scoring.predict import RecordingScorer
-from rfcx_tf.scoring.stream import DetectorStream
+from rfcx_tf.scoring import detector as module
+from rfcx_tf.scoring.detector import DetectorScorer, detector_card
+from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.scorer import score_blocks
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle"), SpeciesClass(9, "high")]
 BOXES_S = {2: 0.3, 5: 0.6, 9: 0.9}
@@ -56,7 +56,8 @@ def make_model(tmp_path_factory):
         path.write_text("{}")
         texts = [f"{key}={value}" for key, value in values.items() if value is not None]
         config = load_config(path, texts)
-        return RecordingModel(config, CLASSES, [random_detector(config, k) for k in range(folds)])
+        card = detector_card(config, CLASSES, BOXES_S, {})
+        return DetectorScorer(config, card, [random_detector(config, k) for k in range(folds)])
 
     return make
 
@@ -72,10 +73,7 @@ def sound(seconds, seed=0):
 
 
 def streamed(model, waveform, pieces=5):
-    stream = DetectorStream(model, model.window_passes)
-    for piece in np.array_split(waveform, pieces):
-        stream.push(piece)
-    return stream.finish()
+    return score_blocks(model, ({RATE_HZ: piece} for piece in np.array_split(waveform, pieces)))
 
 
 EFFICIENTNET = {
@@ -117,11 +115,11 @@ EFFICIENTNET = {
 )
 def test_blocks_give_what_one_pass_gives(changes, seconds, make_model, monkeypatch):
     model = make_model(**changes)
-    monkeypatch.setattr(streaming, "BLOCK_S", 3.0)
+    monkeypatch.setattr(module, "BLOCK_S", 3.0)
     blocks = []
-    score_block = DetectorStream._score_block
+    score_block = module._DetectorStream._score_block
     monkeypatch.setattr(
-        DetectorStream,
+        module._DetectorStream,
         "_score_block",
         lambda self, *args: blocks.append(args) or score_block(self, *args),
     )
@@ -139,8 +137,8 @@ def test_a_smaller_overlap_would_show(make_model, monkeypatch):
     """The comparison above can fail."""
     model = make_model()
     waveform = sound(12.0)
-    monkeypatch.setattr(streaming, "BLOCK_S", 2.0)
-    monkeypatch.setattr(RecordingModel, "context_cells", 1)
+    monkeypatch.setattr(module, "BLOCK_S", 2.0)
+    monkeypatch.setattr(DetectorScorer, "context_cells", 1)
     expected = model.score_waveform(waveform[None])["window_scores"][0]
     assert np.abs(streamed(model, waveform).window_scores - expected).max() > 1e-4
 
@@ -157,7 +155,7 @@ def test_a_stream_may_be_shorter_than_a_window_or_a_block(samples, make_model):
 
 @pytest.mark.parametrize("samples_a_piece", [97, 16384])
 def test_the_size_of_pieces_changes_nothing(samples_a_piece, make_model, monkeypatch):
-    monkeypatch.setattr(streaming, "BLOCK_S", 3.0)
+    monkeypatch.setattr(module, "BLOCK_S", 3.0)
     model = make_model()
     waveform = sound(12.0)
     expected = streamed(model, waveform, pieces=1)
@@ -168,14 +166,14 @@ def test_the_size_of_pieces_changes_nothing(samples_a_piece, make_model, monkeyp
 
 
 def test_members_of_an_ensemble_are_streamed_side_by_side(make_model, monkeypatch):
-    monkeypatch.setattr(streaming, "BLOCK_S", 2.0)
-    models = [make_model(), make_model(frontend__compression="log", frontend__n_mels=40)]
-    scorer = RecordingScorer(models, [0.75, 0.25])
+    monkeypatch.setattr(module, "BLOCK_S", 2.0)
+    members = [make_model(), make_model(frontend__compression="log", frontend__n_mels=40)]
     waveform = sound(12.0)
-    expected = scorer.scores({RATE_HZ: waveform})
-    found = scorer.stream({RATE_HZ: piece} for piece in np.array_split(waveform, 7))
-    np.testing.assert_allclose(found.scores, expected.scores, atol=ROUNDING)
-    np.testing.assert_allclose(found.window_scores, expected.window_scores, atol=ROUNDING)
+    one, other = (member.score_waveform(waveform[None]) for member in members)
+    found = streamed(EnsembleScorer(members, [0.75, 0.25]), waveform, 7)
+    for name, value in vars(found).items():
+        expected = 0.75 * one[name][0] + 0.25 * other[name][0]
+        np.testing.assert_allclose(value, expected, atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
