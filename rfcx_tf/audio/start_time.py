@@ -89,7 +89,7 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
         if not names:
             raise UserError(f"{place}: a row must have a recording_id or a file.")
         name = names[0]
-        text = cells.get("start_time", "")
+        text = cells["start_time"]
         try:
             # A date alone would pass as midnight.
             start = datetime.fromisoformat(text) if re.search(r"\d[T ]\d", text) else None

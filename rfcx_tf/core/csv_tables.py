@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ class CsvRow(NamedTuple):
 
     Attributes:
         place: file:line, for errors.
-        cells: text by column, without spaces around it. The columns at the end may be missing.
+        cells: text by column, without spaces around it; empty where the line ends before.
     """
 
     place: str
@@ -66,7 +67,11 @@ def read_csv(path: str | Path, required: Iterable[str] = (), delimiter: str = ",
                 f"{path}:{number}: a line must have no more cells than the header "
                 f"({len(header)}). Received: {len(cells)}."
             )
-        rows.append(CsvRow(f"{path}:{number}", dict(zip(header, cells, strict=False))))
+        rows.append(
+            CsvRow(
+                f"{path}:{number}", dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+            )
+        )
     return CsvTable(header, rows)
 
 

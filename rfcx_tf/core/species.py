@@ -34,7 +34,7 @@ def read_species(path: str | Path) -> list[SpeciesClass]:
     name_column = species_name_column(header)
     species: dict[int, SpeciesClass] = {}
     for place, cells in rows:
-        id_ = read_whole_number(place, "species_id", cells.get("species_id", ""))
+        id_ = read_whole_number(place, "species_id", cells["species_id"])
         if id_ in species:
             raise UserError(f"{place}: species_id {id_} must not occur twice.")
         species[id_] = SpeciesClass(id_, cells.get(name_column, "") or f"s{id_}")

@@ -77,7 +77,7 @@ def _event(place: str, cells: dict[str, str]) -> dict[str, str | int | float]:
     """The values of a row; UserError for one that cannot be an event's."""
     event: dict[str, str | int | float] = {}
     for name, kind in EVENT_COLUMNS.items():
-        text = cells.get(name, "")
+        text = cells[name]
         if kind is int:
             event[name] = read_whole_number(place, name, text)
         elif kind is str:

@@ -217,9 +217,9 @@ def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float
     """The checked values of a row, but for its verdict."""
     if not cells["recording_id"]:
         raise UserError(f"{place}: recording_id must not be empty.")
-    species_id = read_whole_number(place, "species_id", cells.get("species_id", ""))
+    species_id = read_whole_number(place, "species_id", cells["species_id"])
     songtype_id = read_whole_number(place, "songtype_id", cells.get("songtype_id") or "1")
-    box = {column: read_number(place, column, cells.get(column, "")) for column in BOX}
+    box = {column: read_number(place, column, cells[column]) for column in BOX}
     for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
         if box[low] < 0:
             raise UserError(f"{place}: {low} must not be negative. Received: {box[low]:g}.")
@@ -228,12 +228,8 @@ def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float
                 f"{place}: {high} must be greater than {low}. "
                 f"Received: {low}={box[low]:g}, {high}={box[high]:g}."
             )
-    return {
-        "recording_id": cells["recording_id"],
-        "species_id": species_id,
-        "songtype_id": songtype_id,
-        **box,
-    }
+    ids = {"species_id": species_id, "songtype_id": songtype_id}
+    return {"recording_id": cells["recording_id"], **ids, **box}
 
 
 def species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:

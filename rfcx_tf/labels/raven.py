@@ -53,7 +53,7 @@ def raven_marks(path: Path, columns: TableColumns) -> list[Mark]:
         if not view.startswith("Spectrogram") and cells.get("Selection") in in_spectrogram:
             # Raven writes a selection once for every view; the waveform has no frequencies.
             continue
-        begin_s, end_s = (read_number(place, name, cells.get(name, "")) for name in (_BEGIN, _END))
+        begin_s, end_s = (read_number(place, name, cells[name]) for name in (_BEGIN, _END))
         if cells.get(_OFFSET):
             offset_s = read_number(place, _OFFSET, cells[_OFFSET])
             begin_s, end_s = offset_s, offset_s + end_s - begin_s

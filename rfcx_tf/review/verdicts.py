@@ -113,8 +113,7 @@ def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
     delimiter = _delimiter(path)
     rows = []
     for place, cells in read_csv(path, _REQUIRED, delimiter).rows:
-        # A program may leave the empty cells at the end of a line out.
-        cells = {"species": "", "file": ""} | dict.fromkeys(_REQUIRED, "") | cells
+        cells = {"species": "", "file": ""} | cells
         if delimiter != ",":
             for name in _NUMBERS:
                 if cells[name].count(",") == 1 and "." not in cells[name]:

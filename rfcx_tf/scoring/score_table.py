@@ -94,7 +94,7 @@ def _read_table(path: str | Path, read_value: Callable[[str, str, str], float]) 
                 f"{place_of[recording_id]}; remove one."
             )
         place_of[recording_id] = place
-        scores = {column: read_value(place, column, cells.get(column, "")) for column in classes}
+        scores = {column: read_value(place, column, cells[column]) for column in classes}
         values.append({"recording_id": recording_id, **scores})
     return pd.DataFrame(values, columns=columns)
 

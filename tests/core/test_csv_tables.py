@@ -29,8 +29,8 @@ def test_spreadsheet_habits_do_not_matter(table):
         ["id", "na;me", ""],
         [
             CsvRow(f"{path}:3", {"id": "007", "na;me": "Owl, small", "": ""}),
-            CsvRow(f"{path}:5", {"id": "5"}),
-            CsvRow(f"{path}:7", {"id": "two\nlines"}),
+            CsvRow(f"{path}:5", {"id": "5", "na;me": "", "": ""}),
+            CsvRow(f"{path}:7", {"id": "two\nlines", "na;me": "", "": ""}),
         ],
     )
 
