@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PureWindowsPath
 
 from rfcx_tf.core.csv_tables import read_csv
@@ -49,21 +49,15 @@ def start_from_name(name: str) -> datetime | None:
 
 def _parse(date: str, time: str, offset: str | None) -> datetime | None:
     try:
-        start = datetime.strptime(date + time, "%Y%m%d%H%M%S")
+        start = datetime.strptime(
+            f"{date}{time}{offset or ''}", "%Y%m%d%H%M%S%z" if offset else "%Y%m%d%H%M%S"
+        )
     except ValueError:
         return None
-    if start.year not in _YEARS:
-        return None
-    if offset is None:
-        return start
-    if offset == "Z":
-        return start.replace(tzinfo=UTC)
-    hours, minutes = int(offset[1:3]), int(offset[-2:])
     # Zones end at 14 hours and lie on quarters; anything else is a number of another kind.
-    if hours > 14 or minutes % 15 or minutes > 45:
-        return None
-    sign = -1 if offset[0] == "-" else 1
-    return start.replace(tzinfo=timezone(sign * timedelta(hours=hours, minutes=minutes)))
+    minutes = (start.utcoffset() or timedelta()) // timedelta(minutes=1)
+    is_zone = abs(minutes) < 15 * 60 and minutes % 15 == 0
+    return start if start.year in _YEARS and is_zone else None
 
 
 def read_start_times(path: str | Path) -> dict[str, datetime]:
