@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.species import check_same_columns
 from rfcx_tf.evaluation.calibration_fit import fit_calibration
 from rfcx_tf.evaluation.held_out import HeldOut, parts_to_leave_out
 from rfcx_tf.evaluation.markdown_table import markdown_table
 from rfcx_tf.evaluation.metrics import masked_log_loss
+from rfcx_tf.evaluation.recordings import truth_of_recordings
 from rfcx_tf.evaluation.thresholds import Wanted
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.score_table import class_columns
@@ -111,7 +111,11 @@ def report_calibration(
             classes or none of the recordings.
     """
     if truth is not None:
-        truth = _truth_of(held_out, truth)
+        check_same_columns(
+            "Runs and truth must have the same classes.",
+            *("the truth", class_columns(truth), "the runs", held_out.columns),
+        )
+        truth = truth_of_recordings(truth, held_out.recordings["recording_id"])
     parts, part_name = parts_to_leave_out(held_out.crops)
     whole = fit_calibration(held_out, wanted)
     fits = {part: fit_calibration(held_out, wanted, parts != part) for part in np.unique(parts)}
@@ -170,16 +174,14 @@ def _figures(
     """Figures of values [rows, classes], over the known labels of all classes together."""
     target, values = present[known], np.asarray(probability, float)[known]
     by_class = [
-        calibration_error(present[rows, c], probability[rows, c])
-        for c, rows in enumerate(known.T)
-        if rows.any()
+        calibration_error(present[rows, c], probability[rows, c]) for c, rows in enumerate(known.T)
     ]
-    precision = recall = float("nan")
+    precision, recall = np.nan, np.nan
     if detected is not None:
         precision, recall = _precision_recall(target, detected[known])
     return {
         "ece": calibration_error(target, values),
-        "class_ece": float(np.mean(by_class)),
+        "class_ece": float(np.nanmean(by_class)),
         "brier": float(np.mean((values - target) ** 2)),
         "log_loss": masked_log_loss(present, known, probability),
         "precision": precision,
@@ -189,34 +191,25 @@ def _figures(
 
 def _precision_recall(target: np.ndarray, detected: np.ndarray) -> tuple[float, float]:
     """Of labels [labels]; NaN where nothing is detected, or nothing there."""
-    found = int((target & detected).sum())
-    return tuple(
-        found / int(total) if total else float("nan") for total in (detected.sum(), target.sum())
-    )
+    found = (target & detected).sum()
+    return tuple(float(found / n) if n else np.nan for n in (detected.sum(), target.sum()))
 
 
 def _species(
     held_out: HeldOut, calibration: Calibration, probability: np.ndarray, detected: np.ndarray
 ) -> pd.DataFrame:
+    table = pd.DataFrame(calibration.rows).drop(columns="note")
+    table.insert(0, "class", calibration.columns)
+    table["threshold"] = calibration.thresholds.astype(float)
+    table["score_threshold"] = calibration.score_thresholds().astype(float)
     rows = []
-    score_thresholds = calibration.score_thresholds()
-    for c, row in enumerate(calibration.rows):
-        own = held_out.present[:, c] | held_out.absent[:, c]
-        target = held_out.present[own, c]
-        precision, recall = _precision_recall(target, detected[own, c])
-        rows.append(
-            {
-                "class": calibration.columns[c],
-                **{key: row[key] for key in ("name", "method", "present", "absent")},
-                "threshold": float(calibration.thresholds[c]),
-                "score_threshold": float(score_thresholds[c]),
-                "precision": precision,
-                "recall": recall,
-                "ece_before": calibration_error(target, held_out.scores[own, c]),
-                "ece": calibration_error(target, probability[own, c]),
-            }
-        )
-    return pd.DataFrame(rows)
+    for c, known in enumerate((held_out.present | held_out.absent).T):
+        target = held_out.present[known, c]
+        precision, recall = _precision_recall(target, detected[known, c])
+        before = calibration_error(target, held_out.scores[known, c])
+        after = calibration_error(target, probability[known, c])
+        rows.append({"precision": precision, "recall": recall, "ece_before": before, "ece": after})
+    return table.join(pd.DataFrame(rows))
 
 
 def _notes(calibration: Calibration, figures: pd.DataFrame, wanted: Wanted) -> list[str]:
@@ -237,22 +230,6 @@ def _notes(calibration: Calibration, figures: pd.DataFrame, wanted: Wanted) -> l
             f"than platt ({before['log_loss']:.4f} against {after['log_loss']:.4f})."
         )
     return notes
-
-
-def _truth_of(held_out: HeldOut, truth: pd.DataFrame) -> pd.DataFrame:
-    """The lines of the truth that are of recordings that were held out, in their order."""
-    check_same_columns(
-        "Runs and truth must have the same classes.",
-        *("the truth", class_columns(truth), "the runs", held_out.columns),
-    )
-    ids = held_out.recordings["recording_id"]
-    kept = ids[ids.isin(truth["recording_id"])]
-    if kept.empty:
-        raise UserError(
-            "The truth must name recordings that were held out. It names none of the "
-            f"{first_few(ids)}."
-        )
-    return truth.set_index("recording_id").loc[kept].reset_index()
 
 
 def _format(

@@ -12,16 +12,16 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 
-from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.held_out import HeldOut, parts_to_leave_out
-from rfcx_tf.evaluation.held_out_windows import HeldOutWindows
+from rfcx_tf.evaluation.held_out_windows import highest_windows
 from rfcx_tf.evaluation.markdown_table import markdown_table
 from rfcx_tf.evaluation.metrics import (
     SMALLEST_PROBABILITY,
     masked_log_loss,
     single_label_lrap,
 )
-from rfcx_tf.evaluation.recordings import evaluate_scores
+from rfcx_tf.evaluation.recordings import evaluate_scores, truth_of_recordings
 
 DEFAULT_SHRINKAGE = 0.01
 
@@ -84,7 +84,7 @@ def report_ensemble(
     held_out: HeldOut,
     truth: pd.DataFrame | None = None,
     shrinkage: float = DEFAULT_SHRINKAGE,
-    windows: HeldOutWindows | None = None,
+    windows: dict[str, np.ndarray] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Fits the weights and evaluates each member, the ensemble, and the ensemble without each.
 
@@ -93,7 +93,7 @@ def report_ensemble(
         truth: recording_id and s<id> columns of 0/1, complete; for scoring only. Recordings
             that were not held out by all are left out.
         shrinkage: of `fit_weights`.
-        windows: of the same recordings, to try the rule `window`.
+        windows: of `held_out_windows`, to try the rule `window` on the truth.
 
     Returns:
         weights: DataFrame member, weight (fitted on all crops), lowest and highest (of the fits
@@ -112,63 +112,61 @@ def report_ensemble(
             "An ensemble needs at least two runs, in folders of different names. "
             f"Received: {', '.join(names)}."
         )
+    known = held_out.present | held_out.absent
+    if not known.any():
+        raise UserError(
+            f"Weights are fitted on known labels. Those of the {len(known)} crops in common "
+            "differ from run to run or are not known."
+        )
     recordings = held_out.recordings["recording_id"]
     if truth is not None:
-        truth = truth[truth["recording_id"].isin(recordings)]
-        if truth.empty:
-            raise UserError(
-                "The truth must name recordings that every run held out. It names none of the "
-                f"{first_few(recordings)}."
-            )
-    if not (held_out.present.any() or held_out.absent.any()):
-        raise UserError(
-            f"Weights are fitted on known labels. Those of the {len(held_out.crops)} crops in "
-            "common differ from run to run or are not known."
-        )
+        truth = truth_of_recordings(truth, recordings)
     parts, part_name = parts_to_leave_out(held_out.crops)
-    rows = []
 
-    def add(
-        predictions: str,
-        crop_weights: np.ndarray,
-        recording_weights: np.ndarray,
-        scores: np.ndarray | None = None,
-    ):
-        """Adds the figures of weights [members] or [rows, members]."""
-        crops = _weighted(held_out.member_scores, crop_weights)
-        if scores is None:
-            scores = _weighted(held_out.member_recordings, recording_weights)
-        rows.append({"predictions": predictions} | _figures(held_out, truth, crops, scores))
+    def equal(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (members / members.sum(),) * 2
 
-    def equal(members: np.ndarray) -> list[np.ndarray]:
-        return [members / members.sum()] * 2
-
-    everyone = np.full(len(names), True)
-    for name, alone in zip(names, np.eye(len(names), dtype=bool), strict=True):
-        add(f"{name} alone", *equal(alone))
+    # By name, weights of crops and of recordings: [members], or [rows, members].
+    alone = dict(zip(names, np.eye(len(names), dtype=bool), strict=True))
+    tried = {f"{name} alone": equal(own) for name, own in alone.items()}
     # Without one of two, the other is alone.
-    for name, alone in zip(names, np.eye(len(names), dtype=bool), strict=True):
-        if len(names) > 2:
-            add(f"without {name}, equal weights", *equal(~alone))
-            _, *others = _fit_by_part(held_out, parts, ~alone, shrinkage)
-            add(f"without {name}, fitted weights", *others)
-    add("all, equal weights", *equal(everyone))
-    by_part, *fitted = _fit_by_part(held_out, parts, everyone, shrinkage)
-    add("all, fitted weights", *fitted)
+    for name, own in alone.items() if len(names) > 2 else ():
+        tried[f"without {name}, equal weights"] = equal(~own)
+        fitted = _fit_by_part(held_out, parts, ~own, shrinkage)
+        tried[f"without {name}, fitted weights"] = fitted[2:]
+    everyone = np.full(len(names), True)
+    weights, by_part, *fitted = _fit_by_part(held_out, parts, everyone, shrinkage)
+    tried["all, equal weights"] = equal(everyone)
+    tried["all, fitted weights"] = fitted
     if windows is not None:
         # A crop is one window: of crops the figures are those of the mean.
-        for kind, (crop_weights, weights) in (("equal", equal(everyone)), ("fitted", fitted)):
-            weights = np.broadcast_to(weights, (len(recordings), len(names)))
-            scores = windows.scores(recordings, weights)
-            add(f"all, {kind} weights of windows", crop_weights, weights, scores)
-    whole = _fit(held_out, np.full(len(parts), True), everyone, shrinkage)
-    add("all, weights fitted on the same crops (flattered)", whole, whole)
+        tried["all, equal weights of windows"] = equal(everyone)
+        tried["all, fitted weights of windows"] = fitted
+    tried["all, weights fitted on the same crops (flattered)"] = weights, weights
+
+    is_tp = (held_out.crops["kind"] == "tp").to_numpy()
+    rows, chance = [], None
+    for predictions, (crop_weights, recording_weights) in tried.items():
+        crops = _weighted(held_out.member_scores, crop_weights)
+        row = {
+            "predictions": predictions,
+            "log_loss": masked_log_loss(held_out.present, known, crops),
+            "lrap": single_label_lrap(held_out.present[is_tp], crops[is_tp]),
+        }
+        if truth is not None:
+            if predictions.endswith("of windows"):
+                scores = highest_windows(windows, recordings, recording_weights)
+            else:
+                scores = _weighted(held_out.member_recordings, recording_weights)
+            table = held_out.recordings.assign(**dict(zip(held_out.columns, scores.T, strict=True)))
+            evaluation = evaluate_scores(table, truth)
+            row["lwlrap"], chance = evaluation.lwlrap, evaluation.chance
+        rows.append(row)
     figures = pd.DataFrame(rows)
-    lowest, highest = by_part.min(axis=0), by_part.max(axis=0)
-    weights = pd.DataFrame({"member": names, "weight": whole, "lowest": lowest, "highest": highest})
-    chance = figures.pop("chance").iloc[0] if truth is not None else None
-    text = _format_report(held_out, weights, figures, chance, part_name, shrinkage)
-    return weights, figures, text
+    table = pd.DataFrame({"member": names, "weight": weights})
+    table["lowest"], table["highest"] = by_part.min(axis=0), by_part.max(axis=0)
+    text = _format_report(held_out, table, figures, chance, part_name, shrinkage)
+    return table, figures, text
 
 
 def _weighted(member_scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -176,50 +174,31 @@ def _weighted(member_scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.einsum("...m,m...c->...c", weights, member_scores)
 
 
-def _figures(
-    held_out: HeldOut, truth: pd.DataFrame | None, crops: np.ndarray, scores: np.ndarray
-) -> dict[str, float]:
-    """Figures of predictions [crops, classes] and [recordings, classes]."""
-    is_tp = (held_out.crops["kind"] == "tp").to_numpy()
-    known = held_out.present | held_out.absent
-    figures = {
-        "log_loss": masked_log_loss(held_out.present, known, crops),
-        "lrap": single_label_lrap(held_out.present[is_tp], crops[is_tp]),
-    }
-    if truth is None:
-        return figures
-    table = held_out.recordings.assign(**dict(zip(held_out.columns, scores.T, strict=True)))
-    evaluation = evaluate_scores(table, truth)
-    return figures | {"lwlrap": evaluation.lwlrap, "chance": evaluation.chance}
-
-
-def _fit(held_out: HeldOut, used: np.ndarray, members: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Weights [members] fitted on the crops that are used; 0 for members that are left out."""
-    present, known = held_out.present[used], (held_out.present | held_out.absent)[used]
-    weights = np.zeros(len(members))
-    weights[members] = fit_weights(
-        present, known, held_out.member_scores[members][:, used], shrinkage
-    )
-    return weights
-
-
 def _fit_by_part(
     held_out: HeldOut, parts: np.ndarray, members: np.ndarray, shrinkage: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights of fits that leave a part of the crops out.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Weights fitted on all crops, and by fits that leave a part of the crops out.
 
     Returns:
-        [parts, members]; then, each of the fit without its own part, [crops, members] and
-        [recordings, members].
+        [members], 0 for those that are not in `members`; [parts, members]; then, each of the fit
+        without its own part, [crops, members] and [recordings, members].
     """
+
+    def fit(used: np.ndarray) -> np.ndarray:
+        present, known = held_out.present[used], (held_out.present | held_out.absent)[used]
+        weights = np.zeros(len(members))
+        scores = held_out.member_scores[members][:, used]
+        weights[members] = fit_weights(present, known, scores, shrinkage)
+        return weights
+
     names, part_of_crop = np.unique(parts, return_inverse=True)
-    by_part = np.stack([_fit(held_out, parts != part, members, shrinkage) for part in names])
+    by_part = np.stack([fit(parts != part) for part in names])
     of_crops = by_part[part_of_crop]
     # A recording without crops was in no fit, so that of all crops is as honest as any.
-    whole = _fit(held_out, np.full(len(parts), True), members, shrinkage)
+    whole = fit(np.full(len(parts), True))
     own = dict(zip(held_out.crops["recording_id"], of_crops, strict=True))
     of_recordings = [own.get(name, whole) for name in held_out.recordings["recording_id"]]
-    return by_part, of_crops, np.stack(of_recordings)
+    return whole, by_part, of_crops, np.stack(of_recordings)
 
 
 def _format_report(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,41 +15,13 @@ from rfcx_tf.scoring.scorer import RecordingResult, RecordingScores, score_recor
 from rfcx_tf.shards.records import read_manifest
 
 
-@dataclass(frozen=True)
-class HeldOutWindows:
-    """What the members' detectors made of recordings that they held out.
-
-    Attributes:
-        windows: by recording id, float32 [members, windows, classes], of one grid.
-    """
-
-    windows: dict[str, np.ndarray]
-
-    def scores(self, recordings: Iterable[str], weights: np.ndarray) -> np.ndarray:
-        """The highest weighted mean of windows.
-
-        Args:
-            recordings: ids.
-            weights: of the members for each of them, [recordings, members].
-
-        Returns:
-            float32 [recordings, classes].
-        """
-        return np.stack(
-            [
-                np.tensordot(np.float32(own), self.windows[name], 1).max(axis=0)
-                for name, own in zip(recordings, weights, strict=True)
-            ]
-        )
-
-
 def held_out_windows(
     runs: Sequence[Run],
     recordings: Iterable[str],
     data_dir: Path | None = None,
     *,
     progress: bool = True,
-) -> HeldOutWindows:
+) -> dict[str, np.ndarray]:
     """Scores the windows of recordings by the members' detectors that held them out.
 
     The out-of-fold tables of runs have no windows, so our own score the recordings again.
@@ -60,6 +31,9 @@ def held_out_windows(
         recordings: ids of recordings that all runs held out and could read.
         data_dir: where they are, if not where the first run's shards were made from.
         progress: whether to show a progress bar.
+
+    Returns:
+        By recording id, float32 [members, windows, classes], of one grid.
 
     Raises:
         UserError: if the shards of the first run are gone or others, a recording cannot be
@@ -87,7 +61,22 @@ def held_out_windows(
                     "where they are."
                 )
             windows[name] = result.window_scores
-    return HeldOutWindows(windows)
+    return windows
+
+
+def highest_windows(
+    windows: dict[str, np.ndarray], recordings: Iterable[str], weights: np.ndarray
+) -> np.ndarray:
+    """The highest weighted mean of windows, float32 [recordings, classes].
+
+    Args:
+        windows: of `held_out_windows`.
+        recordings: ids.
+        weights: of the members, [members] or [recordings, members].
+    """
+    own = [windows[name] for name in recordings]
+    weights = np.broadcast_to(np.float32(weights), (len(own), len(own[0])))
+    return np.stack([np.tensordot(w, x, 1).max(axis=0) for w, x in zip(weights, own, strict=True)])
 
 
 class _MemberWindows(EnsembleScorer):

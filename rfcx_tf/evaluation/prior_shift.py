@@ -155,15 +155,8 @@ def estimate_prior_shift(
 
 def write_prior(path: str | Path, species: pd.DataFrame, about: dict) -> None:
     """Writes a prior shift as YAML: how it was made, then a line of numbers a species."""
-    rows = [
-        {
-            key: (None if math.isnan(value) else round(value, 6))
-            if isinstance(value, float)
-            else value
-            for key, value in row.items()
-        }
-        for row in species.to_dict("records")
-    ]
+    rounded = species.round(6).astype(object)
+    rows = rounded.where(species.notna(), None).to_dict("records")
     text = yaml.safe_dump(about | {"species": rows}, sort_keys=False, allow_unicode=True)
     atomic_write_text(path, _HEADER + text)
 

@@ -116,6 +116,21 @@ def evaluate_scores(
     )
 
 
+def truth_of_recordings(truth: pd.DataFrame, recordings: pd.Series) -> pd.DataFrame:
+    """The lines of a truth that are of some recordings, which were held out.
+
+    Raises:
+        UserError: if there is none.
+    """
+    kept = truth[truth["recording_id"].isin(recordings)]
+    if kept.empty:
+        raise UserError(
+            "The truth must name recordings that were held out. It names none of the "
+            f"{first_few(recordings)}."
+        )
+    return kept
+
+
 def format_evaluation(evaluation: Evaluation) -> str:
     """Text for a terminal: the overall figures, then the classes, worst LWLRAP first."""
     table = evaluation.table

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
-from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores
+from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores, truth_of_recordings
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.score_table import class_columns, read_scores
 
@@ -46,14 +45,9 @@ def evaluate_run(run: Run, truth: pd.DataFrame | None = None) -> RunEvaluation:
     if truth is None:
         return RunEvaluation(crops, None)
     scores = read_scores(run.path / "oof_scores.csv")
-    scored = truth[truth["recording_id"].isin(scores["recording_id"])]
-    if scored.empty:
-        raise UserError(
-            "The truth must name recordings of the run. None of its "
-            f"{len(truth)} is among the {len(scores)} in {run.path / 'oof_scores.csv'}."
-        )
+    truth = truth_of_recordings(truth, scores["recording_id"])
     names = {c.column: c.name for c in run.info.classes}
-    return RunEvaluation(crops, evaluate_scores(scores, scored, names))
+    return RunEvaluation(crops, evaluate_scores(scores, truth, names))
 
 
 def _monitors(table: pd.DataFrame, fold: str) -> dict:

@@ -78,10 +78,11 @@ def choose_threshold(probability: ArrayLike, wanted: Wanted) -> tuple[float, boo
     if wanted.figure == "precision":
         kept = int((above / count >= wanted.value).sum())
         if kept == 0:
-            # Not rounded down to a probability just below.
-            above_it = np.nextafter(np.float32(wanted.value), np.float32(1))
-            nearest = np.float32(wanted.value)
-            return float(nearest if nearest >= wanted.value else above_it), False
+            threshold = np.float32(wanted.value)
+            if threshold < wanted.value:
+                # Not rounded down to a probability just below.
+                threshold = np.nextafter(threshold, np.float32(1))
+            return float(threshold), False
         last = kept - 1
     elif wanted.figure == "recall":
         last = int(np.argmax(above >= wanted.value * above[-1]))

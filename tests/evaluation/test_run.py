@@ -56,7 +56,7 @@ def test_lwlrap_of_held_out_recordings(run):
 
 def test_truth_of_other_recordings_is_refused(run):
     truth = pd.DataFrame({"recording_id": ["x"], "s2": [1], "s15": [0], "s5": [0]})
-    with pytest.raises(UserError, match=r"None of its 1 is among the 2 in"):
+    with pytest.raises(UserError, match=r"It names none of the 2 \(001, 007\)"):
         evaluate_run(run, truth)
 
 

@@ -17,7 +17,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.held_out import read_held_out
-from rfcx_tf.evaluation.held_out_windows import held_out_windows
+from rfcx_tf.evaluation.held_out_windows import held_out_windows, highest_windows
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.evaluation.run import evaluate_run
 from rfcx_tf.model.detector import build_detector
@@ -484,9 +484,9 @@ def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
     manifest = read_manifest(Path(own_run.info.tfrecords))
     runs, names = [own_run, listener], sorted(manifest.recordings)
     windows = held_out_windows(runs, names, progress=False)
-    assert sorted(windows.windows) == names
-    assert list(held_out_windows(runs, names[:1], progress=False).windows) == names[:1]
-    found = pd.DataFrame(windows.scores(names, np.full((10, 2), 0.5)), names, COLUMNS)
+    assert sorted(windows) == names
+    assert list(held_out_windows(runs, names[:1], progress=False)) == names[:1]
+    found = pd.DataFrame(highest_windows(windows, names, np.full((10, 2), 0.5)), names, COLUMNS)
     for fold in (0, 1):
         name, source = next(iter(manifest.audio_sources(fold).items()))
         own = load_recording_model(own_run, [fold]).score_waveform(read_audio(source, 8000)[None])
@@ -501,8 +501,8 @@ def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
         ]
         expected = np.max(both, axis=1) / 2
         np.testing.assert_allclose(found.loc[name], expected, atol=1e-5)
-    alone = windows.scores(names[:1], np.array([[0.0, 1.0]]))[0]
-    np.testing.assert_allclose(alone, windows.windows[names[0]][1].max(axis=0), atol=1e-6)
+    alone = highest_windows(windows, names[:1], np.array([0.0, 1.0]))[0]
+    np.testing.assert_allclose(alone, windows[names[0]][1].max(axis=0), atol=1e-6)
     command = ("ensemble", "--run", own_run.path, listener.path, "--out", tmp_path / "w.yaml")
     refusal = run_script(*command, "--windows")
     assert refusal.returncode == 2 and "take a --truth" in refusal.stderr
