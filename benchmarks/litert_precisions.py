@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.cli.main import exit_status
+from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder
@@ -44,9 +46,7 @@ _TIMED_PASSES = 15
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, type=Path, help="run folder")
     parser.add_argument("--folds", nargs="+", type=int, metavar="K", help="default: the first")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the input; default: 10")
@@ -268,7 +268,4 @@ def _saved_function(saved: DetectorScorer):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(exit_status(main))

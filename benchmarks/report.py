@@ -1,15 +1,19 @@
-"""Measured rows -> NAME.json and NAME.md, with the machine and the command."""
+"""Timings -> STAGE.md and STAGE.json, with the machine and the command."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
-from benchmarks.machine import busy_warning, machine_line
-from benchmarks.measure import Spread, Timing, speed_ratio
+import numpy as np
+
+from benchmarks.timing import Timing
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 
@@ -17,155 +21,178 @@ _HEADER = (
     "| what | median | quartiles | unit | times as fast | quartiles | as | cores busy | n |\n"
     "|---|---|---|---|---|---|---|---|---|\n"
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure.
-
-    Attributes:
-        key: names it for other programs, such as `shards_hours_per_s`.
-        what: names it for people.
-        value, unit: the figure.
-        faster, against: how many times as fast as which other row; None, "" for no comparison.
-        busy: cores that the process kept busy, of those that it had: its seconds of CPU in one
-            second of the clock; None where nothing was timed.
-    """
-
-    key: str
-    what: str
-    value: Spread
-    unit: str
-    faster: Spread | None = None
-    against: str = ""
-    busy: float | None = None
+_PACKAGES = ("tensorflow", "keras", "numpy", "soundfile", "soxr", "librosa", "torch")
+# Instruction sets that fast matrix products and convolutions use.
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8")
+_IDLE_LOAD = 0.5
 
 
 @dataclass
 class Report:
-    """What one benchmark found.
+    """What one stage found.
 
     Attributes:
         title: of the table.
-        rows: in order.
-        settings: what was chosen, by name.
-        notes: sentences for below the table.
-        summary: Markdown for above the table; may be empty.
+        rows: one dict a line: key (for other programs), what (for people), unit, median, low and
+            high (quartiles), n; of timings also cores_busy (CPU seconds in a second), and ratio,
+            ratio_low and ratio_high, how many times as fast it is as the task `against`.
+        notes: sentences below the table.
     """
 
     title: str
-    rows: list[Row] = field(default_factory=list)
-    settings: dict = field(default_factory=dict)
+    rows: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    summary: str = ""
 
-    def add(
+    def add_speed(
         self,
-        key: str,
-        what: str,
-        timings: Sequence[Timing],
+        timings: dict[str, list[Timing]],
+        amount: float,
         unit: str,
-        value: Callable[[float], float],
-        *,
-        against: Sequence[Timing] | None = None,
-        name: str = "",
+        task: str,
+        what: str = "",
+        against: str = "",
     ) -> None:
-        """Adds a row of timings.
+        """Adds a line about a task, unless it was not run.
 
         Args:
-            key, what, unit: as in `Row`.
-            timings: of the task.
-            value: the figure that a number of seconds stands for.
-            against: timings of the alternative in the same rounds, for the same work.
-            name: of the alternative.
+            timings: of all tasks, as `alternate` returns them.
+            amount: what the task got done, in `unit` without "/ s".
+            unit: of the speed; "ms / ..." for the time that one of `amount` took instead.
+            task: its name.
+            what: the task in words; empty: its name.
+            against: the task that it is compared with, which did the same work.
         """
-        seconds = [timing.seconds for timing in timings]
-        faster = None
-        if against is not None:
-            faster = speed_ratio(seconds, [timing.seconds for timing in against])
-        busy = Spread.of([timing.cpu_seconds / timing.seconds for timing in timings]).median
-        spread = Spread.of([value(s) for s in seconds])
-        self.rows.append(Row(key, what, spread, unit, faster, name if faster else "", busy))
+        if task not in timings:
+            return
+        seconds = np.array([timing.seconds for timing in timings[task]])
+        per_ms = unit.startswith("ms")
+        values = 1e3 * seconds / amount if per_ms else amount / seconds
+        busy = [timing.cpu_seconds / timing.seconds for timing in timings[task]]
+        row = {"key": task, "what": what or task, "unit": unit, **_spread(values)}
+        row["cores_busy"] = float(np.median(busy))
+        if against in timings:
+            row |= {"against": against} | speed_ratio(timings[task], timings[against])
+        self.rows.append(row)
 
     def add_figure(self, key: str, what: str, value: float, unit: str) -> None:
-        """Adds a row with one number that needs no repetition."""
-        self.rows.append(Row(key, what, Spread(value, value, value, 1), unit))
+        """Adds a line with one number that needs no repetition."""
+        self.rows.append({"key": key, "what": what, "unit": unit, **_spread([value])})
+
+    def table(self) -> str:
+        """Rows and notes as Markdown."""
+        lines = "".join(f"| {' | '.join(_cells(row))} |\n" for row in self.rows)
+        return _HEADER + lines + "\n" + "".join(f"- {note}\n" for note in self.notes)
+
+    def write(self, stage: str, out_dir: Path, command: str) -> list[Path]:
+        """Writes STAGE.md and STAGE.json and returns their paths.
+
+        Raises:
+            UserError: if nothing can be written there.
+        """
+        machine = describe_machine()
+        text = f"# {self.title}\n\n```\n{command}\n```\n\n{machine}\n\n{self.table()}"
+        content = {"command": command, "machine": machine, "rows": self.rows, "notes": self.notes}
+        paths = [out_dir / f"{stage}.md", out_dir / f"{stage}.json"]
+        atomic_write_text(paths[0], text)
+        atomic_write_text(paths[1], json.dumps(content, indent=1))
+        return paths
 
 
-def write_report(
-    report: Report, name: str, out_dir: Path, machine: dict, command: str
-) -> tuple[Path, Path]:
-    """Writes NAME.md and NAME.json and returns their paths.
-
-    Raises:
-        UserError: if nothing can be written there.
-    """
-    warning = busy_warning(machine)
-    text = f"# {report.title}\n\n```\n{command}\n```\n\n{machine_line(machine)}\n"
-    text += f"{warning}\n" if warning else ""
-    text += f"\n{format_report(report)}"
-    content = {
-        "benchmark": name,
-        "command": command,
-        "machine": machine,
-        "settings": report.settings,
-        "rows": [asdict(row) for row in report.rows],
-        "notes": report.notes,
-    }
-    markdown, table = out_dir / f"{name}.md", out_dir / f"{name}.json"
-    atomic_write_text(table, json.dumps(content, indent=1))
-    atomic_write_text(markdown, text)
-    return markdown, table
-
-
-def read_figures(name: str, out_dir: Path) -> dict[str, float] | None:
-    """The median of every row of an earlier report by key; None if there is none.
+def read_medians(stage: str, out_dir: Path) -> dict[str, float]:
+    """The median of every row of an earlier report, by key.
 
     Raises:
-        UserError: if the file is none of `write_report`.
+        UserError: if it is not there or not readable.
     """
-    path = out_dir / f"{name}.json"
-    if not path.exists():
-        return None
+    path = out_dir / f"{stage}.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {row["key"]: float(row["value"]["median"]) for row in content["rows"]}
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        return {row["key"]: float(row["median"]) for row in rows}
+    except FileNotFoundError:
+        raise UserError(
+            f"This needs what other stages measured. {path} is not there: run speed.py {stage} "
+            "with the same --out first."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no readable report ({error!r:.100}). Run benchmark.py {name} again."
+            f"{path} is not a readable report ({error!r:.100}). Run speed.py {stage} again."
         ) from None
 
 
-def format_report(report: Report) -> str:
-    """Summary, rows and notes as Markdown."""
-    summary = f"{report.summary}\n" if report.summary else ""
-    notes = "".join(f"- {note}\n" for note in report.notes)
-    return summary + _HEADER + "".join(_line(row) for row in report.rows) + f"\n{notes}"
+def speed_ratio(own: Sequence[Timing], other: Sequence[Timing]) -> dict[str, float]:
+    """How many times as fast one task is as another.
+
+    Returns:
+        ratio, of the medians; ratio_low and ratio_high, the quartiles of the ratios by round, in
+        which what slowed the machine cancels.
+    """
+    own_s, other_s = (np.array([timing.seconds for timing in one]) for one in (own, other))
+    low, high = np.quantile(other_s / own_s, [0.25, 0.75])
+    ratio = np.median(other_s) / np.median(own_s)
+    return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high)}
 
 
-def _line(row: Row) -> str:
-    faster = (format_number(row.faster.median), _quartiles(row.faster)) if row.faster else ("", "")
-    busy = "" if row.busy is None else f"{row.busy:.2f}"
-    cells = (
-        row.what,
-        format_number(row.value.median),
-        _quartiles(row.value),
-        row.unit,
-        *faster,
-        row.against,
-        busy,
-        str(row.value.n),
+def describe_machine() -> str:
+    """CPU, memory, system, versions and the load so far, in a line."""
+    cpu = {}
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        cpu.setdefault(key.strip(), value.strip())
+    own_flags = set(cpu.get("flags", "").split())
+    flags = " ".join(flag for flag in _CPU_FLAGS if flag in own_flags)
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    versions = "".join(
+        f", {name} {metadata.version(name)}"
+        for name in _PACKAGES
+        if any(metadata.distributions(name=name))
     )
-    return f"| {' | '.join(cells)} |\n"
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {cpu.get('model name', platform.machine())} "
+        f"({flags}), {memory_gib:.0f} GiB, {platform.platform()}; "
+        f"Python {platform.python_version()}{versions}."
+    )
 
 
-def _quartiles(spread: Spread) -> str:
-    return f"{format_number(spread.low)} to {format_number(spread.high)}" if spread.n > 1 else ""
+def busy_warning() -> str:
+    """A line if other work runs on this machine now; empty if it is idle."""
+    load = os.getloadavg()[0]
+    if load <= _IDLE_LOAD:
+        return ""
+    return (
+        f"The machine was busy at the start (load {load:.2g} on {os.cpu_count()} cores). "
+        "Times are too long; ratios suffer less."
+    )
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, thousands as they are: 0.0123, 4.56, 1234."""
+    """Three significant digits, thousands as they are: 0.0123, 4.56, 1,234."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return {"median": float(median), "low": float(low), "high": float(high), "n": len(values)}
+
+
+def _cells(row: dict) -> list[str]:
+    """A row in the order of the header."""
+
+    def number(key: str) -> str:
+        return format_number(row[key]) if key in row else ""
+
+    def quartiles(low: str, high: str) -> str:
+        return f"{number(low)} to {number(high)}" if row["n"] > 1 and low in row else ""
+
+    return [
+        row["what"],
+        number("median"),
+        quartiles("low", "high"),
+        row["unit"],
+        number("ratio"),
+        quartiles("ratio_low", "ratio_high"),
+        row.get("against", ""),
+        f"{row['cores_busy']:.2f}" if "cores_busy" in row else "",
+        str(row["n"]),
+    ]

@@ -1,6 +1,7 @@
-"""The table of an experiment by hand, and one real pair of tiny trials, resumed."""
+"""The table of an experiment by hand, and one of two made-up trials, resumed."""
 
-import subprocess
+import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +11,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmarks import experiment_runner as experiment
-from rfcx_tf.core.config import ConfigError, save_config
+from benchmarks import experiment
+from rfcx_tf.cli.parser import Parser
+from rfcx_tf.core.config import ConfigError, load_config, save_config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.scoring.score_table import read_truth
+from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.records import read_manifest
 
 
 def plan_file(tmp_path, config, **changes):
@@ -71,56 +76,84 @@ def test_an_unknown_key_in_the_plan_is_one_line(tmp_path, tiny_config):
 
 
 @pytest.fixture
-def one_process(monkeypatch, run_script):
-    """Of the processes that an experiment starts, only the first is one: the others take place
-    here, which saves them the seconds that a process takes to begin."""
-    real_run, commands = subprocess.run, []
+def run_experiment(tmp_path, tiny_config, tiny_data, monkeypatch, capsys):
+    """A function that runs an experiment of two trials and returns its table and its commands.
 
-    def run(command, stdout, stderr):
-        commands.append(command)
-        if len(commands) == 1:
-            return real_run(command, stdout=stdout, stderr=stderr)
+    The commands' arguments are read as the verbs read them; what they would write is made up.
+    """
+    plan = plan_file(tmp_path, tiny_config)
+    commands = []
+
+    def run_command(command, stdout, stderr):
         assert command[0] == sys.executable
-        done = run_script(Path(command[1]).stem, *command[2:])
-        stdout.write(done.stdout + done.stderr)
-        return done
+        verb = importlib.import_module(f"rfcx_tf.cli.{Path(command[1]).stem}")
+        parser = Parser()
+        verb.add_arguments(parser)
+        arguments = parser.parse_args(command[2:])
+        commands.append(Path(command[1]).stem)
+        if commands[-1] == "make_tfrecords":
+            make_shards(
+                read_kaggle_folder(arguments.data), tiny_config, arguments.data, arguments.out
+            )
+        else:
+            finish_fold(arguments)
+        return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(experiment, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(experiment, "subprocess", SimpleNamespace(run=run_command))
+
+    def run(*more):
+        truth, out = tiny_data / "train_truth.csv", tmp_path / "out"
+        arguments = ["--plan", plan, "--data", tiny_data, "--truth", truth, "--out", out, *more]
+        monkeypatch.setattr(sys, "argv", ["experiment.py", *map(str, arguments)])
+        commands.clear()
+        experiment.main()
+        assert capsys.readouterr().out.splitlines()[-1] == f"Wrote {out}/trials.csv and summary.md."
+        return pd.read_csv(out / "trials.csv"), list(commands)
+
+    return run
 
 
-def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, tiny_data, one_process):
-    variants = {
-        "base": [],
-        "tp_only": ["dataset.tp_fraction=1.0"],
-        "smoothed": ["prediction.running_mean_s=2.0"],
-    }
-    path = plan_file(tmp_path, tiny_config, variants=variants)
-    trials = experiment.list_trials(experiment.read_plan(path))
-    truth = read_truth(tiny_data / "train_truth.csv")
-    out = tmp_path / "out"
-    first_look = experiment.select_trials(trials, variants=["tp_only"])
-    table = experiment.run_trials(
-        trials, tiny_data, truth, out, first_look, report=lambda line: None
+def finish_fold(arguments):
+    """Writes what `train` leaves of a fold: here, scores that are higher for later recordings."""
+    manifest = read_manifest(arguments.tfrecords)
+    run = RunFolder.create(
+        arguments.run, load_config(arguments.config), manifest, arguments.tfrecords
     )
+    fold = int(arguments.fold)
+    run.fold(fold).mkdir()
+    held_out = sorted(manifest.audio_sources(fold))
+    columns = [f"s{c.species_id}" for c in manifest.classes]
+    scores = np.linspace(0, 1, len(held_out) * 3).reshape(-1, 3)
+    table = pd.DataFrame(scores, columns=columns)
+    table.insert(0, "recording_id", held_out)
+    table.to_csv(run.fold(fold) / "oof_scores.csv", index=False)
+    figures = {"val_tp_log_loss": 0.5, "val_fp_log_loss": 0.25, "val_lrap": 0.75, "seconds": 2.0}
+    (run.fold(fold) / "done.json").write_text(json.dumps(figures))
+
+
+def test_trials_are_trained_once_and_scored(tmp_path, tiny_config, run_experiment):
+    table, commands = run_experiment("--variants", "tp_only")
+    assert commands == ["make_tfrecords", "train"]
     assert table["variant"].tolist() == ["tp_only"]
-    table = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
-    assert table["variant"].tolist() == sorted(variants)
+    table, commands = run_experiment()
+    assert commands == ["train"]
+    assert table["variant"].tolist() == ["base", "tp_only"]
     assert table["lwlrap"].between(0, 1).all()
-    done = out / "runs" / "base-seed0" / "fold0" / "done.json"
-    written = done.stat().st_mtime_ns
-    again = experiment.run_trials(trials, tiny_data, truth, out, report=lambda line: None)
-    assert done.stat().st_mtime_ns == written
+    again, commands = run_experiment()
+    assert commands == []
     pd.testing.assert_frame_equal(table, again)
-    experiment.log_hparams(table, out)
-    assert len(list((out / "hparams").glob("*/events*"))) == 3
-    # A variant that only predicts otherwise takes the weights of the first.
-    names = ("detector.weights.h5", "history.csv", "oof_scores.csv")
-    first, smoothed = (
-        [(out / "runs" / f"{name}-seed0" / "fold0" / file).read_bytes() for file in names]
-        for name in ("base", "smoothed")
-    )
-    assert smoothed[:2] == first[:2]
-    assert smoothed[2] != first[2]
+    assert (tmp_path / "out" / "summary.md").read_text().count("\n| ") == 3
+    # Results of another recipe are not taken for this plan's.
+    plan_file(tmp_path, tiny_config, variants={"base": ["training.batch_size=4"]})
+    with pytest.raises(UserError, match=r"training\.batch_size was 8, is 4"):
+        run_experiment()
+
+
+def test_a_training_that_fails_ends_the_experiment(run_experiment, monkeypatch):
+    failing = SimpleNamespace(run=lambda *_, **__: SimpleNamespace(returncode=2))
+    monkeypatch.setattr(experiment, "subprocess", failing)
+    with pytest.raises(UserError, match=r"base seed 0 fold 0 ended with status 2; see .*\.log"):
+        run_experiment()
 
 
 def test_a_part_of_a_plan_is_chosen_by_name_and_number(tmp_path, tiny_config):

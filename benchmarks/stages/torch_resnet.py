@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import util
-from typing import Any
 
 import numpy as np
 
-from rfcx_tf.core.config import Config
+from benchmarks.timing import Tasks
+from rfcx_tf.core.config import BackboneConfig, Config
 
 _BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 
 
-def torch_is_there() -> bool:
-    """Whether PyTorch can be imported."""
-    return util.find_spec("torch") is not None
+def why_not_torch(config: Config) -> str:
+    """Why PyTorch cannot be compared; empty if it can."""
+    if util.find_spec("torch") is None:
+        return "PyTorch is not installed and was not measured."
+    backbone = config.model.backbone
+    same = BackboneConfig(name=backbone.name, width=backbone.width, weights=backbone.weights)
+    if backbone != same or backbone.name not in _BLOCKS:
+        return f"PyTorch's network is a ResNet 10, 18 or 34 of stride 16, not {backbone.name}."
+    return ""
 
 
 def torch_tasks(
-    config: Config, batch: dict[str, np.ndarray], bfloat16: bool, steps: int, threads: int
-) -> dict[str, Callable[[], Any]]:
+    config: Config, batch: dict[str, np.ndarray], steps: int, bfloat16: bool, threads: int
+) -> Tasks:
     """The task `steps`: training steps on one batch; its value is the number of parameters.
 
     A basic-block ResNet without pooling after the stem, means over frequency and time, dropout,
-    one dense layer; masked cross-entropy; AdamW. Tensors lie with channels last, in which
-    PyTorch's convolutions on CPUs are fastest.
+    one dense layer; masked cross-entropy; AdamW. Channels come last: PyTorch's convolutions are
+    fastest on CPUs that way.
     """
     import torch
     from torch import nn
@@ -78,19 +83,16 @@ def torch_tasks(
     image = torch.from_numpy(batch["spectrogram"])[:, None].to(memory_format=torch.channels_last)
     target, known = torch.from_numpy(batch["target"]), torch.from_numpy(batch["known"])
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            logits = model(image)
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), target, reduction="none"
-        )
-        ((losses * known).sum() / known.sum()).backward()
-        optimizer.step()
-
     def run() -> int:
         for _ in range(steps):
-            step()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                logits = model(image)
+            losses = nn.functional.binary_cross_entropy_with_logits(
+                logits.float(), target, reduction="none"
+            )
+            ((losses * known).sum() / known.sum()).backward()
+            optimizer.step()
         return sum(p.numel() for p in model.parameters())
 
     return {"steps": run}
