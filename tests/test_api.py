@@ -1,0 +1,63 @@
+"""The way in from Python: every kind of model gives what the command line gives."""
+
+import numpy as np
+import pytest
+import soundfile
+
+import rfcx_tf
+from rfcx_tf.scoring.load import load_scorer
+from rfcx_tf.scoring.predict import predict_recordings
+
+
+@pytest.fixture(scope="module")
+def sound(tiny_data):
+    return tiny_data / "train" / "tiny03.flac"
+
+
+def test_public_names_are_there():
+    for name in rfcx_tf.__all__:
+        assert getattr(rfcx_tf, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'missing'"):
+        rfcx_tf.missing  # noqa: B018
+
+
+def test_a_run_gives_scores_windows_and_events(untrained_run, sound):
+    model = rfcx_tf.load(untrained_run.path)
+    expected = predict_recordings(load_scorer(untrained_run), {"a": sound}).scores
+    scores = model.scores(sound)
+    assert scores.is_monotonic_decreasing
+    by_column = [scores[species.name] for species in model.card.classes]
+    np.testing.assert_allclose(by_column, expected[model.card.columns].to_numpy()[0], atol=1e-6)
+    windows = model.windows(sound)
+    np.testing.assert_allclose(windows[model.card.columns].max(), by_column, atol=1e-6)
+    np.testing.assert_allclose(windows["end_s"] - windows["start_s"], model.card.window_s)
+    events = model.events(sound, threshold=float(windows[model.card.columns].min().min()))
+    assert set(events["species"]) == {species.name for species in model.card.classes}
+    assert model.events(sound, threshold=1.0).empty
+    figure = rfcx_tf.draw(sound, events, begin_s=1.0, end_s=4.0)
+    assert len(figure.axes[0].patches) == len(events)
+
+
+def test_samples_are_scored_as_their_file(untrained_run, sound):
+    model = rfcx_tf.load(untrained_run.path)
+    samples, rate_hz = soundfile.read(sound, dtype="float32")
+    np.testing.assert_allclose(model.scores(samples, rate_hz), model.scores(sound), atol=1e-6)
+    with pytest.raises(rfcx_tf.UserError, match="with their sample_rate_hz"):
+        model.scores(samples)
+
+
+def test_an_exported_model_and_an_ensemble_open_likewise(untrained_run, sound, tmp_path):
+    from rfcx_tf.serving.export import export_saved_model
+
+    export_saved_model(load_scorer(untrained_run), tmp_path / "exported", warmup_s=())
+    run, exported = rfcx_tf.load(untrained_run.path), rfcx_tf.load(tmp_path / "exported")
+    assert exported.card.replace(made_by="") == run.card.replace(made_by="")
+    np.testing.assert_allclose(exported.scores(sound), run.scores(sound), atol=1e-6)
+    both = rfcx_tf.load(untrained_run.path, tmp_path / "exported")
+    np.testing.assert_allclose(both.scores(sound), run.scores(sound), atol=1e-6)
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    for where, reason in (((), "none"), ((tmp_path,), "is not one"), (("http://h:1",), "model=")):
+        with pytest.raises(rfcx_tf.UserError, match=reason):
+            rfcx_tf.load(*where)
