@@ -7,7 +7,8 @@ import tensorflow as tf
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import class_window_cells, crop_spans, crop_windows
-from rfcx_tf.events.find import EventRecording, EventRules, find_events
+from rfcx_tf.events.find import find_events
+from rfcx_tf.events.table import EventRecording
 from rfcx_tf.scoring.detector import detector_card
 from rfcx_tf.shards.cut import label_crop
 
@@ -73,13 +74,12 @@ def test_events_of_an_ideal_detector_are_on_time(tmp_path, kind, crop_s, window_
     card = detector_card(config, CLASSES, BOX_S, {})
     random = np.random.default_rng(0)
     recording = EventRecording("a", "a.wav", DURATION_S)
-    rules = EventRules(np.full(len(CLASSES), 0.5))
     for species, box_s in BOX_S.items():
         late_s = []
         for centre_s in random.uniform(5, DURATION_S - 5, 8):
             begin_s, end_s = centre_s - box_s / 2, centre_s + box_s / 2
             scores = ideal_scores(config, species, begin_s, end_s)
-            events = find_events(recording, scores, card, rules)
+            events = find_events(recording, scores, card, 0.5)
             assert list(events["species_id"]) == [species]
             late_s.append((events["start_s"] + events["end_s"]).item() / 2 - centre_s)
         # Windows are a hop apart, so single events miss by up to half of it; the mean must not.
@@ -99,7 +99,7 @@ def test_mean_lateness_is_a_tenth_of_a_hop_at_most(tmp_path):
                     half_s = BOX_S[species] / 2
                     scores = ideal_scores(config, species, centre_s - half_s, centre_s + half_s)
                     recording = EventRecording("a", "a.wav", DURATION_S)
-                    events = find_events(recording, scores, card, EventRules(np.full(6, 0.5)))
+                    events = find_events(recording, scores, card, 0.5)
                     late_s.append((events["start_s"] + events["end_s"]).item() / 2 - centre_s)
                 assert abs(np.mean(late_s)) < 0.1 * card.hop_s, (kind, crop_s, species)
 

@@ -18,7 +18,6 @@ import pandas as pd
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
-from rfcx_tf.events.find import EventRules
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
 from rfcx_tf.events.write import (
     check_events_out,
@@ -202,9 +201,7 @@ class Tables:
             thresholds, which = card.thresholds, f"its thresholds{chosen}"
         else:
             thresholds, which = card.thresholds, f"{UNCALIBRATED_THRESHOLD:g}"
-        events, recordings = events_of_recordings(
-            results, card, EventRules(thresholds), self._starts
-        )
+        events, recordings = events_of_recordings(results, card, thresholds, self._starts)
         highest_hz = card.sample_rate_hz / 2
         for name in wanted.formats:
             write_events(events, recordings, wanted.events, name, highest_hz=highest_hz)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.events.find import EventRules, find_events
+from rfcx_tf.events.find import find_events
 from rfcx_tf.events.table import EventRecording, empty_events
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.scorer import RecordingResult
@@ -64,7 +64,7 @@ def write_window_scores(
 def events_of_recordings(
     results: Iterable[RecordingResult],
     card: ModelCard,
-    rules: EventRules,
+    thresholds: np.ndarray,
     starts: Mapping[str, datetime],
 ) -> tuple[pd.DataFrame, list[EventRecording]]:
     """Finds the events of recordings, one after the other.
@@ -72,7 +72,7 @@ def events_of_recordings(
     Args:
         results: with window scores.
         card: of the model.
-        rules: in units of what is searched.
+        thresholds: float [classes], in units of what is searched.
         starts: of recordings (`read_start_times`); others by their file's name.
 
     Returns:
@@ -87,7 +87,7 @@ def events_of_recordings(
             recording_start(result.recording_id, result.path, starts),
         )
         recordings.append(recording)
-        tables.append(find_events(recording, result.window_scores, card, rules))
+        tables.append(find_events(recording, result.window_scores, card, thresholds))
     # Empty tables would decide nothing, but pandas warns of them.
     found = [table for table in tables if len(table)]
     return pd.concat(found, ignore_index=True) if found else tables[0], recordings

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.events.find import EventRules, find_events
+from rfcx_tf.events.find import find_events
 from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
 from rfcx_tf.scoring.card import ModelCard
 
@@ -29,10 +28,18 @@ CARD = ModelCard(
     box_hz=((500.0, 2500.0),),
 )
 UNKNOWN_HZ = (np.nan, np.nan)
-RULES = EventRules(np.array([0.5]), low_ratio=0.8, merge_gap_s=0.0)
 
 
-def find(scores, *, duration_s=60.0, start=None, rules=RULES, **changes):
+def find(
+    scores,
+    *,
+    duration_s=60.0,
+    start=None,
+    thresholds=0.5,
+    low_ratio=0.8,
+    merge_gap_s=0.0,
+    **changes,
+):
     """Events of one class, windows of 1 s every 0.5 s, boxes of 0.2 s, unless changed.
 
     The centre of window k is at 0.5 + k / 2.
@@ -40,7 +47,8 @@ def find(scores, *, duration_s=60.0, start=None, rules=RULES, **changes):
     scores = np.asarray(scores, np.float32)
     scores = scores[:, None] if scores.ndim == 1 else scores
     recording = EventRecording("a", "audio/a.wav", duration_s, start)
-    return find_events(recording, scores, CARD.replace(**changes), rules)
+    rules = {"low_ratio": low_ratio, "merge_gap_s": merge_gap_s}
+    return find_events(recording, scores, CARD.replace(**changes), thresholds, **rules)
 
 
 def spans(events):
@@ -87,23 +95,12 @@ def test_gaps_up_to_the_limit_are_closed():
     scores = [0, 0, 0.9, 0.1, 0.1, 0.9, 0]  # 1.4 to 1.6 and 2.9 to 3.1: a gap of 1.3 s
 
     def with_gap(gap_s):
-        return spans(find(scores, rules=EventRules(np.array([0.5]), merge_gap_s=gap_s)))
+        return spans(find(scores, merge_gap_s=gap_s))
 
     assert with_gap(1.29) == [(1.4, 1.6), (2.9, 3.1)]
     assert with_gap(1.31) == [(1.4, 3.1)]
     # Boxes of 2 s overlap: one event, however small the gap may be.
     assert spans(find(scores, mean_box_s=(2.0,))) == [(0.5, 4.0)]
-
-
-def test_short_events_are_dropped_by_the_time_of_their_windows():
-    scores = [0.9, 0, 0, 0, 0.9, 0.9, 0, 0, 0, 0.9, 0.9, 0.9]
-
-    def at_least(min_s):
-        rules = EventRules(np.array([0.5]), merge_gap_s=0.0, min_s=min_s)
-        # Widening to a box of 1 s does not make a short event long.
-        return len(find(scores, rules=rules, mean_box_s=(1.0,)))
-
-    assert [at_least(s) for s in (0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75)] == [3, 3, 2, 2, 1, 1, 0]
 
 
 def test_a_window_beyond_the_end_counts_as_its_part_inside():
@@ -118,7 +115,7 @@ def test_the_table_says_everything():
     events = find(
         scores,
         start=start,
-        rules=EventRules(np.array([0.5, 0.85])),
+        thresholds=[0.5, 0.85],
         calibration=SimpleNamespace(probabilities=lambda scores: probabilities),
         classes=(OWL, FROG),
         window_centre_s=(0.5, 0.5),
@@ -149,9 +146,8 @@ def test_uncalibrated_events_have_no_probability_and_no_clock_without_a_start():
 
 def test_every_class_has_its_own_centre_and_events_that_begin_together_keep_their_order():
     def two(**changes):
-        rules = EventRules(np.array([0.5, 0.5]))
         species = {"classes": (OWL, FROG), "mean_box_s": (0.2, 0.2), "box_hz": (UNKNOWN_HZ,) * 2}
-        return find([[0.9, 0.9]], rules=rules, **species | changes)
+        return find([[0.9, 0.9]], **species | changes)
 
     together = two(window_centre_s=(0.5, 0.5))
     assert together["species"].tolist() == ["Owl", "Frog"]
@@ -162,7 +158,7 @@ def test_every_class_has_its_own_centre_and_events_that_begin_together_keep_thei
 
 @pytest.mark.parametrize("threshold", [np.nan, np.inf])
 def test_a_class_without_a_threshold_has_no_events(threshold):
-    assert find([1.0, 1.0], rules=EventRules(np.array([threshold]))).empty
+    assert find([1.0, 1.0], thresholds=[threshold]).empty
 
 
 @pytest.mark.filterwarnings("error")
@@ -174,26 +170,9 @@ def test_tables_without_events_join_others():
     pd.testing.assert_frame_equal(both, some)
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        {"low_ratio": 0},
-        {"low_ratio": 1.1},
-        {"low_ratio": np.nan},
-        {"min_s": -1},
-        {"merge_gap_s": -0.1},
-        {"merge_gap_s": np.inf},
-    ],
-)
-def test_rules_that_make_no_sense_are_refused(rules):
-    (name,) = rules
-    with pytest.raises(UserError, match=name):
-        EventRules(np.array([0.5]), **rules)
-
-
 def test_as_many_thresholds_as_classes():
-    with pytest.raises(ValueError, match="zip"):
-        find([0.9], rules=EventRules(np.array([0.5, 0.5])))
+    with pytest.raises(ValueError, match="broadcast"):
+        find([0.9], thresholds=[0.5, 0.5])
 
 
 @st.composite
@@ -212,7 +191,6 @@ def cases(draw):
     rules = {
         "low_ratio": draw(st.sampled_from([0.5, 0.8, 1.0])),
         "merge_gap_s": draw(st.sampled_from([0.0, 0.3, 1.0])),
-        "min_s": draw(st.sampled_from([0.0, 0.6])),
     }
     # Sixteenths: exact in float32 too.
     return np.array(scores) / 16, draw(st.integers(1, 16)) / 16, changes, rules
@@ -222,7 +200,7 @@ def cases(draw):
 @given(cases())
 def test_what_holds_for_any_scores(case):
     scores, threshold, changes, rules = case
-    events = find(scores, rules=EventRules(np.array([threshold]), **rules), **changes)
+    events = find(scores, thresholds=threshold, **rules, **changes)
     duration_s, box_s = changes["duration_s"], changes["mean_box_s"][0]
     assert (events["start_s"] >= 0).all() and (events["end_s"] <= duration_s).all()
     lengths_s = events["end_s"] - events["start_s"]
@@ -234,16 +212,16 @@ def test_what_holds_for_any_scores(case):
     gaps_s = events["start_s"].to_numpy()[1:] - events["end_s"].to_numpy()[:-1]
     assert (gaps_s > rules["merge_gap_s"]).all()
     assert (events["score"] >= threshold).all()
-    # Every window at the threshold lies in an event, unless short ones were dropped.
+    # Every window at the threshold lies in an event.
     begins_s = np.arange(len(scores)) * changes["hop_s"]
     centres_s = (
         np.minimum(begins_s, duration_s) + np.minimum(begins_s + changes["window_s"], duration_s)
     ) / 2
     for centre_s in centres_s[scores >= threshold]:
         inside = (events["start_s"] <= centre_s + 1e-9) & (events["end_s"] >= centre_s - 1e-9)
-        assert inside.any() or rules["min_s"] > 0
+        assert inside.any()
     # A higher threshold finds no new places.
-    if rules["min_s"] == 0 and threshold < 1:
-        fewer = find(scores, rules=EventRules(np.array([threshold + 1 / 16]), **rules), **changes)
+    if threshold < 1:
+        fewer = find(scores, thresholds=threshold + 1 / 16, **rules, **changes)
         for row in fewer.itertuples():
             assert ((events["start_s"] < row.end_s) & (events["end_s"] > row.start_s)).any()
