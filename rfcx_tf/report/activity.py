@@ -1,8 +1,8 @@
 """Events and recordings -> how often each species was heard, hour by hour.
 
-Hours are those of the day where it is known when recordings began, as their own clock has it;
-else hours from a recording's beginning. Since recorders do not run at all hours alike, counts
-are also given per hour that was recorded.
+Where the start times of recordings are known, an hour is an hour of the day on the recorder's own
+clock. Else hours count from the beginning of a recording. Recorders do not run in all hours alike,
+so events are also given per hour of sound.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ class Activity:
     """Events by species and hour.
 
     Attributes:
-        of_day: whether hours are those of the day; else from the beginning of recordings.
-        counts: DataFrame, a row for every species_id, a column for every hour from 0 on: events
-            that begin in it.
+        of_day: True: hours of the day. False: hours from the beginning of recordings.
+        counts: DataFrame of species_id by hour (0, 1, ...): events that begin in the hour.
         recorded_h: float [hours], hours of sound; None if the length of a recording is unknown.
-        left_out: events of recordings whose begin is unknown, where it is known of others.
-        offsets: UTC offsets of the clocks, "" for one that does not say.
+        left_out: events whose time is not known.
+        offsets: UTC offsets of the clocks; "" for a clock without one.
     """
 
     of_day: bool
@@ -58,17 +57,15 @@ def hourly_activity(
     """Counts events by hour.
 
     Args:
-        events: a table of `EVENT_COLUMNS`. Its `start_time` comes before `starts`.
-        starts: when recordings began, by recording_id.
-        durations_s: lengths of all recordings that were searched, with events or without; empty
-            if unknown.
+        events: a table of `EVENT_COLUMNS`. Its `start_time` overrules `starts`.
+        starts: start times by recording_id.
+        durations_s: lengths of all searched recordings by recording_id; empty if unknown.
 
     Returns:
-        None if no recording's begin is known and none is longer than an hour: then there is
-        nothing to tell hours apart by.
+        None if no start time is known and no recording is longer than an hour.
 
     Raises:
-        UserError: if a start_time is no time.
+        UserError: if a start_time is not ISO 8601.
     """
     known = dict(starts)
     for row in events[events["start_time"] != ""].itertuples():
@@ -80,29 +77,26 @@ def hourly_activity(
                 f"s has {row.start_time!r}."
             ) from None
         known[row.recording_id] = begin
-    of_day = bool(known)
-    ids = events["recording_id"]
-    if of_day:
-        placed = events[ids.isin(known)]
-        begin_h = placed["recording_id"].map({name: _hour(at) for name, at in known.items()})
-        hours = 24
-    else:
-        placed, begin_h = events, 0.0
+    hours = 24
+    begin_h = {name: _hour(at) for name, at in known.items()}
+    if not known:
         longest_s = max([*durations_s.values(), *events["end_s"]], default=0.0)
         hours = int(np.ceil(longest_s / 3600))
         if hours < 2:
             return None
-    hour = ((begin_h + placed["start_s"] / 3600) // 1).astype(int) % hours
+        begin_h = dict.fromkeys([*durations_s, *events["recording_id"]], 0.0)
+    placed = events[events["recording_id"].isin(begin_h.keys())]
+    at_h = placed["recording_id"].map(begin_h) + placed["start_s"] / 3600
+    hour = np.floor(at_h).astype(int) % hours
     counts = pd.crosstab(placed["species_id"], hour).reindex(columns=range(hours), fill_value=0)
     recorded_h = None
-    if set(ids) <= durations_s.keys():
+    if set(events["recording_id"]) <= durations_s.keys():
         recorded_h = np.zeros(hours)
         for name, duration_s in durations_s.items():
-            if not of_day or name in known:
-                begin = _hour(known[name]) if of_day else 0.0
-                recorded_h += _hours_covered(begin, duration_s / 3600, hours)
+            if name in begin_h:
+                recorded_h += _hours_covered(begin_h[name], duration_s / 3600, hours)
     offsets = sorted({at.strftime("%z") for at in known.values()})
-    return Activity(of_day, counts, recorded_h, len(events) - len(placed), offsets)
+    return Activity(bool(known), counts, recorded_h, len(events) - len(placed), offsets)
 
 
 def _hour(at: datetime) -> float:

@@ -1,4 +1,4 @@
-"""The window scores that `predict.py --window-scores` wrote -> curves of single species."""
+"""The window scores that `predict --window-scores` wrote -> curves of single species."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.calibration import Calibration, map_scores
@@ -46,21 +47,19 @@ class WindowCurves:
             UserError: if the table cannot be read or is something else.
         """
         import pyarrow
-        import pyarrow.parquet
 
-        wanted = [("recording_id", "in", sorted(set(recordings)))]
         try:
-            columns = pyarrow.parquet.read_schema(path).names
-            lacking = {"recording_id", "start_s", "end_s"} - set(columns)
-            if lacking:
-                raise UserError(
-                    f"A table of window scores has the columns recording_id, start_s and end_s. "
-                    f"{path} lacks {', '.join(sorted(lacking))}. Write it with predict.py."
-                )
-            table = pyarrow.parquet.read_table(path, filters=wanted).to_pandas()
+            wanted = [("recording_id", "in", sorted(set(recordings)))]
+            table = pd.read_parquet(path, filters=wanted)
         except (OSError, pyarrow.ArrowException) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"The window scores {path} cannot be read: {line}") from None
+        lacking = {"start_s", "end_s"} - set(table)
+        if lacking:
+            raise UserError(
+                f"A table of window scores has the columns recording_id, start_s and end_s. "
+                f"{path} lacks {', '.join(sorted(lacking))}. Write it with rfcx-tf predict."
+            )
         self._of = dict(list(table.groupby("recording_id", sort=False)))
         self._calibration = calibration
 

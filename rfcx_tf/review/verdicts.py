@@ -25,7 +25,7 @@ from rfcx_tf.labels.marks import read_verdict
 
 _REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")
 _NUMBERS = ("species_id", "t_min", "t_max", "f_min", "f_max")
-# Annotation tools round; make_tfrecords.py lets boxes end this late too.
+# Annotation tools round; make-tfrecords lets boxes end this late too.
 _END_TOLERANCE_S = 0.1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.files import atomic_file
@@ -90,7 +91,7 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     species = [c.species_id for c in classes]
     logits = np.asarray(window_logits(np.stack([c["spectrogram"] for c in crops])))
-    scores = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+    scores = expit(logits.astype(np.float64))
     band_hz = mel_band_centres_hz(config.frontend)
     frame_s, half_window_s = config.frontend.frame_s, config.window_cells * config.cell_s / 2
     for axis, crop, window_scores in zip(axes, crops, scores, strict=False):
@@ -116,8 +117,7 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
         centres_s = begin_s + half_window_s + np.arange(len(window_scores)) * config.cell_s
         twin = axis.twinx()
         twin.plot(centres_s, window_scores[:, index], color=_SCORE, linewidth=2)
-        twin.set_ylim(0, 1)
-        twin.set_yticks([0, 0.5, 1])
+        twin.set(ylim=(0, 1), yticks=[0, 0.5, 1])
         ticks = np.linspace(0, bands - 1, 5).astype(int)
         axis.set_yticks(ticks, [f"{hz / 1000:.1f}" for hz in band_hz[ticks]])
         axis.set_xlim(begin_s, end_s)
