@@ -117,10 +117,11 @@ class Model:
                 probabilities if the model is calibrated, else of scores. None: the model's own.
 
         Returns:
-            DataFrame with the columns of `rfcx_tf.events.find.EVENT_COLUMNS`.
+            DataFrame with the columns of `rfcx_tf.events.table.EVENT_COLUMNS`.
         """
         from rfcx_tf.audio.start_time import recording_start
-        from rfcx_tf.events.find import EventRecording, EventRules, find_events
+        from rfcx_tf.events.find import find_events
+        from rfcx_tf.events.table import EventRecording
 
         found, duration_s = self._score(sound, sample_rate_hz)
         is_file = not isinstance(sound, np.ndarray)
@@ -128,8 +129,7 @@ class Model:
         start = recording_start(name, Path(sound), {}) if is_file else None
         recording = EventRecording(name, str(sound) if is_file else "", duration_s, start)
         thresholds = self.card.thresholds if threshold is None else threshold
-        rules = EventRules(np.broadcast_to(thresholds, len(self.card.classes)))
-        return find_events(recording, found.window_scores, self.card, rules)
+        return find_events(recording, found.window_scores, self.card, thresholds)
 
     def _score(
         self, sound: str | Path | np.ndarray, sample_rate_hz: int | None
