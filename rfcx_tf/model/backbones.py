@@ -5,7 +5,7 @@ The total stride is 16 instead of 32 in both directions (the write-up's change):
 
 `rfcx_tf.core.config.backbone` has the table of networks. Each names a module beside this one with
 
-    build(config, mels, channels, *, window_frames, synchronized) -> keras.Model
+    build(config, mels, channels, window_frames, synchronized) -> keras.Model
     load_weights(backbone, source, coordinate)
 
 as `build_backbone` and `begin_from_weights` describe them. Another kind of network takes one more
@@ -49,8 +49,7 @@ def build_backbone(
         A model [batch, frames, mels, channels] -> [batch, cells, bands, features] with
         cells = ceil(frames / stride).
     """
-    build = _module(config).build
-    return build(config, mels, channels, window_frames=window_frames, synchronized=synchronized)
+    return _module(config).build(config, mels, channels, window_frames, synchronized)
 
 
 def begin_from_weights(detector: keras.Model, config: Config) -> None:

@@ -75,14 +75,7 @@ class LocalSqueeze(layers.Layer):
         return {**super().get_config(), "window": self.window}
 
 
-def build(
-    config: BackboneConfig,
-    mels: int,
-    channels: int,
-    *,
-    window_frames: int | None = None,
-    synchronized: bool = False,
-) -> keras.Model:
+def build(config: BackboneConfig, mels: int, channels: int, window_frames, synchronized):
     """An EfficientNet, as `build_backbone` describes it."""
     width_scale, depth_scale = _SCALES[config.name]
 

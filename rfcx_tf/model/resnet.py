@@ -23,14 +23,7 @@ _STAGE_BLOCKS = {
 _BOTTLENECK_EXPANSION = 4
 
 
-def build(
-    config: BackboneConfig,
-    mels: int,
-    channels: int,
-    *,
-    window_frames: int | None = None,
-    synchronized: bool = False,
-) -> keras.Model:
+def build(config: BackboneConfig, mels: int, channels: int, window_frames, synchronized):
     """A residual network, as `build_backbone` describes it; it has no use for `window_frames`."""
 
     def convolution(x, filters, kernel, stride, name):

@@ -231,16 +231,14 @@ def test_smoothing_coefficient_stays_in_range():
     np.testing.assert_allclose(b[1:], published[1:], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    "name", ["default", "24 kHz", "short window", "bioacoustic", "first frame"]
-)
+@pytest.mark.parametrize("name", ["default", "short window", "first frame"])
 def test_stream_equals_one_pass_for_any_pieces(name):
     config = CONFIGS[name]
     frontend = FrontEnd(config)
-    waveform = synthetic_sounds(1.5)["field, 16 bit"]
+    waveform = synthetic_sounds(1.0)["field, 16 bit"]
     expected = run(frontend, waveform)
     rng = np.random.default_rng(7)
-    for longest in (300, config.hop_length, 9000, 80_000):
+    for longest in (700, config.hop_length, 9000, 60_000):
         sizes = rng.integers(0, longest, size=2 * waveform.size // longest + 1)
         stream = FrontEndStream(frontend)
         pieces = np.split(waveform, np.cumsum(sizes).clip(max=waveform.size))
@@ -318,9 +316,8 @@ def test_mixed_precision_leaves_it_in_float32(mixed_precision):
     assert_matches_librosa(waveform, FrontEndConfig())
 
 
-@pytest.mark.parametrize("name", ["default", "short window"])
-def test_saved_model_of_any_batch_and_length(tmp_path, name):
-    frontend = FrontEnd(CONFIGS[name])
+def test_saved_model_of_any_batch_and_length(tmp_path):
+    frontend = FrontEnd(CONFIGS["short window"])
     module = tf.Module()
     module.serve = tf.function(frontend, input_signature=[tf.TensorSpec([None, None], tf.float32)])
     graph = module.serve.get_concrete_function().graph
@@ -388,8 +385,9 @@ def test_xla_gives_the_same():
     assert error.max() < 1e-4
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
-@pytest.mark.parametrize("name", ["default", "short window"])
+@pytest.mark.parametrize(
+    ("name", "precision"), [("default", "float64"), ("short window", "float32")]
+)
 def test_in_blocks_of_frames_it_gives_the_same(name, precision):
     whole = FrontEnd(CONFIGS[name], precision=precision)
     blocks = FrontEnd(CONFIGS[name], precision=precision, frames_at_once=7)

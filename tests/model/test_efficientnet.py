@@ -13,6 +13,7 @@ from rfcx_tf.core.config import BackboneConfig, Config, ConfigError, load_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model import efficientnet
+from rfcx_tf.model.backbones import build_backbone
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.efficientnet import LocalSqueeze, load_weights
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
@@ -68,7 +69,7 @@ def short_networks(monkeypatch):
 
 
 def build(mels, channels, name="efficientnet_b0", **options):
-    return efficientnet.build(BackboneConfig(name=name), mels, channels, **options)
+    return build_backbone(BackboneConfig(name=name), mels, channels, **options)
 
 
 def sound(*shape):
