@@ -22,7 +22,7 @@ class ListenerConfig(Section):
             layer takes; or a tensor's name. Of a SavedModel, the key of an output of its
             signature.
         window_peak: every window is freed of its mean and scaled to this peak; None: as it is.
-        num_threads: of a TFLite model; None: one a core.
+        num_threads: threads that a TFLite model uses; None: one a core.
         c: inverse strength of the L2 regularisation, scikit-learn's C.
         unknown_negative_weight: weight at which an unknown class counts as absent in a window
             with a known-present one; 0 keeps unknown classes out.

@@ -159,7 +159,8 @@ class FrontEnd(keras.layers.Layer):
 
     Args:
         config: the front end's section of a recipe.
-        precision: of everything up to the compression; float32 only where there is no float64.
+        precision: precision of everything up to the compression; float32 only where there is no
+            float64.
         frames_at_once: how many frames go from samples to mel bands at once; None: all. The result
             is the same. On a CPU, blocks that fit its cache take two thirds of the time; on a GPU
             a loop over blocks only costs.

@@ -61,7 +61,7 @@ def begin_from_weights(detector: keras.Model, config: Config) -> None:
     enters. A trained run holds all of its weights itself and never needs the file again.
 
     Args:
-        detector: as `build_detector` made it.
+        detector: a new detector of `build_detector`.
         config: its recipe.
 
     Raises:
@@ -87,7 +87,7 @@ def context_frames(backbone: keras.Model) -> int:
     them looks at no neighbours, so the sum is that of the farthest path.
 
     Args:
-        backbone: of `build_backbone`, with `window_frames` if it is an EfficientNet.
+        backbone: a network of `build_backbone`, with `window_frames` if it is an EfficientNet.
     """
     seeing = [layer for layer in backbone.layers if _half_width(layer) > 0]
     entering = keras.Model(backbone.inputs, [layer.input for layer in seeing])

@@ -159,7 +159,7 @@ def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -
     """Gives a backbone of `build` the weights of a published EfficientNet.
 
     Args:
-        backbone: what takes the weights.
+        backbone: the network that takes the weights.
         source: `imagenet`, which Keras downloads once, or a file of weights of
             `keras.applications.EfficientNetB0` (or B2) with `include_top=False`.
         coordinate: the last input channel is a position, not sound (`FrequencyCoordinate`).

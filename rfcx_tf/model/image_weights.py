@@ -14,7 +14,7 @@ def adapt_stem(kernel: np.ndarray, channels: int, coordinate: bool) -> np.ndarra
 
     Args:
         kernel: [frames, mels, in, out], as published.
-        channels: of our input.
+        channels: number of channels of our input.
         coordinate: the last of them is a position, not sound (`FrequencyCoordinate`).
 
     Returns:

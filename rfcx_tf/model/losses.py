@@ -16,7 +16,7 @@ def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):
             unknown; `known`, 1 where the label is known, 0 where it is not [batch, classes];
             `pseudo`, 1 for examples that models labelled, 0 for others [batch].
         config: the weights.
-        pseudo_weight: of what models labelled, a factor on the others.
+        pseudo_weight: factor on the weights of what models labelled.
 
     Returns:
         float32 [batch, classes]: a mix of `present_weight` and `absent_weight` where known;
@@ -55,7 +55,7 @@ class MaskedBinaryCrossEntropy(keras.losses.Loss):
 
     Args:
         config: weights and label smoothing.
-        pseudo_weight: of the labels of examples that models labelled. These are not smoothed.
+        pseudo_weight: factor on the weights of what models labelled, which is not smoothed.
     """
 
     def __init__(self, config: LossConfig, pseudo_weight: float = 1.0, name: str = "masked_bce"):

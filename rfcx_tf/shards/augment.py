@@ -68,10 +68,10 @@ def mixup(
 
     Args:
         example, partner: two examples of the same shapes.
-        weight: of `example`, in [0, 1]; `partner` has the rest.
+        weight: share of `example` in the mix, in [0, 1]; `partner` has the rest.
         labels: `union`: present targets are those of the crops, whatever the weight.
             `weighted`: they are the weighted sum of both (an unknown one counts as 0).
-        power_of_log: as in `add_sounds`.
+        power_of_log: see `add_sounds`.
 
     Returns:
         The mix; box_frames is that of `example`.
@@ -91,8 +91,8 @@ def add_sounds(spectrogram, other, weight, power_of_log: float | None = None) ->
     """Two sounds at once, `weight` of the first and the rest of the second.
 
     Args:
-        spectrogram, other: of the same shape.
-        weight: in [0, 1].
+        spectrogram, other: two spectrograms of the same shape.
+        weight: share of the first, in [0, 1].
         power_of_log: None: the weighted mean of the values. For a log spectrogram that is a
             geometric mean, in which each sound has only a part of its decibels above the
             background. A number p: values are v = log(s) with power s**p, and power adds, as
@@ -118,7 +118,7 @@ def change_gain(example: dict, log_gain, compression: str) -> dict:
     Args:
         example: the example.
         log_gain: scalar, or [mels, 1] for a gain of every mel band.
-        compression: that of the front end.
+        compression: the front end's `compression`.
     """
     spectrogram = example["spectrogram"]
     if compression == "pcen_log":

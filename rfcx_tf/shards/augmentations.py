@@ -62,10 +62,10 @@ class Augmentation(NamedTuple):
 
     Attributes:
         change: (example, recipe, seed) -> example; takes its seeds by name from `stream`.
-        crops: what is varied: every `crop` by itself, before crops are mixed; those of `fp` rows
-            alone; or the `mix` that the network sees.
-        by_chance: whether the setting is the probability of the change. Otherwise it is for
-            `change` to read, and every crop is changed.
+        crops: which crops are varied: every `crop` by itself, before crops are mixed; those of
+            `fp` rows alone; or the `mix` that the network sees.
+        by_chance: whether the setting is the probability of the change. Otherwise `change` reads
+            the setting, and every crop is changed.
     """
 
     change: Callable[[dict, Config, tf.Tensor], dict]
@@ -78,10 +78,10 @@ def vary(example: dict, crops: str, config: Config, seed, chosen=True) -> dict:
 
     Args:
         example: the example.
-        crops: whose augmentations.
+        crops: the crops whose augmentations are applied (see `Augmentation`).
         config: the recipe.
-        seed: of the example at this point.
-        chosen: whether this one is such a crop; a bool scalar.
+        seed: the stage's seed (int32 [2]); every augmentation draws from its own streams of it.
+        chosen: bool scalar, whether this example is such a crop.
     """
     for key, augmentation in AUGMENTATIONS.items():
         if augmentation.crops == crops and getattr(config.augment, key) > 0:

@@ -19,7 +19,7 @@ class CropCutter:
 
     Args:
         config: the recipe.
-        manifest: of the shards.
+        manifest: manifest of the shards.
     """
 
     def __init__(self, config: Config, manifest: Manifest) -> None:
@@ -192,7 +192,7 @@ def stretch_time(spectrogram, rate, begin, length) -> tf.Tensor:
     Args:
         spectrogram: float16 or float32 [frames, bands].
         rate: frames of the spectrogram for every frame of the result.
-        begin, length: of the part, in frames of the result; the whole has `stretched_frames`.
+        begin, length: the part, in frames of the result; the whole has `stretched_frames`.
 
     Returns:
         float32 [length, bands].

@@ -21,9 +21,9 @@ def rows_by_recording(
     Few rows at a time cost much less in arrays than in tables.
 
     Args:
-        rows: of all recordings: recording_id, species_id, t_min, t_max, present, and others.
+        rows: rows of all recordings, with recording_id, species_id, t_min, t_max and present.
         classes: the species, in the order of the model's outputs.
-        recording_ids: for which.
+        recording_ids: recordings that get an entry, even if they have no row.
 
     Returns:
         Arrays whose fields are the columns of `rows`, and `class_index`.
@@ -42,11 +42,11 @@ def stored_piece(
     """The piece that begins at a frame, with all rows that touch it.
 
     Args:
-        spectrogram: of the whole recording [frames, bands].
-        rows: of the recording, see `rows_by_recording`.
+        spectrogram: the whole recording [frames, bands].
+        rows: rows of the recording, see `rows_by_recording`.
         start_frame: first frame of the piece.
         config: the recipe.
-        entries: of the crop, those that say what it was cut for.
+        entries: the other attributes of `Crop`, which say what it was cut for.
     """
     end, frame_s = start_frame + config.stored_frames, config.frontend.frame_s
     touching = rows[(rows["t_max"] > start_frame * frame_s) & (rows["t_min"] < end * frame_s)]

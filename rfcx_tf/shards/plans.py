@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,15 +109,8 @@ def write_plans(
     with bar:
         for plan in todo:
             skipped = []
-
-            def crops(plan=plan, skipped=skipped):
-                results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
-                for own_crops, own_skipped in results:
-                    skipped += own_skipped
-                    yield from own_crops
-                    bar.update()
-
-            index = write_shard(out_dir / plan.name, crops())
+            results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
+            index = write_shard(out_dir / plan.name, _crops(results, skipped, bar))
             receipt = {"skipped": skipped, "rows": index.to_dict("records")}
             atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
     receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]
@@ -129,6 +122,14 @@ def write_plans(
     with atomic_file(out_dir / "index.csv") as temporary:
         index.to_csv(temporary, index=False)
     return index, skipped
+
+
+def _crops(results: Iterable, skipped: list[str], bar: tqdm) -> Iterator[Crop]:
+    """The crops of one recording after the other; what was left out goes to `skipped`."""
+    for own_crops, own_skipped in results:
+        skipped += own_skipped
+        yield from own_crops
+        bar.update()
 
 
 def finish_plans(plans: list[ShardPlan], manifest: Manifest, out_dir: Path) -> None:

@@ -13,7 +13,7 @@ def window_starts(frames: int, config: Config) -> np.ndarray:
     """First frames [windows] of the windows that are labelled, `pseudo.slide_s` apart.
 
     Args:
-        frames: of the recording's spectrogram.
+        frames: number of frames in the recording's spectrogram.
         config: the recipe; a window is as long as a training crop.
     """
     step = config.pseudo_slide_cells * config.model.backbone.stride[0]
@@ -58,14 +58,14 @@ def cut_windows(
     """Crops of windows, with soft labels where the teacher is sure.
 
     Args:
-        spectrogram: of the whole recording, float16 [frames, bands], at least as long as a
+        spectrogram: the whole recording, float16 [frames, bands], at least as long as a
             stored crop.
-        probability: of the windows [windows, classes].
+        probability: the teacher's, for every window [windows, classes].
         starts: their first frames [windows].
         rows: annotated boxes of the recording, see `rows_by_recording`. What they say comes
             before what the teacher says.
-        recording_id, fold: of the recording; fold -1 for one that is in none.
-        species_ids: of the classes, in the order of the columns.
+        recording_id, fold: the recording and its fold; -1 if it is in none.
+        species_ids: species of the classes, in the order of the columns.
         config: the recipe.
 
     Returns:

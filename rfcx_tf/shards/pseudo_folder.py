@@ -1,7 +1,7 @@
 """A folder of pseudo-labels: shards for all folds alike, or a folder of shards for every fold.
 
 labels/                     for all folds
-  manifest.json, index.csv, *.tfrec
+  manifest.json, index.csv, *.tfrecord
   windows/RECORDING.npz     the probabilities of all windows, those without a crop included
 
 labels/                     for every fold its own
@@ -28,7 +28,7 @@ class PseudoLabels:
     """Pseudo-labels on disk.
 
     Attributes:
-        folder: of all of them.
+        folder: the folder that holds all of them.
         id: differs between labels of other teachers or bounds.
     """
 

@@ -52,8 +52,8 @@ class Crop:
         fold: cross-validation fold of that recording; `NO_FOLD` if it is in none.
         kind: `tp`, `fp`, or `unlabelled`: the kind of row it was cut for; or `pseudo`, for a
             window that models labelled.
-        species_id, songtype_id: of that row; -1 for unlabelled crops. The species of a pseudo
-            crop is the most probable one, if that is probable enough to count as present;
+        species_id, songtype_id: what that row says; -1 for unlabelled crops. The species of a
+            pseudo crop is the most probable one, if that is probable enough to count as present;
             otherwise -1.
         box: t_min, t_max in seconds and f_min, f_max in Hz of that row, in the recording; begin
             and end of the window, 0 and 0 for unlabelled and pseudo crops.
@@ -99,8 +99,8 @@ class Manifest:
         rows: TP and FP rows used, and skipped since their recording is not there.
         data_dir: where the recordings were.
         recordings: path, relative to data_dir, and fold by recording id.
-        skipped: what was left out, in words.
-        code_version, schema_version: of the writer.
+        skipped: sentences on what was left out.
+        code_version, schema_version: versions that wrote the shards.
     """
 
     classes: list[SpeciesClass]

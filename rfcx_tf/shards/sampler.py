@@ -26,8 +26,8 @@ def split_draw(number: int, share: float) -> tuple[bool, int]:
     Of the first n draws exactly floor(n * share) are on the first side, spread evenly.
 
     Args:
-        number: of the draw, from 0.
-        share: of the first side.
+        number: number of the draw, from 0.
+        share: share of the first side.
 
     Returns:
         Whether the draw is on the first side, and its number among the draws of its side.
@@ -59,7 +59,7 @@ class BalancedSampler:
             tp_classes, fp_classes: int [n], the class that each was cut for.
             tp_fraction: share of TP draws.
             balance_classes: False draws the rows of a kind evenly, whatever their class.
-            seed: of all passes.
+            seed: decides the order in all passes.
         """
         if len(tp_rows) + len(fp_rows) == 0:
             raise ValueError("A sampler needs at least one row. Received: none.")
@@ -80,7 +80,7 @@ class BalancedSampler:
         """The row of a draw, and of the crop to mix it with.
 
         Args:
-            number: of the draw, from 0.
+            number: number of the draw, from 0.
 
         Returns:
             Two rows of the index. The partner of an FP row is another one of the same class,
@@ -115,7 +115,7 @@ class PseudoSampler:
         Args:
             rows: int [n], at least one row of the index.
             groups: int [n], the group of each, such as its most probable species.
-            seed: of all passes.
+            seed: decides the order in all passes.
         """
         self._rows = rows
         self._passes = _Passes(rows, groups, _PSEUDO, seed)
@@ -125,7 +125,7 @@ class PseudoSampler:
         """The row of a draw, and of the crop to mix it with.
 
         Args:
-            number: of the draw, from 0.
+            number: number of the draw, from 0.
 
         Returns:
             Two rows of the index. The partner is of any group, each equally likely, and not the

@@ -49,7 +49,8 @@ class AugmentConfig(Section):
         frequency_masks: number of mel stripes set to the crop's mean.
         frequency_mask_bands: largest width of one stripe, in mel bands.
         frequency_masks_spare_box: leave the bands of the box that the crop was cut for alone.
-        time_masks, time_mask_s: the same in time; stripes in seconds.
+        time_masks: number of stripes in time set to the crop's mean.
+        time_mask_s: largest width of one stripe in seconds.
     """
 
     tp_shift_s: NonNegativeFloat = 0.02

@@ -14,7 +14,7 @@ class PseudoConfig(Section):
         fraction: share of the training examples drawn from pseudo-labelled crops, when a run is
             given some. The others are TP and FP rows in `dataset.tp_fraction`, so that every
             batch stays anchored in labels of experts.
-        weight: of their labels in the loss. Neither `loss.unknown_negative_weight` nor
+        weight: weight of their labels in the loss. Neither `loss.unknown_negative_weight` nor
             `loss.label_smoothing` applies to them.
         slide_s: distance of the labelled windows, rounded to whole backbone cells.
         present_above, absent_below: a class whose probability lies between is unknown in that

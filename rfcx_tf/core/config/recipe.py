@@ -22,7 +22,7 @@ class Config(Section):
     """A recipe: everything that one run needs beside its data.
 
     Attributes:
-        seed: of initial weights, draws, augmentation and dropout.
+        seed: decides initial weights, draws, augmentation and dropout.
     """
 
     # Below 2**31: TensorFlow's stateless seeds are int32.

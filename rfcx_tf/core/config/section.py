@@ -27,7 +27,7 @@ class Section(pydantic.BaseModel):
         """Refuses the values unless a rule holds.
 
         Args:
-            holds: whether it does.
+            holds: whether the rule holds.
             key: dotted key of the value that breaks it, from this section on.
             rule: what the value must be. Other keys in it are written from the recipe on.
         """

@@ -24,8 +24,8 @@ class TrainingConfig(Section):
 
     Attributes:
         folds: number of cross-validation folds, grouped by recording.
-        fold_seed: of the assignment of recordings to folds. Apart from `seed`, so that
-            trainings with different seeds are compared on the same folds and shards.
+        fold_seed: decides which recordings are in which fold. It is not `seed`, so that trainings
+            with different seeds are compared on the same folds and shards.
         precision: `auto` is mixed bfloat16 where the hardware multiplies it (GPUs from
             Ampere on, CPUs with AMX), mixed float16 on another single GPU, float32 elsewhere.
         accumulation_steps: a batch goes through the network in this many parts, one after the
@@ -34,7 +34,7 @@ class TrainingConfig(Section):
         schedule: `cosine` with warm-up, or `plateau` on the monitor (the write-up's).
         ema: decay of the moving average of the weights; 0: off. The average is what is
             evaluated, saved and exported.
-        monitor: what decides the checkpoint, plateau and early stopping.
+        monitor: the figure that decides the checkpoint, plateau and early stopping.
         recording_validation: slide over the whole held-out recordings after every epoch, which
             gives the monitor val_recording_lwlrap.
         early_stopping_epochs: stop after so many epochs without a better monitor; 0: never.
