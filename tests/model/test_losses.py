@@ -147,7 +147,7 @@ matrices = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(**matrices)
 def test_unknown_logits_change_nothing(labels, logits, others):
     """Labels are 1 present, 0 absent, -1 unknown."""

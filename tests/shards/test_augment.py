@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rfcx_tf.shards import augment
 
 FRAMES, MELS, CHANNELS, CLASSES = 12, 5, 2, 4
-quickly = settings(max_examples=40, deadline=None)
+quickly = settings(max_examples=20, deadline=None)
 
 
 def make_example(seed=0, states="pau-"):
@@ -207,7 +207,7 @@ def test_a_mask_is_one_stripe_no_wider_than_said_at_the_mean(axis, widest, seed)
 def test_masks_come_in_all_widths_and_places():
     example = make_example()
     widths, begins = set(), set()
-    for seed in range(150):
+    for seed in range(80):
         masked = augment.mask_stripe(example, 0, 3, tf.constant([seed, 0]))
         changed = (masked["spectrogram"] != example["spectrogram"]).numpy().any(axis=(1, 2))
         lines = np.flatnonzero(changed)
@@ -340,7 +340,7 @@ def test_a_click_is_one_frame():
     assert (clicked[changed[0]] == example["spectrogram"].numpy().max(axis=(0, 1))).all()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_mask_spares_the_bands_of_the_box(seed):
     example = plain_example(bands=12)
     masked = augment.mask_stripe(example, 1, 12, tf.constant([seed, 0]), tf.constant([3.0, 7.0]))
