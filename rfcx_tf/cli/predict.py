@@ -216,8 +216,7 @@ def _score_with_runs(arguments, recordings, tables):
             overrides=arguments.overrides,
             weights=weights,
             rule=arguments.combine,
-            parts=journal.folder,
-            fingerprint=fingerprint,
+            journal=journal,
             keep_windows=tables.keep_windows,
         )
         options = list(arguments.beam)

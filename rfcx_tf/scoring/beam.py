@@ -1,12 +1,12 @@
 """Recordings and runs in, results of single recordings out, as an Apache Beam pipeline.
 
-An element is a recording. Every worker process loads the models once, scores a recording as
-`predict.py` does and keeps the result in the folder of parts at once. So a pipeline that failed,
-or a bundle that is done twice, loses and repeats nothing. Flink, Spark and Dataflow give the work
-of a lost worker to another one. The local runner fails then, or waits for it forever, so it is
-ended and run again here for what is left.
+An element is a recording. Every worker process loads the models once, and keeps the result of a
+recording in the journal at once. So a pipeline that failed, or a bundle that is done twice, loses
+and repeats nothing. Flink, Spark and Dataflow give the work of a lost worker to another one. The
+local runner fails then, or waits for it forever, so it is ended and run again here for what is
+left.
 
-Needs requirements-bulk.txt. Runs, recordings and parts must lie where every worker finds them by
+Needs requirements-bulk.txt. Runs, recordings and journal must lie where every worker finds them by
 the same path, such as a network file system.
 """
 
@@ -17,7 +17,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class BulkJob:
     Attributes:
         runs: run folders.
         overrides, weights, rule: as for `open_runs` and `load_together`.
-        parts: the folder of parts, which is there already, and its fingerprint.
+        journal: where results are kept.
         keep_windows: whether window scores are kept there too.
     """
 
@@ -56,15 +56,14 @@ class BulkJob:
     overrides: Sequence[str]
     weights: Sequence[float]
     rule: str
-    parts: Path
-    fingerprint: str
+    journal: Journal
     keep_windows: bool
 
 
 class ScoreRecording(beam.DoFn):
-    """(recording id, path) -> the recording id, with its result in the folder of parts.
+    """(recording id, path) -> the recording id, with its result in the journal.
 
-    The output `failed` has (recording id, why it could not be read).
+    The output `failed` has (recording id, why it could not be scored).
     """
 
     def __init__(self, job: BulkJob):
@@ -74,14 +73,13 @@ class ScoreRecording(beam.DoFn):
 
     def setup(self):
         self._scorer = self._shared.acquire(self._load)
-        self._parts = Journal(self._job.parts, self._job.fingerprint)
 
     def process(self, element):
         name, path = element
         predictions = predict_recordings(
             self._scorer,
             {name: Path(path)},
-            journal=self._parts,
+            journal=self._job.journal,
             keep_windows=self._job.keep_windows,
             progress=False,
         )
@@ -104,9 +102,8 @@ def predict_in_bulk(
     runner: str = LOCAL_RUNNER,
     options: Sequence[str] = (),
     progress: bool = True,
-    report: Callable[[str], None] = print,
 ) -> Predictions:
-    """Scores recordings with a Beam pipeline; what is in the folder of parts is not done again.
+    """Scores recordings with a Beam pipeline; what is in the journal is not done again.
 
     Args:
         job: what workers are told.
@@ -115,29 +112,27 @@ def predict_in_bulk(
         runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of Beam's.
         options: for Beam, as in `--direct_num_workers=2`.
         progress: whether to show a progress bar.
-        report: takes a line at a time.
 
     Returns:
         As `predict_recordings`, with recordings in the order given.
 
     Raises:
-        RuntimeError: what made the pipeline fail, if it got nowhere. Parts that were finished
+        RuntimeError: what made the pipeline fail, if it got nowhere. Results that were there
             stay.
     """
-    parts = Journal(job.parts, job.fingerprint)
+
+    def is_done(name: str) -> bool:
+        key = recording_key(name, recordings[name])
+        return key is not None and job.journal.read(name, key) is not None
 
     def not_done() -> dict[str, Path]:
-        return {
-            name: path
-            for name, path in recordings.items()
-            if parts.read(name, recording_key(name, path)) is None
-        }
+        return {name: path for name, path in recordings.items() if not is_done(name)}
 
     failed: dict[str, str] = {}
     todo = not_done()
     while todo:
         try:
-            with _progress(job.parts, len(recordings), progress):
+            with _progress(job.journal.folder, len(recordings), progress):
                 if runner == LOCAL_RUNNER:
                     failed = _run_apart(job, todo, options)
                 else:
@@ -147,9 +142,9 @@ def predict_in_bulk(
             left = not_done()
             if runner != LOCAL_RUNNER or len(left) == len(todo):
                 raise
-            report(f"{error} It goes on with the {len(left)} recordings that are left.")
+            print(f"{error} It goes on with the {len(left)} recordings that are left.")
             todo = left
-    rows = {name: parts.read(name).scores for name in recordings if name not in failed}
+    rows = {name: job.journal.read(name).scores for name in recordings if name not in failed}
     return Predictions(
         scores_table(card, rows), [failed[name] for name in recordings if name in failed]
     )
@@ -158,8 +153,8 @@ def predict_in_bulk(
 def _run_pipeline(
     job: BulkJob, recordings: Mapping[str, Path], runner: str, options: Sequence[str]
 ) -> dict[str, str]:
-    """Scores recordings; returns why some could not be read."""
-    list_of_failed = job.parts / _LIST_OF_FAILED
+    """Scores recordings; returns why some could not be scored."""
+    list_of_failed = job.journal.folder / _LIST_OF_FAILED
     with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
         outputs = (
             pipeline
@@ -190,7 +185,7 @@ def _run_apart(
             os.killpg(process.pid, signal.SIGKILL)
     if process.exitcode:
         raise RuntimeError("The pipeline failed; what it said is above.")
-    return dict(json.loads((job.parts / _LIST_OF_FAILED).read_text(encoding="utf-8")))
+    return dict(json.loads((job.journal.folder / _LIST_OF_FAILED).read_text(encoding="utf-8")))
 
 
 def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]) -> None:
@@ -217,14 +212,14 @@ def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]
 
 
 @contextmanager
-def _progress(parts: Path, recordings: int, shown: bool) -> Iterator[None]:
+def _progress(folder: Path, recordings: int, shown: bool) -> Iterator[None]:
     """A bar over the recordings whose results are there, whoever made them."""
     ended = threading.Event()
     bar = tqdm(total=recordings, desc="predict", unit="recording", disable=not shown)
 
     def look():
         while not ended.wait(_LOOK_EVERY_S):
-            bar.update(sum(1 for _ in parts.glob("*.npz")) - bar.n)
+            bar.update(sum(1 for _ in folder.glob("*.npz")) - bar.n)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

@@ -11,9 +11,11 @@ import pytest
 
 pytest.importorskip("apache_beam", reason="pip install -r requirements-bulk.txt")
 
+from rfcx_tf.runs.open import open_run
 from rfcx_tf.scoring.beam import BulkJob, predict_in_bulk
-from rfcx_tf.scoring.journal import PartsFolder, recording_key
-from rfcx_tf.scoring.predict import open_runs, predict_recordings
+from rfcx_tf.scoring.journal import Journal
+from rfcx_tf.scoring.load import load_scorer
+from rfcx_tf.scoring.predict import predict_recordings
 
 ROOT = Path(__file__).resolve().parents[2]
 TWO_PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -30,9 +32,15 @@ def audio(tiny_data, tmp_path) -> Path:
     return folder
 
 
-def job_of(run, folder) -> BulkJob:
-    parts = PartsFolder(folder / "parts", "a")
-    return BulkJob([run.path], [], [1.0], "mean", parts.folder, "a", keep_windows=False)
+@pytest.fixture
+def job(untrained_run, tmp_path) -> BulkJob:
+    journal = Journal(tmp_path / "parts", "a")
+    return BulkJob([untrained_run.path], [], [1.0], "mean", journal, keep_windows=False)
+
+
+@pytest.fixture
+def scorer(untrained_run):
+    return load_scorer(open_run(untrained_run.path))
 
 
 def workers_of(pid) -> list[int]:
@@ -78,40 +86,33 @@ def test_two_processes_write_the_tables_of_predict(
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
-def test_what_is_done_is_not_done_again(untrained_run, audio, tmp_path):
-    job = job_of(untrained_run, tmp_path)
+def test_what_is_done_is_not_done_again(job, scorer, audio):
     recordings = {path.stem: path for path in sorted(audio.iterdir())}
-    parts = PartsFolder(job.parts, "a")
-    models = open_runs([untrained_run.path])
     some = {"tiny01": recordings["tiny01"]}
-    predict_recordings(models, some, parts=parts, progress=False)
-    before = {path: path.stat().st_mtime_ns for path in job.parts.glob("*.npz")}
-    found = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
-    plain = predict_recordings(models, recordings, progress=False)
+    predict_recordings(scorer, some, journal=job.journal, progress=False)
+    (before,) = job.journal.folder.glob("*.npz")
+    time_ns = before.stat().st_mtime_ns
+    found = predict_in_bulk(job, recordings, scorer.card, progress=False)
+    plain = predict_recordings(scorer, recordings, progress=False)
     assert found.scores.equals(plain.scores)
     assert found.failed == plain.failed
-    assert len(before) == 1
-    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in before.items())
-    assert parts.read("tiny05", recording_key("tiny05", recordings["tiny05"])) is not None
-    # Nothing is left but the bad file, so this does not even wait for a worker's models.
-    again = predict_in_bulk(job, recordings, untrained_run.info.classes, progress=False)
-    assert again.scores.equals(plain.scores)
+    assert before.stat().st_mtime_ns == time_ns
+    assert len(list(job.journal.folder.glob("*.npz"))) == 6
 
 
-def test_a_killed_worker_costs_nothing(untrained_run, audio, tmp_path, monkeypatch):
+def test_a_killed_worker_costs_nothing(job, scorer, audio, tmp_path, monkeypatch, capsys):
     """A pipe without a writer holds a worker up until it is killed; then sound takes its place."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    job = job_of(untrained_run, tmp_path)
     recordings = {path.stem: path for path in sorted(audio.glob("tiny*"))}
     blocked = recordings["tiny05"]
     sound = blocked.rename(tmp_path / "sound.flac")
     os.mkfifo(blocked)
-    killed, said = [], []
+    killed = []
 
     def kill():
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
-            if len(list(job.parts.glob("*.npz"))) >= 3:
+            if len(list(job.journal.folder.glob("*.npz"))) >= 3:
                 killed.extend(workers_of(os.getpid())[:1])
                 os.replace(sound, blocked)
                 for pid in killed:
@@ -121,18 +122,11 @@ def test_a_killed_worker_costs_nothing(untrained_run, audio, tmp_path, monkeypat
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = predict_in_bulk(
-        job,
-        recordings,
-        untrained_run.info.classes,
-        options=TWO_PROCESSES,
-        progress=False,
-        report=said.append,
-    )
+    found = predict_in_bulk(job, recordings, scorer.card, options=TWO_PROCESSES, progress=False)
     killer.join()
     assert len(killed) == 1
-    assert len(said) == 1
-    assert said[0].startswith("The pipeline failed")
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if line.startswith("The pipeline failed")]) == 1
     assert found.failed == []
-    plain = predict_recordings(open_runs([untrained_run.path]), recordings, progress=False)
+    plain = predict_recordings(scorer, recordings, progress=False)
     assert found.scores.equals(plain.scores)
