@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import above_zero, add_weights_argument, print_next
+from rfcx_tf.cli.arguments import add_weights_argument, print_next
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,18 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="YAML file for the prior")
     parser.add_argument("--apply", type=Path, metavar="CSV", help="also write shifted scores here")
     add_weights_argument(parser)
-    parser.add_argument(
-        "--shrinkage",
-        type=above_zero(float),
-        default=1.0,
-        help="of the calibration, towards one intercept for all species; default: 1",
-    )
-    parser.add_argument(
-        "--pseudo-count",
-        type=above_zero(float),
-        default=1.0,
-        help="recordings that count as drawn with the training prior; default: 1",
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,14 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.scoring.ensemble import choose_weights
 
     held_out = read_held_out(runs, choose_weights(arguments.weights, arguments.run))
-    species, slope = prior_shift.estimate_prior_shift(
-        held_out, target, arguments.shrinkage, arguments.pseudo_count
-    )
+    species, slope = prior_shift.estimate_prior_shift(held_out, target)
     about = {
         "members": [{"run": m["run"], "weight": m["weight"]} for m in held_out.members],
         "scores": arguments.scores,
         "recordings": len(target),
-        "settings": {"shrinkage": arguments.shrinkage, "pseudo_count": arguments.pseudo_count},
+        "settings": {
+            "shrinkage": prior_shift.SHRINKAGE,
+            "pseudo_count": prior_shift.PSEUDO_COUNT,
+        },
         "calibration": {"slope": round(slope, 6)},
     }
     prior_shift.write_prior(arguments.out, species, about)

@@ -1,13 +1,10 @@
 """How common each species is where a run is used, and what that changes in its scores.
 
-Out-of-fold scores of recordings with annotations, and scores of recordings without any, go in;
-out comes for every species its share of the training recordings, its estimated share of the
-others (its prevalence), and the difference of their log odds, which is added to logits.
-
-Every class is a binary problem of its own. Its scores are first calibrated (`fit_platt`), since
-the highest window score of a recording is no probability. Then the prevalence is found by
-expectation-maximisation (`estimate_prevalence`). Both rest on one assumption: calls that are
-there look alike in both sets, and so does their absence; only how often they are there differs.
+Every class is a binary problem of its own. Out-of-fold scores of annotated recordings are
+calibrated (`fit_platt`), since the highest window score of a recording is no probability. The
+prevalence in other recordings is found by expectation-maximisation (`estimate_prevalence`). The
+difference of the log odds of both is added to logits. Both steps assume that calls look alike in
+both sets, and so does their absence; only how often they are there differs.
 
 Reference:
     Saerens, Latinne, Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
@@ -32,6 +29,11 @@ from rfcx_tf.evaluation.calibration_fit import fit_platt, logits_of
 from rfcx_tf.evaluation.held_out import HeldOut
 from rfcx_tf.scoring.score_table import class_columns
 
+# Of `fit_platt`: log odds of species differ by about 1.
+SHRINKAGE = 1.0
+# Recordings that count as drawn with the training prior.
+PSEUDO_COUNT = 1.0
+
 _HEADER = "# Made by scripts/prior_shift.py, for --prior of predict.py.\n"
 # The change of a prevalence in one step at which it counts as found.
 _TOLERANCE = 1e-9
@@ -39,7 +41,7 @@ _MAX_STEPS = 100_000
 
 
 def estimate_prevalence(
-    logits: ArrayLike, training_prior: ArrayLike, pseudo_count: float = 1.0
+    logits: ArrayLike, training_prior: ArrayLike, pseudo_count: float = PSEUDO_COUNT
 ) -> np.ndarray:
     """Prevalence of every class by expectation-maximisation, each class by itself.
 
@@ -72,19 +74,16 @@ def estimate_prevalence(
             return prevalence
     raise UserError(
         f"A prevalence must be found in {_MAX_STEPS} steps. It still changes: the scores hardly "
-        "tell present from absent. Use a better run or a larger pseudo-count."
+        "tell present from absent. Use a better run."
     )
 
 
 def known_recordings(held_out: HeldOut) -> tuple[np.ndarray, np.ndarray]:
-    """What annotations say of the held-out recordings.
+    """Where a TP row names a class, and where only FP rows do; bool [recordings, classes] each.
 
-    Returns:
-        present: bool [recordings, classes], a TP row names the class.
-        absent: bool [recordings, classes], an FP row names the class and no TP row does. That
-            the class is nowhere in the recording is an *assumption*: an FP row certifies its
-            box only. Where it fails, scores of absent classes look too high, and prevalences
-            come out too low.
+    That a class of FP rows alone is nowhere in the recording is an *assumption*: an FP row
+    certifies its box only. Where it fails, scores of absent classes look too high, and
+    prevalences come out too low.
     """
 
     def named(kind: str) -> np.ndarray:
@@ -97,9 +96,7 @@ def known_recordings(held_out: HeldOut) -> tuple[np.ndarray, np.ndarray]:
     return present, named("fp") & ~present
 
 
-def estimate_prior_shift(
-    held_out: HeldOut, target: pd.DataFrame, shrinkage: float = 1.0, pseudo_count: float = 1.0
-) -> tuple[pd.DataFrame, float]:
+def estimate_prior_shift(held_out: HeldOut, target: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """Calibrates the scores of runs and estimates the prevalences in other recordings.
 
     The training prior of a class is the share of its known-present recordings among its known
@@ -109,39 +106,31 @@ def estimate_prior_shift(
     Args:
         held_out: recordings that the runs held out.
         target: scores of the unlabelled recordings by the same runs, combined in the same way.
-        shrinkage: of `fit_platt`.
-        pseudo_count: of `estimate_prevalence`.
 
     Returns:
         species: DataFrame species_id, name, known_present and known_absent (recordings),
-            training_prior, prevalence, offset (the difference of their log odds). Where no
-            recording is known present, or none absent, a class cannot be calibrated: prior and
-            prevalence are NaN, the offset 0.
+            training_prior, prevalence, offset (the difference of their log odds). A class that
+            is never known present, or never absent, cannot be calibrated: prior and prevalence
+            are NaN, the offset 0.
         slope: of the calibration.
 
     Raises:
         UserError: as `fit_platt` and `estimate_prevalence`, or if the target has other classes
             or scores outside [0, 1].
     """
-    columns = held_out.columns
-    check_same_columns(
-        "The scores must have the classes of the runs.",
-        *("the scores", class_columns(target), "the runs", columns),
-    )
-    scores = _probabilities(target, columns)
+    scores = _probabilities(target, held_out.columns, "the runs")
     present, absent = known_recordings(held_out)
-    slope, intercepts = fit_platt(
-        held_out.recordings[columns].to_numpy(float), present, absent, shrinkage
-    )
+    known_scores = held_out.recordings[held_out.columns].to_numpy(float)
+    slope, intercepts = fit_platt(known_scores, present, absent, SHRINKAGE)
     logits = slope * logits_of(scores) + intercepts
     present, absent = present.sum(axis=0), absent.sum(axis=0)
     both = (present > 0) & (absent > 0)
-    prior, prevalence = np.full((2, len(columns)), np.nan)
+    prior, prevalence = np.full((2, len(both)), np.nan)
     prior[both] = present[both] / (present + absent)[both]
-    prevalence[both] = estimate_prevalence(logits[:, both], prior[both], pseudo_count)
+    prevalence[both] = estimate_prevalence(logits[:, both], prior[both])
     species = pd.DataFrame(
         {
-            "species_id": [int(column[1:]) for column in columns],
+            "species_id": [int(column[1:]) for column in held_out.columns],
             "name": held_out.names,
             "known_present": present,
             "known_absent": absent,
@@ -190,23 +179,24 @@ def apply_offsets(scores: pd.DataFrame, offsets: dict[str, float]) -> pd.DataFra
     Raises:
         UserError: if the scores have other classes, or one lies outside [0, 1].
     """
-    columns = class_columns(scores)
-    check_same_columns(
-        "The scores must have the classes of the prior.",
-        *("the scores", columns, "the prior", list(offsets)),
-    )
+    columns = list(offsets)
+    values = _probabilities(scores, columns, "the prior")
     shifted = scores.copy()
-    added = [offsets[column] for column in columns]
-    shifted[columns] = expit(logit(_probabilities(scores, columns)) + added)
+    shifted[columns] = expit(logit(values) + list(offsets.values()))
     return shifted
 
 
-def _probabilities(scores: pd.DataFrame, columns: list[str]) -> np.ndarray:
+def _probabilities(scores: pd.DataFrame, columns: list[str], of: str) -> np.ndarray:
+    """Scores [recordings, classes] with the class columns `columns`, those of `of`."""
+    check_same_columns(
+        f"The scores must have the classes of {of}.",
+        *("the scores", class_columns(scores), of, columns),
+    )
     values = scores[columns].to_numpy(float)
     outside = values[(values < 0) | (values > 1)]
     if outside.size:
         raise UserError(
             f"Scores must lie between 0 and 1 to have log odds. Found {outside[0]:g}. Use those "
-            "that predict.py wrote."
+            "that predict wrote."
         )
     return values

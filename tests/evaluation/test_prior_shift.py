@@ -147,13 +147,14 @@ def shifted():
     return held_out, same, other, np.array(prevalence)
 
 
-def test_without_a_shift_there_is_hardly_an_offset(shifted):
+def test_without_a_shift_there_is_hardly_an_offset(shifted, monkeypatch):
     held_out, same, _, _ = shifted
     species, _ = estimate_prior_shift(held_out, same)
     assert species["offset"].abs().max() < 0.25
     np.testing.assert_allclose(species["training_prior"], held_out.present.mean(axis=0))
     # On the calibration's own recordings without shrinkage the mean posterior is the prior.
-    itself, _ = estimate_prior_shift(held_out, held_out.recordings, 1e-6)
+    monkeypatch.setattr(module, "SHRINKAGE", 1e-6)
+    itself, _ = estimate_prior_shift(held_out, held_out.recordings)
     assert itself["offset"].abs().max() < 1e-4
 
 
@@ -260,13 +261,12 @@ def test_script_writes_the_prior_and_applies_it(shifted, tmp_path, run_script):
     result = run_script(
         *("prior_shift", "--run", run.path, "--scores", tmp_path / "scores.csv"),
         *("--out", tmp_path / "prior.yaml", "--apply", tmp_path / "shifted.csv"),
-        *("--shrinkage", "2", "--pseudo-count", "3"),
     )
     assert result.returncode == 0, result.stderr
     assert f"Wrote {tmp_path / 'shifted.csv'}." in result.stdout.splitlines()
     content = yaml.safe_load((tmp_path / "prior.yaml").read_text())
     assert content["members"] == [{"run": "run", "weight": 1.0}]
-    assert content["settings"] == {"shrinkage": 2.0, "pseudo_count": 3.0}
+    assert content["settings"] == {"shrinkage": 1.0, "pseudo_count": 1.0}
     assert (content["scores"], content["recordings"]) == (str(tmp_path / "scores.csv"), 1500)
     offsets = read_offsets(tmp_path / "prior.yaml")
     assert offsets["s2"] < -1 < 1 < offsets["s5"]
@@ -280,7 +280,6 @@ def test_bad_input_is_refused_in_one_line_with_status_2(tmp_path, run_script):
     paths = ("--run", tmp_path, "--out", tmp_path / "x")
     scores = ("--scores", tmp_path / "scores.csv")
     for arguments, rule in (
-        (("prior_shift", *paths, *scores, "--pseudo-count", "0"), "must be above 0"),
         (("prior_shift", *paths, *scores), "cannot be read"),
         (
             ("predict", *paths, "--audio", tmp_path, "--prior", "p", "--combine", "window"),
