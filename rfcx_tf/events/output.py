@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.start_time import read_start_times
@@ -195,7 +194,7 @@ class Tables:
         card = self._with_calibration(card)
         calibration, one = card.calibration, wanted.threshold
         if one is not None:
-            thresholds, which = np.full(len(card.classes), one), f"{one:g}"
+            thresholds, which = one, f"{one:g}"
         elif calibration:
             chosen = f" ({calibration.wanted})" if calibration.wanted else ""
             thresholds, which = card.thresholds, f"its thresholds{chosen}"

@@ -64,7 +64,7 @@ def write_window_scores(
 def events_of_recordings(
     results: Iterable[RecordingResult],
     card: ModelCard,
-    thresholds: np.ndarray,
+    thresholds: np.ndarray | float,
     starts: Mapping[str, datetime],
 ) -> tuple[pd.DataFrame, list[EventRecording]]:
     """Finds the events of recordings, one after the other.
@@ -72,7 +72,7 @@ def events_of_recordings(
     Args:
         results: with window scores.
         card: of the model.
-        thresholds: float [classes], in units of what is searched.
+        thresholds: as for `find_events`.
         starts: of recordings (`read_start_times`); others by their file's name.
 
     Returns:
@@ -88,6 +88,4 @@ def events_of_recordings(
         )
         recordings.append(recording)
         tables.append(find_events(recording, result.window_scores, card, thresholds))
-    # Empty tables would decide nothing, but pandas warns of them.
-    found = [table for table in tables if len(table)]
-    return pd.concat(found, ignore_index=True) if found else tables[0], recordings
+    return pd.concat(tables, ignore_index=True), recordings
