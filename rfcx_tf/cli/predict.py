@@ -41,6 +41,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_recordings, misnamed_recordings
@@ -50,9 +51,10 @@ from rfcx_tf.cli.arguments import (
     add_recording_ids_argument,
     add_run_override_argument,
     from_zero,
+    list_left_out,
     print_next,
 )
-from rfcx_tf.cli.tables import add_table_arguments, wanted_tables
+from rfcx_tf.cli.tables import add_table_arguments, output_tables
 from rfcx_tf.core.errors import UserError
 
 _RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
@@ -136,10 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
-    from rfcx_tf.events.output import Tables
-
     # What could go wrong at the end is tried now, not after hours of work.
-    tables = Tables(wanted_tables(arguments), len(recordings))
+    tables = output_tables(arguments)
+    tables.check(len(recordings))
     score = _score_served if arguments.server else _score_with_runs
     card, journal, predictions = score(arguments, recordings, tables)
 
@@ -151,7 +152,19 @@ def run(arguments: argparse.Namespace) -> int:
         journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    return tables.report_failures(predictions.failed, misnamed_recordings(arguments.audio))
+    misnamed = [
+        f"The file {path} holds sound, but is not named like a sound file. Rename it."
+        for path in misnamed_recordings(arguments.audio)
+    ]
+    status = list_left_out("Could not be scored", [*predictions.failed, *misnamed])
+    if predictions.failed:
+        print(
+            f"  The same command tries these again; {journal.folder} has the others.",
+            file=sys.stderr,
+        )
+        if arguments.like:
+            print(f"  {arguments.out} is not in the order of {arguments.like}.", file=sys.stderr)
+    return status
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Arguments of the tables that a prediction writes -> `WantedTables`."""
+"""Arguments of the tables that a prediction writes -> `OutputTables`."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wanted_tables(arguments: argparse.Namespace):
-    """What `add_table_arguments` says, a `WantedTables`.
+def output_tables(arguments: argparse.Namespace):
+    """What `add_table_arguments` says, as `OutputTables`.
 
     Raises:
         UserError: if something for events is given without `--events`.
     """
-    from rfcx_tf.events.output import WantedTables
+    from rfcx_tf.events.output import OutputTables
 
     if not arguments.events:
         why = "is for events. Add --events PATH, or leave it out."
         arguments.parser.refuse_group(arguments, _EVENTS, why)
-    names = [field.name for field in dataclasses.fields(WantedTables)]
-    return WantedTables(**{name: getattr(arguments, name) for name in names})
+    names = [field.name for field in dataclasses.fields(OutputTables)]
+    return OutputTables(**{name: getattr(arguments, name) for name in names})

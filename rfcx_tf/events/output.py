@@ -6,10 +6,10 @@ scored.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -18,11 +18,7 @@ from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
-from rfcx_tf.events.write import (
-    check_events_out,
-    write_events,
-    writes_one_file,
-)
+from rfcx_tf.events.write import check_events_out, write_events, writes_one_file
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.card import UNCALIBRATED_THRESHOLD, ModelCard
 from rfcx_tf.scoring.score_table import order_like_submission, write_scores
@@ -30,7 +26,7 @@ from rfcx_tf.scoring.scorer import RecordingResult
 
 
 @dataclass(frozen=True)
-class WantedTables:
+class OutputTables:
     """The tables that are asked for.
 
     Attributes:
@@ -55,40 +51,30 @@ class WantedTables:
     threshold: float | None = None
     recording_times: Path | None = None
 
+    @property
+    def keep_windows(self) -> bool:
+        """Whether the tables need window scores."""
+        return bool(self.events or self.window_scores)
 
-class Tables:
-    """The tables that were asked for.
-
-    Attributes:
-        keep_windows: whether they need window scores.
-    """
-
-    def __init__(self, wanted: WantedTables, recordings: int):
-        """Checks what is wanted before any work.
-
-        Args:
-            wanted: the tables.
-            recordings: how many there are.
+    def check(self, recordings: int) -> None:
+        """Checks before any work that so many recordings can have these tables.
 
         Raises:
             UserError: if they do not go together, or a place cannot be written.
         """
-        self._wanted = wanted
-        self.keep_windows = bool(wanted.events or wanted.window_scores)
-        if wanted.threshold is not None and not 0 < wanted.threshold <= 1:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
             raise UserError(
-                f"--threshold must be above 0 and at most 1. Received: {wanted.threshold:g}."
+                f"--threshold must be above 0 and at most 1. Received: {self.threshold:g}."
             )
-        outputs = [p for p in (wanted.out, wanted.window_scores, wanted.events) if p]
+        outputs = [path for path in (self.out, self.window_scores, self.events) if path]
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise UserError("--out, --window-scores and --events must name different places.")
-        if wanted.events:
+        if self.events:
             self._check_events(recordings)
-        for path in (wanted.out, wanted.window_scores):
+        for path in (self.out, self.window_scores):
             if path:
                 check_writable(path)
-        times = wanted.recording_times
-        self._starts: Mapping[str, datetime] = read_start_times(times) if times else {}
+        _ = self._starts  # Unreadable times show now, not after the work.
 
     def check_model(self, card: ModelCard, recordings: Iterable[str]) -> None:
         """Checks that the tables can be made of a model's scores.
@@ -97,7 +83,6 @@ class Tables:
             UserError: if a class or recording is missing that an argument names, or the model
                 does not say what events need.
         """
-        wanted = self._wanted
         if self.keep_windows and not card.hop_s:
             raise UserError(
                 "Events and window scores need to know the model's windows. The model does not "
@@ -106,8 +91,8 @@ class Tables:
             )
         blank = pd.DataFrame(0.0, index=list(recordings), columns=card.columns)
         blank = self._shifted(blank.rename_axis("recording_id").reset_index())
-        if wanted.like:
-            order_like_submission(blank, wanted.like)
+        if self.like:
+            order_like_submission(blank, self.like)
         self._with_calibration(card)
 
     def write(
@@ -126,73 +111,50 @@ class Tables:
             results: gives the recordings in the same order, with window scores if they are kept.
             complete: whether no recording is missing; else `--like` is not kept to.
         """
-        wanted = self._wanted
-        if wanted.window_scores:
-            write_window_scores(results(), wanted.window_scores, card)
-            print(f"Wrote {wanted.window_scores}.")
-        if wanted.events:
+        if self.window_scores:
+            write_window_scores(results(), self.window_scores, card)
+            print(f"Wrote {self.window_scores}.")
+        if self.events:
             self._write_events(card, results())
         scores = self._shifted(scores)
-        if wanted.like and complete:
-            scores = order_like_submission(scores, wanted.like)
-        write_scores(scores, wanted.out)
-        print(f"Wrote {wanted.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
+        if self.like and complete:
+            scores = order_like_submission(scores, self.like)
+        write_scores(scores, self.out)
+        print(f"Wrote {self.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
 
-    def report_failures(self, failed: Sequence[str], misnamed: Sequence[Path]) -> int:
-        """Lists on stderr what is not in the tables; returns the exit status, 0 or 1.
-
-        Args:
-            failed: one line for every recording that has no result.
-            misnamed: files with sound in them that were not looked at (`misnamed_recordings`).
-        """
-        wanted = self._wanted
-        lines = list(failed)
-        lines += [
-            f"The file {path} holds sound, but is not named like a sound file. Rename it."
-            for path in misnamed
-        ]
-        if lines:
-            print(f"Could not be scored, {len(lines)} in all:", *lines, sep="\n  ", file=sys.stderr)
-        if failed:
-            print(
-                f"  The same command tries these again; {wanted.out}.parts has the others.",
-                file=sys.stderr,
-            )
-            if wanted.like:
-                print(f"  {wanted.out} is not in the order of {wanted.like}.", file=sys.stderr)
-        return 1 if lines else 0
+    @cached_property
+    def _starts(self) -> Mapping[str, datetime]:
+        return read_start_times(self.recording_times) if self.recording_times else {}
 
     def _check_events(self, recordings: int) -> None:
-        events = self._wanted.events
-        in_one = [name for name in self._wanted.formats if writes_one_file(events, name)]
-        if in_one and len(self._wanted.formats) > 1:
+        in_one = [name for name in self.formats if writes_one_file(self.events, name)]
+        if in_one and len(self.formats) > 1:
             raise UserError(
                 "Events in several formats need a folder. Received: the file "
-                f"{events} for {', '.join(self._wanted.formats)}."
+                f"{self.events} for {', '.join(self.formats)}."
             )
-        for name in self._wanted.formats:
-            check_events_out(events, name, recordings)
-        check_writable(events if in_one else events / "events")
+        for name in self.formats:
+            check_events_out(self.events, name, recordings)
+        check_writable(self.events if in_one else self.events / "events")
 
     def _shifted(self, scores: pd.DataFrame) -> pd.DataFrame:
-        if not self._wanted.prior:
+        if not self.prior:
             return scores
         # It imports TensorFlow, which a client of a REST server can do without.
         from rfcx_tf.evaluation.prior_shift import apply_offsets, read_offsets
 
-        return apply_offsets(scores, read_offsets(self._wanted.prior))
+        return apply_offsets(scores, read_offsets(self.prior))
 
     def _with_calibration(self, card: ModelCard) -> ModelCard:
         """The card with the calibration that is named, or as it is."""
-        path = self._wanted.calibration
+        path = self.calibration
         if not path:
             return card
         return card.replace(calibration=read_calibration(path, card.columns))
 
     def _write_events(self, card: ModelCard, results: Iterable[RecordingResult]) -> None:
-        wanted = self._wanted
         card = self._with_calibration(card)
-        calibration, one = card.calibration, wanted.threshold
+        calibration, one = card.calibration, self.threshold
         if one is not None:
             thresholds, which = one, f"{one:g}"
         elif calibration:
@@ -202,9 +164,9 @@ class Tables:
             thresholds, which = card.thresholds, f"{UNCALIBRATED_THRESHOLD:g}"
         events, recordings = events_of_recordings(results, card, thresholds, self._starts)
         highest_hz = card.sample_rate_hz / 2
-        for name in wanted.formats:
-            write_events(events, recordings, wanted.events, name, highest_hz=highest_hz)
+        for name in self.formats:
+            write_events(events, recordings, self.events, name, highest_hz=highest_hz)
         of = "uncalibrated scores"
         if calibration:
-            of = f"probabilities by {wanted.calibration or 'the calibration of ' + card.made_by}"
-        print(f"Wrote {wanted.events}: {len(events)} events, of {of} from {which} on.")
+            of = f"probabilities by {self.calibration or 'the calibration of ' + card.made_by}"
+        print(f"Wrote {self.events}: {len(events)} events, of {of} from {which} on.")
