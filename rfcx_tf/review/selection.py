@@ -1,19 +1,20 @@
-"""Events -> those that are worth a person's minutes: uncertain, diverse, some of every class.
+"""Events -> those that a person should judge: uncertain, diverse, some of every class.
 
-The *value* of an event is its probability, or its score where it has none. Of every class, in turn:
+The *value* of an event is its probability, or its score where it has none. Two rules pick events
+of a class in turn:
 
-    uncertain  the event whose value is nearest to the class's threshold (0.5 unless a calibration
-               says otherwise): where the model knows least, a verdict teaches most
-    spread     one at random out of a fifth of the scale, the fifths in the order 0.8-1, 0-0.2,
-               0.6-0.8, 0.2-0.4, 0.4-0.6 and again: verdicts over the whole scale show whether
-               values mean what they say, which those near the threshold alone cannot
+    uncertain  takes the event whose value is nearest to the class's threshold (0.5 without a
+               calibration): where the model knows least, a verdict teaches most
+    spread     takes a random event from a fifth of the scale, the fifths in the order 0.8-1, 0-0.2,
+               0.6-0.8, 0.2-0.4, 0.4-0.6: verdicts over the whole scale show whether values mean
+               what they say
 
-Both keep away from what was picked before: an event of the class in the same hour of the same
-recording counts as 0.1 of distance, one at the same hour of the day as 0.02, and there are never
-more than `per_recording` of a class from one hour of a recording.
+Both avoid what was picked before. Every earlier pick of the class adds to an event's distance: 0.1
+from the same hour of the same recording, 0.02 at the same hour of the day. One hour of a recording
+gives at most `per_recording` events of a class.
 
-Classes take turns, in a random order, until the minutes are spent. So every class that has events
-gets some, a rare one as many as a common one, unless the minutes are fewer than the classes need.
+Classes take turns in a random order until the minutes are spent. So every class gets some, a rare
+one as many as a common one, if there is a minute for each.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ _SAME_PLACE, _SAME_HOUR_OF_DAY = 0.1, 0.02
 
 @dataclass(frozen=True)
 class PickRules:
-    """What a person has time for, and how picks are spread.
+    """How many events are picked.
 
     Attributes:
-        minutes: of a person; an event takes its clip's length and 5 s more.
-        per_class: most events of a class.
-        per_recording: most events of a class from one hour of a recording.
-        longest_s: of a longer event the middle part is judged, as long as this.
+        minutes: a person's time; an event takes its clip's length and 5 s more.
+        per_class: the most events of a class.
+        per_recording: the most events of a class from one hour of a recording.
+        longest_s: a longer event is cut to its middle.
         seed: of all random choices.
     """
 
@@ -55,14 +56,14 @@ class PickRules:
     seed: int = 0
 
     def __post_init__(self):
-        """Raises UserError for rules that make no sense."""
+        """Raises UserError for a value that makes no sense."""
         for name, value in asdict(self).items():
             if not 0 <= value < np.inf or (value == 0 and name != "seed"):
                 least = "0 or more" if name == "seed" else "more than 0"
                 raise UserError(f"{name} must be {least}. Received: {value:g}.")
 
     def seconds(self, events: pd.DataFrame) -> np.ndarray:
-        """What judging each of these events takes, float [events]."""
+        """The time that it takes to judge each event, float [events]."""
         length_s = (events["end_s"] - events["start_s"]).to_numpy()
         return np.minimum(length_s, self.longest_s) + 2 * CONTEXT_S + _DECISION_S
 
@@ -70,17 +71,17 @@ class PickRules:
 def pick_events(
     events: pd.DataFrame, rules: PickRules, thresholds: Mapping[int, float] | None = None
 ) -> pd.DataFrame:
-    """Picks events to be judged; the order of the rows in `events` does not matter.
+    """Picks events to judge; the order of the rows in `events` does not matter.
 
     Args:
         events: of `EVENT_COLUMNS` (`rfcx_tf.events.table`).
-        rules: the budget.
-        thresholds: the value at which a class counts as detected, by species id; 0.5 for others.
+        rules: how many.
+        thresholds: values from which a class counts as detected, by species id; others have 0.5.
 
     Returns:
-        DataFrame of the columns of `events`, `start_s` and `end_s` cut to `longest_s`, and
-        `reason`: `uncertain`, or `spread 0.8-1.0` and so on. By species_id, then in the order of
-        picking, so that the first of a class matter most.
+        Rows of `events`, cut to `longest_s`, with a column `reason`: `uncertain`, or `spread
+        0.8-1.0` and so on. They are in order of species_id, then of picking, so that the first of
+        a class matter most.
     """
     order = ["species_id", "recording_id", "start_s", "end_s"]
     events = events.sort_values(order, kind="stable", ignore_index=True)
@@ -101,7 +102,7 @@ def pick_events(
 
 
 def not_judged_yet(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The events without those that rows of a data folder already judge.
+    """Leaves out the events that rows of a data folder already judge.
 
     A row judges an event of its species and recording if they share at least half of the
     shorter one.

@@ -1,7 +1,7 @@
-"""Picked events -> a folder for whoever judges them: review.csv, clips, pictures, a page.
+"""Picked events -> a folder for the person who judges them: review.csv, clips, pictures, a page.
 
-review.csv has a row for every event. Its column `verdict` is empty. It begins with a
-byte order mark, since Excel takes it for another encoding without.
+review.csv has a row for every event; its column `verdict` is empty. It begins with a byte order
+mark, without which Excel mistakes its encoding.
 """
 
 from __future__ import annotations
