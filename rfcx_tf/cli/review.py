@@ -128,18 +128,19 @@ def _pick(arguments: argparse.Namespace) -> int:
             f"One event takes {rules.seconds(events).min():.0f} s or more to judge. "
             f"Received: --minutes {rules.minutes:g}."
         )
-    written = write_review(picks, recordings, arguments.out)
+    failed = write_review(picks, recordings, arguments.out)
+    sheet = arguments.out / "review.csv"
     classes, picked = events["species_id"].nunique(), picks["species_id"].nunique()
     print(
         f"Picked {len(picks)} of {len(events)} events, {picked} of {classes} species, "
         f"{picks['recording_id'].nunique()} recordings: about "
         f"{rules.seconds(picks).sum() / 60:.0f} minutes."
     )
-    print(f"Wrote {written.sheet}, and clips, pictures and {written.page} for it.")
-    print_next("review", "apply", "--review", written.sheet, "--data", arguments.data or "DIR")
+    print(f"Wrote {sheet}, and clips, pictures and {arguments.out / 'index.html'} for it.")
+    print_next("review", "apply", "--review", sheet, "--data", arguments.data or "DIR")
     if lost:
         print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
-    return list_left_out("Could not be read", written.failed) or int(bool(lost))
+    return list_left_out("Could not be read", failed) or int(bool(lost))
 
 
 def _apply(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -23,21 +22,6 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.review.clips import event_band_hz, event_png, read_excerpt, write_clip
 from rfcx_tf.review.selection import CONTEXT_S
-
-
-@dataclass(frozen=True)
-class Written:
-    """What is in a review folder.
-
-    Attributes:
-        sheet: the CSV file.
-        page: the page that plays the clips and takes verdicts.
-        failed: a line for every event whose recording could not be read.
-    """
-
-    sheet: Path
-    page: Path
-    failed: list[str]
 
 
 def check_review_folder(out: str | Path) -> None:
@@ -61,7 +45,7 @@ def write_review(
     out: str | Path,
     *,
     progress: bool = True,
-) -> Written:
+) -> list[str]:
     """Cuts and draws every picked event; review.csv comes last, when all is there.
 
     Args:
@@ -69,6 +53,9 @@ def write_review(
         recordings: sound files by recording_id.
         out: the folder.
         progress: whether to show a progress bar.
+
+    Returns:
+        A line for every event whose recording could not be read.
 
     Raises:
         UserError: if the folder holds a review or cannot be written to, or no recording can
@@ -114,11 +101,10 @@ def write_review(
         )
     if not rows:
         raise UserError(f"A review needs recordings that can be read. None could: {failed[0]}")
-    page, sheet = out / "index.html", out / "review.csv"
-    atomic_write_text(page, review_page(rows))
+    atomic_write_text(out / "index.html", review_page(rows))
     table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-    atomic_write_text(sheet, "\ufeff" + table)
-    return Written(sheet, page, failed)
+    atomic_write_text(out / "review.csv", "\ufeff" + table)
+    return failed
 
 
 def review_page(rows: list[dict[str, str]]) -> str:

@@ -312,11 +312,12 @@ def test_names_cannot_break_out_of_the_page(field, make_event):
     events = pd.DataFrame([{**make_event("tiny06", 2, 1, 2, 0.5), "species": name}])
     picks = pick_events(events.astype(EVENT_COLUMNS), PickRules())
     recordings = {"tiny06": field.audio / "tiny06.flac"}
-    written = write_review(picks, recordings, field.folder / "review", progress=False)
-    page = written.page.read_text(encoding="utf-8")
+    folder = field.folder / "review"
+    assert write_review(picks, recordings, folder, progress=False) == []
+    page = (folder / "index.html").read_text(encoding="utf-8")
     assert page.count("</script>") == 1
     data = json.loads(re.search(r"^const review = (.*);$", page, re.MULTILINE)[1])
-    sheet = pd.read_csv(written.sheet, dtype=str, keep_default_na=False)
+    sheet = pd.read_csv(folder / "review.csv", dtype=str, keep_default_na=False)
     assert (data["columns"], data["rows"]) == (COLUMNS, sheet.to_dict("records"))
     assert data["rows"][0]["species"] == name
     # Neither scripts, styles nor pictures from elsewhere.
