@@ -83,7 +83,7 @@ def add_recording_ids_argument(parser: argparse._ActionsContainer, below: str = 
 
 
 def add_combination_arguments(parser: argparse._ActionsContainer) -> None:
-    """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble`."""
+    """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble_scorer`."""
     parser.add_argument(
         "--combine",
         choices=("mean", "window"),

@@ -1,13 +1,4 @@
-"""Several runs as one: how the scores of members are combined, and the weights of members.
-
-A member is a run, averaged over its own folds. There are two rules:
-
-    mean     the weighted mean of the members' scores.
-    window   the highest weighted mean of the members' window scores. Members that hear a class
-             at the same time count for more than members that hear it at different times.
-             Windows of different length or distance are compared at the middles of the
-             closest-set ones, linear in between.
-"""
+"""The weighted mean of several runs' scores, and where the weights come from."""
 
 from __future__ import annotations
 
@@ -71,15 +62,23 @@ def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> l
     """
     if not given:
         return [1 / len(runs)] * len(runs)
-    if len(given) == 1 and _number(given[0]) is None:
-        return _scaled(_read_weights(given[0], runs), given[0])
-    numbers = [_number(text) for text in given]
-    if len(numbers) != len(runs) or None in numbers:
+    where = "--weights"
+    try:
+        weights = [float(text) for text in given]
+    except ValueError:
+        where = given[0]
+        weights = _read_weights(where, runs) if len(given) == 1 else []
+    if len(weights) != len(runs):
         raise UserError(
             "--weights takes one number for every run, or the file that ensemble.py wrote. "
             f"Received: {' '.join(given)} for {len(runs)} run(s)."
         )
-    return _scaled(numbers, "--weights")
+    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+        raise UserError(
+            "Weights must be finite and not negative, and one must be above 0. "
+            f"Found in {where}: {' '.join(f'{w:g}' for w in weights)}."
+        )
+    return [weight / sum(weights) for weight in weights]
 
 
 def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
@@ -100,19 +99,3 @@ def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
             f"{', '.join(weights) or 'none'}; --run names {', '.join(names)}."
         )
     return [weights[name] for name in names]
-
-
-def _scaled(weights: list[float], where: str) -> list[float]:
-    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-        raise UserError(
-            "Weights must be finite and not negative, and one must be above 0. "
-            f"Found in {where}: {' '.join(f'{w:g}' for w in weights)}."
-        )
-    return [weight / sum(weights) for weight in weights]
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
