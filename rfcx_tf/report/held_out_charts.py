@@ -52,15 +52,15 @@ def precision_recall_charts(
     return charts
 
 
-def reliability_chart(crops: HeldOut, kinds: Mapping[str, np.ndarray]) -> Markup:
+def reliability_chart(held_out: HeldOut, kinds: Mapping[str, np.ndarray]) -> Markup:
     """A reliability diagram of all classes together.
 
     Args:
-        crops: with their known labels.
+        held_out: with their known labels.
         kinds: scores or probabilities [crops, classes] by their name.
     """
-    known = crops.present | crops.absent
-    target = crops.present[known]
+    known = held_out.present | held_out.absent
+    target = held_out.present[known]
     axis = new_chart(340, 320, top=56, below=36)
     curves = [
         (f"{name} (ECE {calibration_error(target, values[known]):.3f})", colour, values[known])
@@ -73,18 +73,18 @@ def reliability_chart(crops: HeldOut, kinds: Mapping[str, np.ndarray]) -> Markup
     return svg(axis.figure, said)
 
 
-def class_reliability_charts(crops: HeldOut, kinds: Mapping[str, np.ndarray]) -> list[Chart]:
+def class_reliability_charts(held_out: HeldOut, kinds: Mapping[str, np.ndarray]) -> list[Chart]:
     """A small reliability diagram of every class with known labels; as `reliability_chart`."""
     charts = []
-    for c, name in enumerate(crops.names):
-        own = crops.present[:, c] | crops.absent[:, c]
+    for c, name in enumerate(held_out.names):
+        own = held_out.present[:, c] | held_out.absent[:, c]
         if own.any():
             axis = small_chart()
             curves = [
                 ("", colour, values[own, c])
                 for colour, values in zip(LINES, kinds.values(), strict=False)
             ]
-            target = crops.present[own, c]
+            target = held_out.present[own, c]
             plot_reliability(axis, target, curves, bins=CLASS_BINS, largest_dot=60, diagonal=QUIET)
             charts.append((name, "", svg(axis.figure, f"Reliability of {name}")))
     return charts

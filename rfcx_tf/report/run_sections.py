@@ -17,8 +17,8 @@ from rfcx_tf.evaluation.calibration_report import (
     report_calibration,
 )
 from rfcx_tf.evaluation.held_out import HeldOut, read_held_out
-from rfcx_tf.evaluation.precision_recall import precision_recall
-from rfcx_tf.evaluation.run import evaluate_run
+from rfcx_tf.evaluation.precision_recall import PrecisionRecall, precision_recall
+from rfcx_tf.evaluation.run import RunEvaluation, evaluate_run
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.report.held_out_charts import (
     class_reliability_charts,
@@ -43,34 +43,17 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
         UserError: if no fold is finished, a table is missing, or the truth does not fit.
     """
     # First, since it says in words which table is missing.
-    crops = read_held_out([run])
+    held_out = read_held_out([run])
     evaluation = evaluate_run(run, truth)
-    calibration, problem = _calibration(run, crops, truth)
-    known = crops.present | crops.absent
-    curves = precision_recall(crops.present, known, crops.scores)
-    rows = crops.crops.groupby(["species_id", "kind"]).size()
-    ids = [c.species_id for c in run.info.classes]
-    species = pd.DataFrame(
-        {
-            "class": crops.columns,
-            "name": crops.names,
-            "tp": [int(rows.get((i, "tp"), 0)) for i in ids],
-            "fp": [int(rows.get((i, "fp"), 0)) for i in ids],
-            "present": crops.present.sum(axis=0),
-            "absent": crops.absent.sum(axis=0),
-            "average_precision": [np.nan if c is None else c.average_precision for c in curves],
-        }
-    )
-    kinds = {"scores as they are": crops.scores}
+    calibration, problem = _calibration(run, held_out, truth)
+    known = held_out.present | held_out.absent
+    curves = precision_recall(held_out.present, known, held_out.scores)
+    species = _species(run, held_out, curves, calibration, evaluation)
+    kinds = {"scores as they are": held_out.scores}
     if calibration is not None:
-        species = species.join(calibration.species[["threshold", "precision", "recall", "ece"]])
         kinds["probabilities, out of fold"] = calibration.probability
-    if evaluation.recordings is not None:
-        found = evaluation.recordings.per_class.set_index("class")
-        found = found.rename(columns={"average_precision": "recording_ap"})
-        species = species.join(found[["positives", "lwlrap", "recording_ap", "roc_auc"]], "class")
     bins = pd.concat(
-        reliability(crops.present[known], values[known]).assign(values=name)
+        reliability(held_out.present[known], values[known]).assign(values=name)
         for name, values in kinds.items()
     )
     bins["bin"] = [
@@ -82,7 +65,7 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
             "held-out",
             "Held-out figures",
             planned=run.info.folds if isinstance(run, ListenerRun) else run.config.training.folds,
-            crops=crops,
+            held_out=held_out,
             species=species,
             total=evaluation.crops.iloc[-1],
             recordings=evaluation.recordings,
@@ -96,17 +79,17 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
             problem=problem,
             labels=known.sum(),
             bin_count=BINS,
-            chart=reliability_chart(crops, kinds),
+            chart=reliability_chart(held_out, kinds),
             bins=bins,
             calibration=calibration,
             class_bins=CLASS_BINS,
-            class_charts=class_reliability_charts(crops, kinds),
+            class_charts=class_reliability_charts(held_out, kinds),
         ),
         make_section(
             "precision-recall",
             "Precision and recall",
-            figures=precision_recall_charts(curves, crops.names),
-            without=[n for n, c in zip(crops.names, curves, strict=True) if c is None],
+            figures=precision_recall_charts(curves, held_out.names),
+            without=[n for n, c in zip(held_out.names, curves, strict=True) if c is None],
         ),
     ]
     # A listener has no histories.
@@ -127,8 +110,38 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
     return sections
 
 
+def _species(
+    run: Run,
+    held_out: HeldOut,
+    curves: list[PrecisionRecall | None],
+    calibration: CalibrationReport | None,
+    evaluation: RunEvaluation,
+) -> pd.DataFrame:
+    """A row for every class; columns as in held-out-species.html."""
+    rows = held_out.crops.groupby(["species_id", "kind"]).size()
+    ids = [c.species_id for c in run.info.classes]
+    species = pd.DataFrame(
+        {
+            "class": held_out.columns,
+            "name": held_out.names,
+            "tp": [int(rows.get((i, "tp"), 0)) for i in ids],
+            "fp": [int(rows.get((i, "fp"), 0)) for i in ids],
+            "present": held_out.present.sum(axis=0),
+            "absent": held_out.absent.sum(axis=0),
+            "average_precision": [np.nan if c is None else c.average_precision for c in curves],
+        }
+    )
+    if calibration is not None:
+        species = species.join(calibration.species[["threshold", "precision", "recall", "ece"]])
+    if evaluation.recordings is not None:
+        found = evaluation.recordings.per_class.set_index("class")
+        found = found.rename(columns={"average_precision": "recording_ap"})
+        species = species.join(found[["positives", "lwlrap", "recording_ap", "roc_auc"]], "class")
+    return species
+
+
 def _calibration(
-    run: Run, crops: HeldOut, truth: pd.DataFrame | None
+    run: Run, held_out: HeldOut, truth: pd.DataFrame | None
 ) -> tuple[CalibrationReport | None, str]:
     """For what the run's own calibration is for, or else calibrate.py's default.
 
@@ -137,9 +150,9 @@ def _calibration(
     wanted = "precision=0.9"
     path = run.path / "calibration.yaml"
     if path.exists():
-        wanted = read_calibration(path, crops.columns).wanted.replace(" ", "=")
+        wanted = read_calibration(path, held_out.columns).wanted.replace(" ", "=")
     try:
-        return report_calibration(crops, parse_wanted(wanted), truth), ""
+        return report_calibration(held_out, parse_wanted(wanted), truth), ""
     except UserError as error:
         return None, str(error)
 
