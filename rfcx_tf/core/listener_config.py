@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import pydantic
 
-from rfcx_tf.core.config.section import PositiveFloat, PositiveInt, Probability, Section
+from rfcx_tf.core.config.section import ConfigSection, PositiveFloat, PositiveInt, Probability
 
 
-class ListenerConfig(Section):
+class ListenerConfig(ConfigSection):
     """A pretrained embedding model, and the logistic regressions on its embeddings.
 
     Attributes:

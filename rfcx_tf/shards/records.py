@@ -19,7 +19,7 @@ import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
 
 SCHEMA_VERSION = 1
@@ -298,8 +298,7 @@ class ShardReader:
 def write_manifest(manifest: Manifest, folder: Path) -> Path:
     """Writes manifest.json atomically and returns its path."""
     path = folder / "manifest.json"
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(asdict(manifest), indent=1), encoding="utf-8")
+    atomic_write_text(path, json.dumps(asdict(manifest), indent=1))
     return path
 
 

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rfcx_tf.core.config.section import (
+    ConfigSection,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Probability,
-    Section,
 )
 
 
-class AugmentConfig(Section):
+class AugmentConfig(ConfigSection):
     """How training crops are varied. The write-up's are those in the time direction; 0 is off.
 
     Attributes:

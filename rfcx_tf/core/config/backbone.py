@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import pydantic
 from pydantic import Field
 
-from rfcx_tf.core.config.section import PositiveInt, Section
+from rfcx_tf.core.config.section import ConfigSection, PositiveInt
 
 StridePair = tuple[PositiveInt, PositiveInt]
 
@@ -85,7 +85,7 @@ BACKBONES = {
 }
 
 
-class BackboneConfig(Section):
+class BackboneConfig(ConfigSection):
     """Residual network (He et al. 2016) or EfficientNet (Tan and Le 2019).
 
     The total stride of a residual network is that of stem, pooling and stages. An EfficientNet's

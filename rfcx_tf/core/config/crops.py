@@ -7,15 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from rfcx_tf.core.config.section import (
+    ConfigSection,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Probability,
-    Section,
 )
 
 
-class CropConfig(Section):
+class CropConfig(ConfigSection):
     """What is cut out of a recording's spectrogram for training.
 
     Attributes:
@@ -31,7 +31,7 @@ class CropConfig(Section):
     recordings_per_shard: PositiveInt = 64
 
 
-class DatasetConfig(Section):
+class DatasetConfig(ConfigSection):
     """How training examples are drawn from the shards.
 
     Attributes:

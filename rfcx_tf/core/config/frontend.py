@@ -10,18 +10,18 @@ import pydantic
 from pydantic import Field
 
 from rfcx_tf.core.config.section import (
+    ConfigSection,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Probability,
-    Section,
 )
 
 # To be raised by whoever changes what the front end computes.
 FRONTEND_VERSION = 1
 
 
-class PcenConfig(Section):
+class PcenConfig(ConfigSection):
     """Per-channel energy normalisation (Wang et al. 2017), in librosa's parametrisation.
 
     The defaults are librosa's and assume audio scaled to +-2**31. For bioacoustics
@@ -40,7 +40,7 @@ class PcenConfig(Section):
     initial: Literal["one", "first_frame"] = "one"
 
 
-class FrontEndConfig(Section):
+class FrontEndConfig(ConfigSection):
     """Waveform to compressed mel spectrogram. All of it is part of the shards' fingerprint.
 
     Attributes:

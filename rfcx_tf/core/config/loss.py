@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rfcx_tf.core.config.section import NonNegativeFloat, PositiveFloat, Probability, Section
+from rfcx_tf.core.config.section import ConfigSection, NonNegativeFloat, PositiveFloat, Probability
 
 
-class LossConfig(Section):
+class LossConfig(ConfigSection):
     """Weights in the masked binary cross-entropy.
 
     Attributes:

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rfcx_tf.core.config.backbone import BackboneConfig
-from rfcx_tf.core.config.section import PositiveFloat, Section
+from rfcx_tf.core.config.section import ConfigSection, PositiveFloat
 
 
-class HeadConfig(Section):
+class HeadConfig(ConfigSection):
     """Sliding-window classifier on the backbone's cells.
 
     Attributes:
@@ -30,7 +30,7 @@ class HeadConfig(Section):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """Spectrogram to window logits."""
 
     backbone: BackboneConfig = BackboneConfig()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pydantic
 
-from rfcx_tf.core.config.section import PositiveFloat, PositiveInt, Probability, Section
+from rfcx_tf.core.config.section import ConfigSection, PositiveFloat, PositiveInt, Probability
 
 
-class PseudoConfig(Section):
+class PseudoConfig(ConfigSection):
     """How windows are labelled by models, and how a training draws from them.
 
     Attributes:

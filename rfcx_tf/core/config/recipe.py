@@ -14,11 +14,11 @@ from rfcx_tf.core.config.frontend import FrontEndConfig
 from rfcx_tf.core.config.loss import LossConfig
 from rfcx_tf.core.config.model import ModelConfig
 from rfcx_tf.core.config.pseudo import PseudoConfig
-from rfcx_tf.core.config.section import Section
+from rfcx_tf.core.config.section import ConfigSection
 from rfcx_tf.core.config.training import PredictionConfig, TrainingConfig
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A recipe: everything that one run needs beside its data.
 
     Attributes:

@@ -14,7 +14,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 
 
-class Section(pydantic.BaseModel):
+class ConfigSection(pydantic.BaseModel):
     """Refuses unknown keys, and changes after it was made.
 
     A section checks the rules on its own values in a `model_validator`. Rules on the values of

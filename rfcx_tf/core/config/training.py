@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pydantic
 from pydantic import Field
 
-from rfcx_tf.core.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from rfcx_tf.core.config.section import ConfigSection, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Monitor = Literal[
     "last",
@@ -19,7 +19,7 @@ Monitor = Literal[
 ]
 
 
-class TrainingConfig(Section):
+class TrainingConfig(ConfigSection):
     """Optimisation of one fold.
 
     Attributes:
@@ -95,7 +95,7 @@ class TrainingConfig(Section):
         return self
 
 
-class PredictionConfig(Section):
+class PredictionConfig(ConfigSection):
     """Whole recordings to scores.
 
     Attributes:
