@@ -4,7 +4,7 @@
     python benchmarks/server_load.py --model exported/rfcx --audio recording.wav --protocol grpc
 
 First it calls the model in this process, one recording after the other. Then it starts
-scripts/serve.py on free ports. Each of so many clients sends the recording again as soon as it
+rfcx-tf serve on free ports. Each of so many clients sends the recording again as soon as it
 has its answer. It prints a table in Markdown.
 """
 
@@ -125,7 +125,7 @@ def measure_server(
         protocol: "rest" or "grpc".
         concurrency: numbers of clients.
         seconds: for each number.
-        options: more options for `scripts/serve.py`.
+        options: more options for `rfcx-tf serve`.
 
     Returns:
         A row of `measure_level` for each number.

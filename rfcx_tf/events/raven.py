@@ -2,7 +2,7 @@
 
 In one table for several recordings, Begin and End Time run on over the recordings in their order,
 as Raven shows a file sequence; File Offset is the time within the recording. `Verdict` is left
-empty for whoever checks the events: TP or FP, read by import_annotations.py, which takes the
+empty for whoever checks the events: TP or FP, read by rfcx-tf import-annotations, which takes the
 recording from a last column `recording_id` where recordings are called by their paths.
 """
 

@@ -1,4 +1,4 @@
-"""Tables of events from files, as predict.py writes them in csv or parquet."""
+"""Tables of events from files, as rfcx-tf predict writes them in csv or parquet."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _species(
 def _calibration(
     run: Run, held_out: HeldOut, truth: pd.DataFrame | None
 ) -> tuple[CalibrationReport | None, str]:
-    """For what the run's own calibration is for, or else calibrate.py's default.
+    """For what the run's own calibration is for, or else rfcx-tf calibrate's default.
 
     None, and the reason, where scores cannot be calibrated.
     """

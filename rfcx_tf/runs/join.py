@@ -131,7 +131,7 @@ def _sources(parts: Sequence[RunFolder]) -> dict[int, RunFolder]:
     if not source:
         raise UserError(
             "A join needs at least one finished fold. There is none in "
-            f"{', '.join(str(part.path) for part in parts)}. Run train.py to its end."
+            f"{', '.join(str(part.path) for part in parts)}. Run rfcx-tf train to its end."
         )
     return source
 

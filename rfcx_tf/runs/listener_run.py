@@ -148,7 +148,7 @@ class ListenerRun:
             return cls(path, config, ListenerInfo(**values))
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
-                f"A listener's run is a folder with {_INFO}, made by listener.py. {path} is "
+                f"A listener's run is a folder with {_INFO}, made by rfcx-tf listener. {path} is "
                 "not one."
             ) from None
 

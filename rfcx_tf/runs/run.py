@@ -13,7 +13,7 @@ runs/NAME/
     logs/                 for TensorBoard
     oof_scores.csv, oof_crops.csv
     done.json             figures of the finished fold
-    run.json              of a fold that join_folds.py brought here: of the run that it was in
+    run.json              of a fold that --join brought here: of the run that it was in
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class RunFolder:
             info = RunInfo(**values)
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
-                f"A run is a folder with config.yaml and run.json, made by train.py. {path} "
+                f"A run is a folder with config.yaml and run.json, made by rfcx-tf train. {path} "
                 "is not one."
             ) from None
         return cls(path, load_config(path / "config.yaml", overrides), info)

@@ -164,13 +164,13 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
     if calibration is None or not _is_valid(calibration):
         raise UserError(
             "A calibration is YAML with classes, each once, with a threshold in [0, 1] and "
-            "rising score_logits and probability_logits, as calibrate.py writes it. "
+            "rising score_logits and probability_logits, as rfcx-tf calibrate writes it. "
             f"{path} is not one."
         )
     if columns is not None:
         check_same_columns(
             "A calibration must have the classes of the scores that it is used for, in their "
-            "order. Make it anew with calibrate.py.",
+            "order. Make it anew with rfcx-tf calibrate.",
             *(str(path), calibration.columns, "the scores", columns),
             in_order=True,
         )

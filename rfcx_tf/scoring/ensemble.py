@@ -70,7 +70,7 @@ def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> l
         weights = _read_weights(where, runs) if len(given) == 1 else []
     if len(weights) != len(runs):
         raise UserError(
-            "--weights takes one number for every run, or the file that ensemble.py wrote. "
+            "--weights takes one number for every run, or the file that rfcx-tf ensemble wrote. "
             f"Received: {' '.join(given)} for {len(runs)} run(s)."
         )
     if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
@@ -89,7 +89,7 @@ def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
         raise UserError(
-            "A weights file is YAML with members, each a run and a weight, as ensemble.py writes "
+            "A weights file is YAML with members, each a run and a weight, as `ensemble` writes "
             f"it. {path} is not one."
         ) from None
     names = member_names(runs)

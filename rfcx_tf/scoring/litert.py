@@ -137,6 +137,6 @@ def read_metadata(content: bytes) -> dict:
             if entry.Name() == METADATA_NAME.encode():
                 return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
     raise UserError(
-        f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which export_litert.py writes. "
+        f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which rfcx-tf export writes. "
         "This one does not."
     )

@@ -31,8 +31,8 @@ def check_exportable(runs: Iterable[Run]) -> None:
     for run in runs:
         if run.kind != "detector":
             raise UserError(
-                f"Only a run of train.py can be exported. {run.path} is a {run.kind}'s: distil it "
-                "into one with pseudo_label.py, or score with predict.py."
+                f"Only a run of rfcx-tf train can be exported. {run.path} is a {run.kind}'s: "
+                "distil it into one with rfcx-tf pseudo-label, or score with rfcx-tf predict."
             )
 
 
@@ -100,5 +100,5 @@ def _check_one_model(ensemble: EnsembleScorer) -> None:
         ]
         raise UserError(
             "Runs in one model must have one sample rate and the same windows. Found "
-            f"{'; '.join(found)}. Export each by itself, or combine them with predict.py."
+            f"{'; '.join(found)}. Export each by itself, or combine them with rfcx-tf predict."
         )

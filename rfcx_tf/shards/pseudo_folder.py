@@ -138,6 +138,6 @@ def _read_id(folder: Path) -> str:
         return str(json.loads((folder / _INFO).read_text(encoding="utf-8"))["id"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"Pseudo-labels are a folder made by pseudo_label.py. {folder / _INFO} cannot be "
+            f"Pseudo-labels are a folder made by rfcx-tf pseudo-label. {folder / _INFO} cannot be "
             "read. Label again."
         ) from None

@@ -320,11 +320,11 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise UserError(
             f"A folder of shards holds a manifest.json. Not found: {path}. Make the shards with "
-            "make_tfrecords.py, or pseudo_label.py, and let it finish."
+            "rfcx-tf make-tfrecords, or rfcx-tf pseudo-label, and let it finish."
         ) from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not a readable manifest: {error!r:.120}.") from None
     raise UserError(
         f"Shards must have schema version {SCHEMA_VERSION}. {path}: {version}. "
-        "Make them again with make_tfrecords.py."
+        "Make them again with rfcx-tf make-tfrecords."
     )

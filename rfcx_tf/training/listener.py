@@ -118,7 +118,7 @@ def train_listener(
         if not names:
             raise UserError(
                 "A listener learns from the windows that teachers labelled. "
-                f"{labelled.folder}/windows holds none. Label again with pseudo_label.py."
+                f"{labelled.folder}/windows holds none. Label again with rfcx-tf pseudo-label."
             )
         others = labelled.manifest.audio_sources(NO_FOLD)
         extra |= {name: source for name, source in others.items() if name in names}

@@ -554,7 +554,7 @@ def test_runs_that_cannot_be_used_are_refused(
     (tmp_path / "moved.tflite").write_bytes(b"other")
     assert hash_model(tmp_path / "moved.tflite") in refused(open_runs, [run_copy])
     (run_copy / "listener.json").write_text("{}")
-    assert "made by listener.py" in refused(open_run, run_copy)
+    assert "made by rfcx-tf listener" in refused(open_run, run_copy)
 
 
 def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(

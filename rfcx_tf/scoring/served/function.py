@@ -1,6 +1,6 @@
 """The function of a served model that scores waveforms: how it is asked, and what its model is.
 
-A model of scripts/export.py has a signature `about` that gives its card. Without one, the sample
+A model of rfcx-tf export has a signature `about` that gives its card. Without one, the sample
 rate and the species must come from whoever calls; recordings are then sent whole, and there are
 scores but no events.
 """

@@ -27,7 +27,7 @@ _IDLE_CONNECTION_S = 75.0
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How to serve; the values are described where `scripts/serve.py` takes them."""
+    """How to serve; the values are described where `rfcx-tf serve` takes them."""
 
     folder: Path
     name: str

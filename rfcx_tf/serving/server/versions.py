@@ -63,7 +63,7 @@ class Versions:
                     f"{self._states[version].status.error_message} Export it again."
                 )
             raise UserError(
-                f"--model must be a folder with numbered SavedModels, as export.py writes it. "
+                f"--model must be a folder with numbered SavedModels, as rfcx-tf export writes it. "
                 f"{self._folder} has none."
             )
 
