@@ -32,6 +32,7 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.litert import LiteRtScorer
 from rfcx_tf.scoring.score_table import class_columns, read_scores, read_truth
+from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.serving.litert import (
     PRECISIONS,
     choose_folds,
@@ -217,10 +218,11 @@ def out_of_fold_lwlrap(
         contents = convert_to_litert(scorer, metadata, precisions)
         models = {name: LiteRtScorer(content) for name, content in contents.items()}
         for recording_id in tqdm(names, unit="recording", desc=f"fold {fold}"):
-            waveform = read_audio(recordings[recording_id], run.config.frontend.sample_rate_hz)
+            rate_hz = run.config.frontend.sample_rate_hz
+            sound = {rate_hz: read_audio(recordings[recording_id], rate_hz)}
             for precision, model in models.items():
                 row = tables[precision]["recording_id"] == recording_id
-                scores = model.score_recording(waveform)["scores"]
+                scores = score_blocks(model, [sound]).scores
                 tables[precision].loc[row, columns] = scores.astype(float)
     tables = {SAVED_MODEL: own, **tables}
     return pd.Series({name: evaluate_scores(t, truth).lwlrap for name, t in tables.items()})

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.pieces import Cutter, join_pieces, plan_cuts
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
-from rfcx_tf.scoring.served.pieces import Cutter, join_pieces, plan_cuts
 
 # As the client of a server cuts long recordings.
 _PIECE_S = 300.0

@@ -20,7 +20,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -175,7 +175,7 @@ def score_recordings(
                 pool.shutdown(wait=False)
 
 
-def score_blocks(scorer: Scorer, blocks: Iterator[Sound]) -> RecordingScores:
+def score_blocks(scorer: Scorer, blocks: Iterable[Sound]) -> RecordingScores:
     """Scores one recording that comes in blocks."""
     stream = scorer.stream()
     for sound in blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -30,8 +31,8 @@ class Connection:
             rules: how often a request is sent again.
         """
         self._rules = rules
+        # Between requests and the end.
         self._lock = threading.Lock()
-        self._closed = False
         opened = Future()
 
         async def live() -> None:
@@ -46,9 +47,11 @@ class Connection:
             # What is on its way fails or, after this, is cancelled.
             await transport.close()
 
-        self._thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
-        self._thread.start()
-        self.transport, self._loop, self._end = opened.result()
+        thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
+        thread.start()
+        self.transport, self._loop, end = opened.result()
+        # At the end of the process too, and of a connection that nobody holds any more.
+        self._end = weakref.finalize(self, _end, self._loop, end, thread)
 
     def send(self, call: Callable[[], Awaitable[Reply]]) -> Future[Reply]:
         """Makes a call of the transport, again if need be.
@@ -58,7 +61,7 @@ class Connection:
                 cancelled when the connection is closed meanwhile.
         """
         with self._lock:
-            if self._closed:
+            if not self._end.alive:
                 raise ScoringError("the connection to the server was closed.")
             calls = call_with_retries(call, self._rules)
             return asyncio.run_coroutine_threadsafe(calls, self._loop)
@@ -66,7 +69,10 @@ class Connection:
     def close(self) -> None:
         """Gives up what is on its way."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._loop.call_soon_threadsafe(self._end.set)
-        self._thread.join()
+            self._end()
+
+
+def _end(loop: asyncio.AbstractEventLoop, end: asyncio.Event, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(end.set)
+    if thread is not threading.current_thread():
+        thread.join()

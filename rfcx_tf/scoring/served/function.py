@@ -96,23 +96,23 @@ def find_function(
             not given either.
     """
     try:
-        described = connection.send(connection.transport.describe).result()
+        version, signatures = connection.send(connection.transport.describe).result()
         card = None
-        if "about" in described.signatures:
+        if "about" in signatures:
             if sample_rate_hz is not None or classes is not None:
                 raise UserError(
                     "The model says which sample rate and species it has (signature `about`). "
                     "Leave --sample-rate and --classes out."
                 )
-            card = _ask_for_card(connection, described.signatures["about"])
+            card = _ask_for_card(connection, signatures["about"])
     except RequestError as error:
         raise UserError(f"The server does not say what its model is. {error}") from None
     # `batch` gives nothing but [batch, ...], so it works where a server batches requests too.
-    name = "batch" if "batch" in described.signatures else "serving_default"
-    function = described.signatures.get(name)
+    name = "batch" if "batch" in signatures else "serving_default"
+    function = signatures.get(name)
     needed = {_SCORES, _WINDOW_SCORES} if card else {_SCORES}
     if function is None or len(function.inputs) != 1 or not needed <= set(function.outputs):
-        found = ", ".join(described.signatures)
+        found = ", ".join(signatures)
         if function:
             found = f"{function.inputs} -> {function.outputs}"
         raise UserError(
@@ -120,10 +120,10 @@ def find_function(
             f"{' and '.join(f'`{output}`' for output in sorted(needed))}. Found {found}. Name "
             "another --model."
         )
-    wav = described.signatures.get("wav")
+    wav = signatures.get("wav")
     return ScoringFunction(
         card=card or _card_without_windows(sample_rate_hz, classes, connection.transport.address),
-        version=described.version,
+        version=version,
         signature=name,
         waveform_input=function.inputs[0],
         outputs=tuple(key for key in (_SCORES, _WINDOW_SCORES) if key in function.outputs),

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import (
 )
 
 from rfcx_tf.scoring.served.retries import RequestError
-from rfcx_tf.scoring.served.transport import ModelDescription, Signature
+from rfcx_tf.scoring.served.transport import Signature
 
 _RETRYABLE = {
     grpc.StatusCode.UNAVAILABLE,
@@ -41,7 +41,7 @@ class GrpcTransport:
         self._channel = grpc.aio.insecure_channel(address, options=unlimited)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    async def describe(self) -> ModelDescription:
+    async def describe(self) -> tuple[str, dict[str, Signature]]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = self._model
         reply = await self._send(self._stub.GetModelMetadata, request)
@@ -59,7 +59,7 @@ class GrpcTransport:
             for name, s in described.signature_def.items()
             if s.inputs and s.outputs
         }
-        return ModelDescription(version, signatures)
+        return version, signatures
 
     def encode(
         self, signature: str, inputs: dict[str, np.ndarray | list[bytes]], outputs: Sequence[str]

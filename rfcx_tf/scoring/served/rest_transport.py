@@ -15,7 +15,7 @@ import aiohttp
 import numpy as np
 
 from rfcx_tf.scoring.served.retries import RequestError
-from rfcx_tf.scoring.served.transport import ModelDescription, Signature
+from rfcx_tf.scoring.served.transport import Signature
 
 # Too busy (429, 503), or a proxy or the server gave up waiting. Never the faults of a request.
 _RETRYABLE_STATUS = {408, 429, 502, 503, 504}
@@ -37,7 +37,7 @@ class RestTransport:
             timeout=aiohttp.ClientTimeout(total=timeout_s),
         )
 
-    async def describe(self) -> ModelDescription:
+    async def describe(self) -> tuple[str, dict[str, Signature]]:
         reply = await self._send("GET", f"{self.address}/metadata")
         try:
             described = reply["metadata"]["signature_def"]["signature_def"]
@@ -47,7 +47,7 @@ class RestTransport:
                 # The function that initializes the model is listed too, without inputs.
                 if s.get("inputs") and s.get("outputs")
             }
-            return ModelDescription(str(reply["model_spec"].get("version", "")), signatures)
+            return str(reply["model_spec"].get("version", "")), signatures
         except (KeyError, TypeError, AttributeError):
             raise RequestError(
                 f"{self.address}/metadata does not describe a model's signatures. "

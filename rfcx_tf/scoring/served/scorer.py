@@ -11,10 +11,10 @@ from concurrent.futures import CancelledError, Future
 import numpy as np
 
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.scoring.pieces import Cuts, Cutter, join_pieces, plan_cuts
 from rfcx_tf.scoring.scorer import RecordingScores, ScoringError, Sound
 from rfcx_tf.scoring.served.connection import Connection
 from rfcx_tf.scoring.served.function import ScoringFunction, find_function
-from rfcx_tf.scoring.served.pieces import Cuts, Cutter, join_pieces, plan_cuts
 from rfcx_tf.scoring.served.retries import RetryRules
 
 # Names, quotes, a WAV file's header.

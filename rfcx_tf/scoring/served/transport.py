@@ -25,19 +25,6 @@ class Signature:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ModelDescription:
-    """What a server says of a model.
-
-    Attributes:
-        version: the number of the version that answers; empty where it does not say.
-        signatures: the model's functions by name.
-    """
-
-    version: str
-    signatures: dict[str, Signature]
-
-
 class Transport(Protocol):
     """A connection to one model of one server.
 
@@ -52,8 +39,8 @@ class Transport(Protocol):
     address: str
     packs_floats: bool
 
-    async def describe(self) -> ModelDescription:
-        """The model's version and functions."""
+    async def describe(self) -> tuple[str, dict[str, Signature]]:
+        """The version that answers (empty where it does not say), and the functions by name."""
 
     def encode(
         self, signature: str, inputs: dict[str, np.ndarray | list[bytes]], outputs: Sequence[str]

@@ -26,6 +26,7 @@ from rfcx_tf.scoring.calibration import Calibration, write_calibration
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.scoring.served.scorer import open_served
+from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.records import read_manifest
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,8 +79,6 @@ def scorer(run):
 @pytest.fixture(scope="module")
 def served(scorer, tmp_path_factory):
     """Addresses of scripts/serve.py with the run's export."""
-    from rfcx_tf.serving.export import export_saved_model
-
     folder = tmp_path_factory.mktemp("exported") / "tiny"
     export_saved_model(scorer, folder, warmup_s=[])
     command = [sys.executable, ROOT / "scripts" / "serve.py", "--model", folder]

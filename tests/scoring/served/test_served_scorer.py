@@ -11,6 +11,7 @@ import soundfile
 from fake_serving import NAMES, RATE_HZ, SPECIES_IDS, window_scores
 from hypothesis import given
 from hypothesis import strategies as st
+from refused import refused
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
@@ -249,13 +250,6 @@ def test_few_pieces_of_a_long_recording_are_on_their_way(serving, protocol):
     thread.join(5)
     assert not thread.is_alive()
     assert failed == ["the connection to the server was closed."]
-
-
-def refused(call, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:1", "grpc://127.0.0.1:1"])

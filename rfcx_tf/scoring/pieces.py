@@ -21,8 +21,7 @@ import numpy as np
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.card import ModelCard
-from rfcx_tf.scoring.scorer import RecordingScores
-from rfcx_tf.scoring.served.retries import RequestError
+from rfcx_tf.scoring.scorer import RecordingScores, ScoringError
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def join_pieces(pieces: Sequence[RecordingScores], cuts: Cuts | None) -> Recordi
     stands for a piece is not averaged over time.
 
     Raises:
-        RequestError: if a piece has fewer windows than it must.
+        ScoringError: if a piece has fewer windows than it must.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -129,7 +128,7 @@ def join_pieces(pieces: Sequence[RecordingScores], cuts: Cuts | None) -> Recordi
         own = piece.window_scores[kept]
         wanted = kept.start + 1 if kept.stop is None else kept.stop
         if len(piece.window_scores) < wanted:
-            raise RequestError(
+            raise ScoringError(
                 f"A piece of that length must have {wanted} windows or more. The model replied "
                 f"with {len(piece.window_scores)}."
             )

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.card import ModelCard
-from rfcx_tf.scoring.scorer import RecordingScores
-from rfcx_tf.scoring.served.pieces import Cuts, Cutter, join_pieces, plan_cuts
-from rfcx_tf.scoring.served.retries import RequestError
+from rfcx_tf.scoring.pieces import Cuts, Cutter, join_pieces, plan_cuts
+from rfcx_tf.scoring.scorer import RecordingScores, ScoringError
 
 CARD = ModelCard(
     classes=(),
@@ -105,7 +104,7 @@ def test_a_model_with_too_few_windows_is_noticed():
 
     cuts = Cuts(piece_samples=0, step_windows=3, before_windows=2, hop_samples=HOP)
     assert len(join_pieces([piece(5), piece(3)], cuts).window_scores) == 6
-    with pytest.raises(RequestError, match=r"must have 5 windows or more.* with 4"):
+    with pytest.raises(ScoringError, match=r"must have 5 windows or more.* with 4"):
         join_pieces([piece(4), piece(3)], cuts)
-    with pytest.raises(RequestError, match=r"must have 3 windows or more.* with 2"):
+    with pytest.raises(ScoringError, match=r"must have 3 windows or more.* with 2"):
         join_pieces([piece(5), piece(2)], cuts)
