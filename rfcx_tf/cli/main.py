@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from rfcx_tf import __version__
 from rfcx_tf.cli.parser import Parser
@@ -98,6 +99,20 @@ def _run_verb(argv: list[str]) -> int:
     if argv[0] == "--version":
         print(f"rfcx-tf {__version__}")
         return 0
+    try:
+        module, arguments = parse(argv)
+    except SystemExit:  # After --help, which is printed.
+        return 0
+    return module.run(arguments)
+
+
+def parse(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """The module of a verb, and what its `run` takes.
+
+    Raises:
+        UserError: if there is no such verb, or its arguments are wrong.
+        SystemExit: after printing the help that is asked for.
+    """
     verb = argv[0].replace("_", "-")
     if not any(verb in verbs for verbs in VERBS.values()):
         raise UserError(f"There is no verb {argv[0]!r}. See rfcx-tf --help.")
@@ -108,13 +123,10 @@ def _run_verb(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    try:
-        arguments = parser.parse_args(argv[1:])
-    except SystemExit:  # After --help, which is printed.
-        return 0
+    arguments = parser.parse_args(argv[1:])
     arguments.parser = parser
     arguments.command_line = shlex.join(["rfcx-tf", verb, *argv[1:]])
-    return module.run(arguments)
+    return module, arguments
 
 
 def _help() -> str:

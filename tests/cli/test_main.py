@@ -1,5 +1,8 @@
 """The command `rfcx-tf`: which verb runs, its exit status and what stands on stderr."""
 
+import importlib
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from rfcx_tf.cli import evaluate as evaluate_verb
-from rfcx_tf.cli.main import VERBS, main
+from rfcx_tf.cli.main import VERBS, main, parse
 from rfcx_tf.core.errors import UserError, WorkStopped
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL_VERBS = [verb for verbs in VERBS.values() for verb in verbs]
+MODULES = [verb.replace("-", "_") for verb in ALL_VERBS]
 
 TRUTH = "recording_id,s0,s1,s2\na,0,1,0\nb,1,0,0\n"
 # a: s1 has rank 2, 1/2. b: s0 has rank 1, 1. LWLRAP 3/4.
@@ -60,6 +64,23 @@ def test_wrong_arguments_are_refused_in_one_line_with_status_2(verb, capsys):
     assert main([verb.replace("-", "_"), "--help"]) == 0
     assert f"usage: rfcx-tf {verb} " in capsys.readouterr().out
     assert (ROOT / "scripts" / f"{verb.replace('-', '_')}.py").is_file()
+
+
+def documented_commands() -> list[str]:
+    """The commands `rfcx-tf ...` of the documentation, recipes and verbs' help, one a line."""
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").rglob("*.yaml")]
+    texts = [path.read_text() for path in files]
+    texts += [importlib.import_module(f"rfcx_tf.cli.{name}").__doc__ for name in MODULES]
+    lines = re.sub(r"\s*\\\n[ #]*", " ", "\n".join(texts)).splitlines()
+    commands = [line.lstrip("# ").split("  ")[0] for line in lines]
+    return [line for line in commands if re.match(r"rfcx-tf [a-z-]+ (?!.*(VERB|\.\.\.))", line)]
+
+
+def test_documented_commands_have_arguments_that_exist():
+    commands = documented_commands()
+    assert len(commands) > 30
+    for command in commands:
+        parse(shlex.split(command.replace("[", "").replace("]", ""))[1:])
 
 
 def test_help_lists_the_verbs_and_an_unknown_one_is_refused(capsys):
