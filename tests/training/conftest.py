@@ -1,11 +1,15 @@
 """A training on one device, to compare others with, and teachers."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rfcx_tf.core.config import Config, load_config, save_config
+from rfcx_tf.scoring import load
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.scorer import RecordingScores
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +47,9 @@ def run_on_one_device(recipe_of_single_steps, tiny_shards, tmp_path_factory):
 class FakeTeacher:
     """Gives every window the probability 0.1 x (1 + fold), and the mean fold for several."""
 
+    kind = "fake"
+    model_hash = ""
+
     def __init__(self, path, classes, finished_folds=(0, 1)):
         self.path = path
         for folder in (path, self.fold(0), self.fold(1)):
@@ -56,19 +63,45 @@ class FakeTeacher:
     def fold(self, number):
         return self.path / f"fold{number}"
 
-    def load(self, folds):
-        level = 0.1 * (1 + np.mean(self.finished_folds if folds is None else folds))
 
-        def score(waveform):
-            windows = np.full((1, 5, 3), level, np.float32)
-            return {"window_start_s": np.arange(5.0), "window_scores": windows}
+class FakeScorer:
+    """Hears nothing, and gives five windows of one level."""
 
-        return SimpleNamespace(sample_rate_hz=8000, window_s=1.0, score_waveform=score)
+    sample_rates_hz = (8000,)
+    at_once = 1
+
+    def __init__(self, run, level):
+        classes = run.info.classes
+        unknown = (math.nan,) * len(classes)
+        self.card = ModelCard(
+            classes=tuple(classes),
+            sample_rate_hz=8000,
+            window_s=1.0,
+            hop_s=1.0,
+            window_centre_s=(0.5,) * len(classes),
+            mean_box_s=unknown,
+            box_hz=tuple(zip(unknown, unknown, strict=True)),
+        )
+        self._scores = np.full((5, len(classes)), level, np.float32)
+
+    def stream(self, recording_id=None):
+        return self
+
+    def push(self, sound):
+        pass
+
+    def finish(self):
+        return RecordingScores(self._scores.max(axis=0), self._scores)
+
+
+def load_fake(run, folds, shards_id):
+    return FakeScorer(run, 0.1 * (1 + np.mean(folds)))
 
 
 @pytest.fixture
-def fake_teacher():
+def fake_teacher(monkeypatch):
     """The class of teachers whose labels are known."""
+    monkeypatch.setitem(load._LOADERS, "fake", load_fake)
     return FakeTeacher
 
 

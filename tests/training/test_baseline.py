@@ -13,6 +13,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.scoring.score_table import class_columns, read_scores
+from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training.baseline import cross_validate, fit_baseline, pool_crops, pooled_statistics
@@ -64,16 +65,16 @@ def test_crops_carry_the_labels_and_weights_of_the_loss(reader, crops):
 @pytest.mark.parametrize("fold", [0, 1])
 def test_nothing_of_held_out_recordings_is_fitted_on(reader, config, crops, fold):
     classes = reader.manifest.classes
-    model = fit_baseline(crops, classes, config, fold, 1.0)
-    trained_on = set(reader.index["recording_id"].iloc[model.rows])
-    assert trained_on == set(reader.manifest.audio_sources(1 - fold))
-    assert trained_on.isdisjoint(reader.manifest.audio_sources(fold))
-    # Nor do the statistics of the rest enter by another way, such as the scaling.
+    scorer, _ = fit_baseline(crops, classes, config, fold, 1.0)
     held_out = crops.folds == fold
+    names = reader.index["recording_id"].iloc[crops.rows]
+    assert set(names[held_out]) == set(reader.manifest.audio_sources(fold))
+    # Neither as rows nor by another way, such as the scaling.
     spoilt = np.where(held_out[:, np.newaxis], np.nan, crops.statistics)
-    other = fit_baseline(replace(crops, statistics=spoilt), classes, config, fold, 1.0)
-    statistics = crops.statistics[held_out]
-    np.testing.assert_array_equal(other.probability(statistics), model.probability(statistics))
+    other, _ = fit_baseline(replace(crops, statistics=spoilt), classes, config, fold, 1.0)
+    windows = np.random.default_rng(0).normal(0, 1, (5, config.crop_frames, config.frontend.bands))
+    expected = scorer.score_windows(windows.astype(np.float32))
+    np.testing.assert_array_equal(other.score_windows(windows.astype(np.float32)), expected)
 
 
 def test_class_without_positives_or_without_negatives_scores_0(reader, config, crops):
@@ -81,15 +82,16 @@ def test_class_without_positives_or_without_negatives_scores_0(reader, config, c
     target[:, 1] = 0
     weights[target[:, 2] == 0, 2] = 0
     spoilt = replace(crops, target=target, weights=weights)
-    model = fit_baseline(spoilt, reader.manifest.classes, config, 0, 1.0)
-    assert model.fitted.tolist() == [True, False, False]
-    probability = model.probability(crops.statistics).numpy()
+    scorer, fitted = fit_baseline(spoilt, reader.manifest.classes, config, 0, 1.0)
+    assert fitted.tolist() == [True, False, False]
+    windows = np.random.default_rng(0).normal(0, 1, (5, config.crop_frames, config.frontend.bands))
+    probability = scorer.score_windows(windows.astype(np.float32))
     assert (probability[:, 0] > 0).all()
     assert (probability[:, 1:] == 0).all()
 
 
 def test_recording_scores_the_maximum_over_windows_half_a_crop_apart(reader, config, crops):
-    model = fit_baseline(crops, reader.manifest.classes, config, 0, 1.0)
+    scorer, _ = fit_baseline(crops, reader.manifest.classes, config, 0, 1.0)
     length, hop = config.crop_frames, config.frontend.hop_length
     random = np.random.default_rng(3)
     # Two and a quarter crops, then half of one.
@@ -99,9 +101,10 @@ def test_recording_scores_the_maximum_over_windows_half_a_crop_apart(reader, con
         spectrogram = FrontEnd(config.frontend)(np.pad(waveform, [(0, 0), (0, missing)]))[0]
         starts = {*range(0, len(spectrogram) - length + 1, length // 2)}
         windows = [spectrogram[s : s + length] for s in starts | {len(spectrogram) - length}]
-        expected = model.probability(pooled_statistics(np.stack(windows))).numpy().max(axis=0)
-        found = model.score_waveform(waveform)["scores"].numpy()
-        np.testing.assert_allclose(found, expected[np.newaxis], rtol=1e-6)
+        expected = scorer.score_windows(np.stack(windows)).max(axis=0)
+        rate_hz = config.frontend.sample_rate_hz
+        blocks = ({rate_hz: block} for block in np.array_split(waveform[0], 7))
+        np.testing.assert_allclose(score_blocks(scorer, blocks).scores, expected, rtol=1e-6)
 
 
 def test_script_writes_valid_scores_of_all_recordings(tiny_data, config, tmp_path, run_script):

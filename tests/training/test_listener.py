@@ -27,13 +27,13 @@ from rfcx_tf.runs import embeddings as recording_embeddings
 from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
-from rfcx_tf.runs.open import open_run
+from rfcx_tf.runs.open import open_run, open_runs
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring import predict
-from rfcx_tf.scoring import stream as streaming
-from rfcx_tf.scoring.detector import load_recording_model
-from rfcx_tf.scoring.predict import open_runs, predict_recordings
+from rfcx_tf.scoring import listener as listener_module
+from rfcx_tf.scoring.load import load_scorer, load_together
+from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.scoring.score_table import read_scores, read_truth, write_scores
+from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.serving.export import check_exportable
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, read_probability
 from rfcx_tf.shards.records import ShardReader, read_manifest, write_manifest
@@ -409,14 +409,20 @@ def test_a_run_that_began_otherwise_is_refused(
 # Where it goes
 
 
+def score(run, waveform, folds=None):
+    """Scores and window scores of one waveform [samples]."""
+    scorer = load_scorer(run, folds)
+    return score_blocks(scorer, iter([{scorer.card.sample_rate_hz: waveform}]))
+
+
 def test_a_model_scores_the_maximum_over_windows_averaged_over_folds(
     listener, tone_model, tiny_data
 ):
     waveform = read_audio(tiny_data / "train" / "tiny04.flac", 16000)
-    model = listener.load()
-    assert (model.sample_rate_hz, model.window_s) == (16000, 1.0)
-    assert model.classes == listener.info.classes
-    outputs = model.score_waveform(waveform[None])
+    card = load_scorer(listener).card
+    assert (card.sample_rate_hz, card.window_s) == (16000, 1.0)
+    assert list(card.classes) == listener.info.classes
+    outputs = score(listener, waveform)
     start_s, embeddings = EmbeddingModel.open(tone_model, CONFIG).embed(waveform)
     heads = [np.load(listener.weights(fold)) for fold in (0, 1)]
     by_fold = []
@@ -424,49 +430,49 @@ def test_a_model_scores_the_maximum_over_windows_averaged_over_folds(
         standardised = (embeddings - head["mean"]) / head["scale"]
         by_fold.append(1 / (1 + np.exp(-standardised @ head["coefficients"] - head["intercepts"])))
     expected = np.mean([windows.max(axis=0) for windows in by_fold], axis=0)
-    np.testing.assert_allclose(outputs["scores"], expected[None], atol=1e-5)
-    np.testing.assert_allclose(outputs["window_scores"], np.mean(by_fold, 0)[None], atol=1e-5)
-    np.testing.assert_array_equal(outputs["window_start_s"], start_s)
-    assert {values.dtype for values in outputs.values()} == {np.dtype("float32")}
+    np.testing.assert_allclose(outputs.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(outputs.window_scores, np.mean(by_fold, 0), atol=1e-5)
+    np.testing.assert_allclose(card.centres_s(len(start_s))[:, 0], start_s + 0.5)
+    assert outputs.scores.dtype == outputs.window_scores.dtype == np.float32
     # The fold that held it out gives what the table has.
     fold = read_manifest(Path(listener.info.tfrecords)).recordings["tiny04"]["fold"]
-    held_out = listener.load([fold]).score_waveform(waveform[None])["scores"][0]
+    held_out = score(listener, waveform, [fold]).scores
     table = read_scores(listener.path / "oof_scores.csv").set_index("recording_id")
     np.testing.assert_allclose(held_out, table.loc["tiny04", COLUMNS].to_numpy(float), atol=1e-6)
 
 
 def test_own_runs_and_listeners_predict_together(own_run, listener, tiny_data):
     recording = {"tiny02": tiny_data / "train" / "tiny02.flac"}
-    models = open_runs([own_run.path, listener.path])
-    found = predict_recordings(models, recording, weights=[0.75, 0.25]).scores
-    own_wave = read_audio(recording["tiny02"], 8000)
-    own = load_recording_model(own_run).score_waveform(own_wave[None])["scores"][0].numpy()
-    waveform = read_audio(recording["tiny02"], 16000)
-    heard = listener.load().score_waveform(waveform[None])["scores"][0]
+    both = load_together([own_run, listener], [0.75, 0.25])
+    found = predict_recordings(both, recording).scores
+    own = score(own_run, read_audio(recording["tiny02"], 8000)).scores
+    heard = score(listener, read_audio(recording["tiny02"], 16000)).scores
     np.testing.assert_allclose(found[COLUMNS].to_numpy()[0], 0.75 * own + 0.25 * heard, atol=1e-5)
     assert np.abs(own - heard).max() > 0.05
 
 
-def test_long_recordings_are_streamed_through_listeners_too(
-    own_run, listener, tiny_data, monkeypatch
-):
-    """Beside a model of another sample rate; with the windows of one pass."""
-    recording = {"tiny02": tiny_data / "train" / "tiny02.flac"}
-    models = open_runs([own_run.path, listener.path])
-    at_once = predict_recordings(models, recording).scores[COLUMNS]
-    waveform = read_audio(recording["tiny02"], 16000)[:-1234]
-    expected = models[1].score_waveform(waveform[None])
-    monkeypatch.setattr(predict, "ONE_PASS_S", 2.0)
-    monkeypatch.setattr(streaming, "BLOCK_S", 1.7)
-    found = predict_recordings(models, recording).scores[COLUMNS]
-    np.testing.assert_allclose(found, at_once, atol=1e-6)
+def test_long_recordings_are_heard_in_blocks(listener, tiny_data, monkeypatch):
+    waveform = read_audio(tiny_data / "train" / "tiny02.flac", 16000)[:-1234]
+    expected = score(listener, waveform)
+    monkeypatch.setattr(listener_module, "BLOCK_S", 1.7)
     for pieces in (1, 9):
-        stream = streaming.ListenerStream(models[1])
-        for piece in np.array_split(waveform, pieces):
-            stream.push(piece)
-        heard = stream.finish()
-        np.testing.assert_allclose(heard.window_scores, expected["window_scores"][0], atol=1e-6)
-        np.testing.assert_allclose(heard.scores, expected["scores"][0], atol=1e-6)
+        blocks = ({16000: piece} for piece in np.array_split(waveform, pieces))
+        heard = score_blocks(load_scorer(listener), blocks)
+        np.testing.assert_allclose(heard.window_scores, expected.window_scores, atol=1e-6)
+        np.testing.assert_allclose(heard.scores, expected.scores, atol=1e-6)
+
+
+def test_what_was_heard_in_training_is_not_heard_again(listener, tiny_data):
+    """The kept embeddings stand for the recording, whatever is pushed."""
+    waveform = read_audio(tiny_data / "train" / "tiny02.flac", 16000)
+    expected = score(listener, waveform)
+    silence = {16000: np.zeros(16000, np.float32)}
+    for shards_id, is_kept in ((listener.info.shards_id, True), ("others", False)):
+        stream = load_scorer(listener, shards_id=shards_id).stream("tiny02")
+        stream.push(silence)
+        found = stream.finish()
+        assert (found.window_scores.shape == expected.window_scores.shape) == is_kept
+    np.testing.assert_allclose(expected.scores, score(listener, waveform).scores)
 
 
 def test_members_join_with_those_of_our_own(own_run, listener):
@@ -489,15 +495,14 @@ def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
     found = pd.DataFrame(highest_windows(windows, names, np.full((10, 2), 0.5)), names, COLUMNS)
     for fold in (0, 1):
         name, source = next(iter(manifest.audio_sources(fold).items()))
-        own = load_recording_model(own_run, [fold]).score_waveform(read_audio(source, 8000)[None])
-        heard = listener.load([fold]).score_waveform(read_audio(source, 16000)[None])
-        middles_s = own["window_start_s"].numpy() + own_run.config.crops.crop_s / 2
-        others_s = heard["window_start_s"] + 0.5
+        mine = score(own_run, read_audio(source, 8000), [fold]).window_scores
+        theirs = score(listener, read_audio(source, 16000), [fold]).window_scores
+        # Windows of 1.024 s every 0.256 s; of 1 s every 0.5 s.
+        middles_s = np.arange(len(mine)) * 0.256 + 0.512
+        others_s = np.arange(len(theirs)) * 0.5 + 0.5
         both = [
-            np.interp(middles_s, others_s, theirs) + mine
-            for theirs, mine in zip(
-                heard["window_scores"][0].T, own["window_scores"][0].numpy().T, strict=True
-            )
+            np.interp(middles_s, others_s, their) + my
+            for their, my in zip(theirs.T, mine.T, strict=True)
         ]
         expected = np.max(both, axis=1) / 2
         np.testing.assert_allclose(found.loc[name], expected, atol=1e-5)
@@ -517,18 +522,15 @@ def test_an_ensemble_of_windows_is_tried_on_what_was_held_out(
     assert line.split("|")[-2].strip() == f"{expected:.4f}"
 
 
-def test_own_models_tell_rate_and_window(own_run, tiny_config):
-    model = load_recording_model(own_run)
-    assert model.sample_rate_hz == 8000
-    # 4 cells of 16 frames of 128 samples.
-    assert model.window_s == pytest.approx(4 * 16 * 128 / 8000)
-
-
 def test_settings_of_prediction_are_for_own_runs(own_run, listener):
     overrides = ["prediction.running_mean_s=3"]
     own, _ = open_runs([own_run.path, listener.path], overrides)
     assert own.config.prediction.running_mean_s == 3
     assert "nothing to set" in refused(open_runs, [listener.path], overrides)
+
+
+def load(path):
+    return load_scorer(open_run(path))
 
 
 def test_runs_that_cannot_be_used_are_refused(
@@ -539,20 +541,20 @@ def test_runs_that_cannot_be_used_are_refused(
     (run_copy / "fold0" / "head.npz").unlink()
     (run_copy / "fold1" / "head.npz").write_bytes(b"")
     assert ListenerRun.open(run_copy).finished_folds == [1]
-    assert "cannot be loaded" in refused(open_runs, [run_copy])
+    assert "cannot be loaded" in refused(load, run_copy)
     (run_copy / "fold1" / "head.npz").unlink()
-    assert "at least one finished fold" in refused(open_runs, [run_copy])
+    assert "at least one finished fold" in refused(load, run_copy)
     assert "at least one finished fold" in refused(evaluate_run, ListenerRun.open(run_copy))
     moving = tmp_path / "moving.tflite"
     shutil.copy(tone_model, moving)
     train(moving, tiny_shards, run_copy)
     moving.rename(tmp_path / "moved.tflite")
-    assert f"Not found: {moving}. Put it there" in refused(open_runs, [run_copy])
+    assert f"Not found: {moving}. Put it there" in refused(load, run_copy)
     # The same model elsewhere is enough.
     train(tmp_path / "moved.tflite", tiny_shards, run_copy)
-    assert len(open_runs([run_copy])) == 1
+    assert load(run_copy).card.hop_s == 0.5
     (tmp_path / "moved.tflite").write_bytes(b"other")
-    assert hash_model(tmp_path / "moved.tflite") in refused(open_runs, [run_copy])
+    assert hash_model(tmp_path / "moved.tflite") in refused(load, run_copy)
     (run_copy / "listener.json").write_text("{}")
     assert "made by rfcx-tf listener" in refused(open_run, run_copy)
 

@@ -135,8 +135,7 @@ def test_teachers_are_averaged_by_their_weights(tiny_shards, pseudo_recipe, tmp_
     runs = [fake_teacher(tmp_path / "a", classes, [0]), fake_teacher(tmp_path / "b", classes, [1])]
     group = Teachers(runs, [0.25, 0.75], None)
     group.load([-1], reader.manifest.shards_id)
-    source = next(iter(reader.manifest.audio_sources(0).values()))
-    probability = group.probability("r", source, -1, np.array([1.0, 2.0]))
+    probability = group.scorer(-1).stream().finish().window_scores
     np.testing.assert_allclose(probability, 0.25 * 0.1 + 0.75 * 0.2, rtol=1e-6)
 
 
