@@ -97,18 +97,13 @@ class Calibration:
 def map_scores(
     scores: ArrayLike, score_logits: np.ndarray, probability_logits: np.ndarray
 ) -> np.ndarray:
-    """Probabilities of scores [...] of one class by its map [knots], float32 [...]."""
-    mapped = np.interp(clipped_logits(scores), score_logits, probability_logits)
-    return expit(mapped).astype(np.float32)
-
-
-def clipped_logits(scores: ArrayLike) -> np.ndarray:
-    """Logits of scores in [0, 1], within +-20; float64.
+    """Probabilities of scores [...] of one class by its map [knots], float32 [...].
 
     A score beyond 0 or 1 counts as that: a weighted mean of scores can exceed 1 by rounding.
     """
     logits = logit(np.clip(np.asarray(scores, np.float64), 0, 1))
-    return logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT)
+    logits = logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT)
+    return expit(np.interp(logits, score_logits, probability_logits)).astype(np.float32)
 
 
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
