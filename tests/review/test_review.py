@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from refused import refused
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
@@ -62,14 +63,6 @@ def sheet_of(*rows, columns=COLUMNS, delimiter=",", end="\n") -> str:
         }
         writer.writerow([values[name] for name in columns])
     return text.getvalue()
-
-
-def refusal(call, *arguments, **options):
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def labels_of(data):
@@ -157,7 +150,7 @@ def test_a_half_judged_review_and_then_the_rest(field):
     # Another verdict on the same box contradicts the row that is there.
     sheet.write_text(sheet_of((*rows[0][:4], "no")))
     done = labels_of(field.data)
-    assert "both TP and FP" in refusal(apply_review, sheet, field.data)
+    assert "both TP and FP" in refused(apply_review, sheet, field.data)
     assert labels_of(field.data) == done
 
 
@@ -209,7 +202,7 @@ def test_a_mistake_is_named_and_nothing_is_written(field, text, complaint):
     sheet = field.folder / "review.csv"
     sheet.write_bytes(text.encode("utf-8", "surrogateescape"))
     before = labels_of(field.data)
-    assert complaint in refusal(apply_review, sheet, field.data, copy_recordings=True)
+    assert complaint in refused(apply_review, sheet, field.data, copy_recordings=True)
     assert labels_of(field.data) == before
     assert not (field.data / "train" / "tiny06.flac").exists()
 
@@ -227,7 +220,7 @@ def test_two_recordings_of_one_name_are_not_mixed_up(field):
     sheet, other = field.folder / "review.csv", field.folder / "tiny00.wav"
     soundfile.write(other, np.zeros(8000 * 9), 8000)
     sheet.write_text(sheet_of(("tiny00", 2, "1", "2", "TP", {"file": str(other)})))
-    assert "must stand for one recording" in refusal(apply_review, sheet, field.data)
+    assert "must stand for one recording" in refused(apply_review, sheet, field.data)
 
 
 def test_copies_do_not_hide_recordings_in_tfrecord_files(field):
@@ -237,7 +230,7 @@ def test_copies_do_not_hide_recordings_in_tfrecord_files(field):
     sheet = field.folder / "review.csv"
     file = str(field.audio / "tiny06.flac")
     sheet.write_text(sheet_of(("tiny06", 2, "1", "2", "TP", {"file": file})))
-    assert "would hide" in refusal(apply_review, sheet, field.data, copy_recordings=True)
+    assert "would hide" in refused(apply_review, sheet, field.data, copy_recordings=True)
     assert apply_review(sheet, field.data).missing == {"tiny06": file}
 
 
@@ -260,7 +253,7 @@ def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(review, field
     clips = sorted(path.name for path in (field.folder / "review" / "clips").iterdir())
     assert clips == ["0001.wav", "0002.wav", "0003.wav", "0004.wav"]
     # A second review does not write over the first one's verdicts.
-    assert "never written over" in refusal(check_review_folder, field.folder / "review")
+    assert "never written over" in refused(check_review_folder, field.folder / "review")
 
 
 def test_applying_says_which_recordings_are_needed(review, field):

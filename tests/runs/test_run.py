@@ -5,6 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from refused import refused
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
@@ -39,14 +40,6 @@ def config(**training) -> Config:
     return Config.model_validate({"training": {"folds": 3, **training}})
 
 
-def message_of(call, *arguments):
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
-
-
 def test_a_run_can_be_understood_from_its_folder(tmp_path):
     RunFolder.create(tmp_path / "run", config(epochs=7), manifest(), tmp_path / "shards")
     run = RunFolder.open(tmp_path / "run")
@@ -74,14 +67,14 @@ def test_the_same_recipe_goes_on_in_the_same_folder(tmp_path):
 def test_another_recipe_is_refused_with_key_and_both_values(tmp_path):
     RunFolder.create(tmp_path, config(epochs=7), manifest(), tmp_path)
     other = config(epochs=9, batch_size=32)
-    text = message_of(RunFolder.create, tmp_path, other, manifest(), tmp_path)
+    text = refused(RunFolder.create, tmp_path, other, manifest(), tmp_path)
     assert "training.epochs was 7, is 9 (and 1 more)" in text
 
 
 def test_other_shards_are_refused_with_both_ids(tmp_path):
     RunFolder.create(tmp_path, config(), manifest(), tmp_path)
     others = manifest(shards_id="2c3d")
-    text = message_of(RunFolder.create, tmp_path, config(), others, tmp_path)
+    text = refused(RunFolder.create, tmp_path, config(), others, tmp_path)
     assert "0a1b" in text and "2c3d" in text
 
 
@@ -138,7 +131,7 @@ def test_a_run_from_before_the_bands_of_boxes_were_kept_opens(tmp_path):
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    text = message_of(RunFolder.create, tmp_path, config(), manifest(), tmp_path)
+    text = refused(RunFolder.create, tmp_path, config(), manifest(), tmp_path)
     assert "holds something else" in text
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -147,7 +140,7 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
 def test_what_is_not_a_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
-    assert f"{tmp_path} is not one" in message_of(RunFolder.open, tmp_path)
+    assert f"{tmp_path} is not one" in refused(RunFolder.open, tmp_path)
 
 
 def test_finished_folds_are_those_with_figures(tmp_path):

@@ -6,17 +6,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from refused import refused
 from scipy.special import expit
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.calibration import Calibration, read_calibration, write_calibration
-
-
-def refused(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def calibration_of(score_logits, probability_logits, thresholds) -> Calibration:

@@ -50,7 +50,7 @@ def test_what_is_no_card_is_refused(text):
 
 def test_a_card_of_a_later_version_is_refused():
     values = json.loads(CARD.to_json()) | {"version": 2}
-    with pytest.raises(UserError, match="Found 2. Update"):
+    with pytest.raises(UserError, match=r"Found 2\. Update"):
         ModelCard.from_json(json.dumps(values))
 
 

@@ -5,16 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from refused import refused
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.ensemble import choose_weights, combine_scores, write_weights
-
-
-def refused(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_the_mean_by_hand():

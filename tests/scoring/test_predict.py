@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
+from refused import refused
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.detector import build_detector
@@ -352,13 +352,6 @@ def test_fingerprint_changes_with_whatever_changes_scores(run, tmp_path):
         fingerprint(windows=True),
     ]
     assert len(set(all_of_them)) == len(all_of_them)
-
-
-def refused(call, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_runs_that_do_not_go_together_are_refused(run, tiny_config, tiny_shards, tmp_path):
