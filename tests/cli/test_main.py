@@ -72,7 +72,8 @@ def documented_commands() -> list[str]:
     texts = [path.read_text() for path in files]
     texts += [importlib.import_module(f"rfcx_tf.cli.{name}").__doc__ for name in MODULES]
     lines = re.sub(r"\s*\\\n[ #]*", " ", "\n".join(texts)).splitlines()
-    commands = [line.lstrip("# ").split("  ")[0] for line in lines]
+    rows = [re.sub(r"^\| `([a-z- ]+)` \| `(--.+?)` \|.*", r"rfcx-tf \1 \2", line) for line in lines]
+    commands = [line.lstrip("# ").split("  ")[0] for line in rows]
     return [line for line in commands if re.match(r"rfcx-tf [a-z-]+ (?!.*(VERB|\.\.\.))", line)]
 
 
