@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-EVENT_FORMATS = ("csv", "parquet", "raven", "audacity", "kaleidoscope")
+from rfcx_tf.events.write import FORMATS
+
 _EVENTS = "what events are"
 
 
@@ -37,9 +38,9 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         dest="formats",
         default=["csv"],
         nargs="+",
-        choices=EVENT_FORMATS,
+        choices=tuple(FORMATS),
         metavar="F",
-        help=f"{', '.join(EVENT_FORMATS)}; default: csv",
+        help=f"{', '.join(FORMATS)}; default: csv",
     )
     events.add_argument(
         "--calibration",

@@ -5,10 +5,8 @@ import argparse
 import pytest
 
 from rfcx_tf.cli.arguments import add_config_arguments, find_recipe, load_recipe, read_folds
-from rfcx_tf.cli.tables import EVENT_FORMATS
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.events.write import FORMATS
 
 
 def test_config_and_set_say_the_recipe(tmp_path):
@@ -29,10 +27,6 @@ def test_folds_are_a_number_several_or_all():
     for text in ("", "1,", "-1", "1 2", "all,1", "x"):
         with pytest.raises(UserError, match="Received: "):
             read_folds(text, 5)
-
-
-def test_event_formats_are_those_that_can_be_written():
-    assert tuple(FORMATS) == EVENT_FORMATS
 
 
 def test_a_recipe_is_found_by_its_name_and_a_file_goes_first(tmp_path, monkeypatch):
