@@ -175,7 +175,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
             raise UserError("A server may hold several models. Add --model NAME.")
         if (arguments.sample_rate is None) != (arguments.classes is None):
             raise UserError("--sample-rate and --classes go together. Name both or neither.")
-        from rfcx_tf.scoring.served.transport import split_server
+        from rfcx_tf.scoring.served.connection import split_server
 
         split_server(arguments.server)
     else:

@@ -9,9 +9,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.scorer import ScoringError
 from rfcx_tf.scoring.served.retries import RetryRules, call_with_retries
-from rfcx_tf.scoring.served.transport import open_transport
+from rfcx_tf.scoring.served.transport import Transport
+
+SCHEMES = ("http", "https", "grpc")
 
 Reply = TypeVar("Reply")
 
@@ -76,3 +79,41 @@ def _end(loop: asyncio.AbstractEventLoop, end: asyncio.Event, thread: threading.
     loop.call_soon_threadsafe(end.set)
     if thread is not threading.current_thread():
         thread.join()
+
+
+def open_transport(server: str, model: str, timeout_s: float) -> Transport:
+    """A connection; must be called inside the event loop that uses it.
+
+    Args:
+        server: http://HOST:8501, https://HOST or grpc://HOST:8500.
+        model: name of the served model.
+        timeout_s: for each attempt of a request, from its first byte to its reply's last.
+
+    Raises:
+        UserError: if the address has another form.
+    """
+    scheme, address = split_server(server)
+    # gRPC brings TensorFlow along, which takes seconds to import; REST does without.
+    if scheme == "grpc":
+        from rfcx_tf.scoring.served.grpc_transport import GrpcTransport
+
+        return GrpcTransport(address, model, timeout_s)
+    from rfcx_tf.scoring.served.rest_transport import RestTransport
+
+    return RestTransport(f"{scheme}://{address}", model, timeout_s)
+
+
+def split_server(server: str) -> tuple[str, str]:
+    """Scheme and address of a server.
+
+    Raises:
+        UserError: if it is not scheme://address, or a gRPC address lacks its port.
+    """
+    scheme, _, address = server.rstrip("/").partition("://")
+    has_port = address.rpartition(":")[2].isdecimal()
+    if scheme not in SCHEMES or not address or (scheme == "grpc" and not has_port):
+        raise UserError(
+            "--server is http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT; TensorFlow "
+            f"Serving listens on 8501 for REST and 8500 for gRPC. Received: {server!r}."
+        )
+    return scheme, address

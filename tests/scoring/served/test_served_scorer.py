@@ -20,10 +20,10 @@ from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.journal import Journal
 from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.scoring.scorer import RecordingResult, ScoringError, score_recordings
+from rfcx_tf.scoring.served.connection import split_server
 from rfcx_tf.scoring.served.function import wav_bytes
 from rfcx_tf.scoring.served.retries import RetryRules
 from rfcx_tf.scoring.served.scorer import open_served
-from rfcx_tf.scoring.served.transport import split_server
 
 QUICK = RetryRules(retries=2, first_wait_s=0.01)
 BOTH = pytest.mark.parametrize("protocol", ["rest", "grpc"])
