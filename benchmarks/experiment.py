@@ -23,6 +23,7 @@ import pandas as pd
 import pydantic
 import yaml
 
+from benchmarks.report import markdown_table
 from rfcx_tf.cli.main import exit_status
 from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.config import Config, differences, load_config, save_config
@@ -203,7 +204,8 @@ def run_trials(
         with atomic_file(out_dir / "trials.csv") as temporary:
             table.to_csv(temporary, index=False)
         summary = summarise(table, reference=trials[0].variant)
-        atomic_write_text(out_dir / "summary.md", format_summary(summary))
+        text = markdown_table(summary.to_dict("records"), _SUMMARY)
+        atomic_write_text(out_dir / "summary.md", text)
     return table
 
 
@@ -288,15 +290,6 @@ def summarise(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     summary["difference"], summary["standard_error"] = pairs.mean(), pairs.sem()
     summary = summary.sort_values("lwlrap", ascending=False).reset_index()
     return summary[list(_SUMMARY)]
-
-
-def format_summary(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown table; what is not known is empty."""
-    lines = [[head for head, _ in _SUMMARY.values()], ["---"] * len(_SUMMARY)]
-    for row in summary.to_dict("records"):
-        cells = ((row[key], form) for key, (_, form) in _SUMMARY.items())
-        lines.append(["" if pd.isna(value) else format(value, form) for value, form in cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 if __name__ == "__main__":

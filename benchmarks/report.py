@@ -6,21 +6,30 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.timing import Timing
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 
-_HEADER = (
-    "| what | median | quartiles | unit | times as fast | quartiles | as | cores busy | n |\n"
-    "|---|---|---|---|---|---|---|---|---|\n"
-)
+# Of the table: heading and format, by key.
+_COLUMNS = {
+    "what": ("what", "s"),
+    "median": ("median", "s"),
+    "median_quartiles": ("quartiles", "s"),
+    "unit": ("unit", "s"),
+    "ratio": ("times as fast", "s"),
+    "ratio_quartiles": ("quartiles", "s"),
+    "against": ("as", "s"),
+    "cores_busy": ("cores busy", ".2f"),
+    "n": ("n", "d"),
+}
 _PACKAGES = ("tensorflow", "keras", "numpy", "soundfile", "soxr", "librosa", "torch")
 # Instruction sets that fast matrix products and convolutions use.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_bf16", "amx_int8")
@@ -80,8 +89,8 @@ class Report:
 
     def table(self) -> str:
         """Rows and notes as Markdown."""
-        lines = "".join(f"| {' | '.join(_cells(row))} |\n" for row in self.rows)
-        return _HEADER + lines + "\n" + "".join(f"- {note}\n" for note in self.notes)
+        notes = "".join(f"- {note}\n" for note in self.notes)
+        return f"{markdown_table(map(_shown, self.rows), _COLUMNS)}\n{notes}"
 
     def write(self, stage: str, out_dir: Path, command: str) -> list[Path]:
         """Writes STAGE.md and STAGE.json and returns their paths.
@@ -96,6 +105,20 @@ class Report:
         atomic_write_text(paths[0], text)
         atomic_write_text(paths[1], json.dumps(content, indent=1))
         return paths
+
+
+def markdown_table(rows: Iterable[Mapping], columns: Mapping[str, tuple[str, str]]) -> str:
+    """Rows as a table in Markdown; what is missing, None or NaN is an empty cell.
+
+    Args:
+        rows: values by key.
+        columns: heading and format of a value, by key.
+    """
+    lines = [[heading for heading, _ in columns.values()], ["---"] * len(columns)]
+    for row in rows:
+        values = [(row.get(key), form) for key, (_, form) in columns.items()]
+        lines.append(["" if pd.isna(value) else format(value, form) for value, form in values])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def read_medians(stage: str, out_dir: Path) -> dict[str, float]:
@@ -176,23 +199,12 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high), "n": len(values)}
 
 
-def _cells(row: dict) -> list[str]:
-    """A row in the order of the header."""
-
-    def number(key: str) -> str:
-        return format_number(row[key]) if key in row else ""
-
-    def quartiles(low: str, high: str) -> str:
-        return f"{number(low)} to {number(high)}" if row["n"] > 1 and low in row else ""
-
-    return [
-        row["what"],
-        number("median"),
-        quartiles("low", "high"),
-        row["unit"],
-        number("ratio"),
-        quartiles("ratio_low", "ratio_high"),
-        row.get("against", ""),
-        f"{row['cores_busy']:.2f}" if "cores_busy" in row else "",
-        str(row["n"]),
-    ]
+def _shown(row: dict) -> dict:
+    """A row with its numbers as they stand in the table."""
+    shown = {key: row[key] for key in ("what", "unit", "against", "cores_busy", "n") if key in row}
+    for key, low, high in (("median", "low", "high"), ("ratio", "ratio_low", "ratio_high")):
+        if key in row:
+            shown[key] = format_number(row[key])
+            quartiles = f"{format_number(row[low])} to {format_number(row[high])}"
+            shown[f"{key}_quartiles"] = quartiles if row["n"] > 1 else None
+    return shown

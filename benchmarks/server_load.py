@@ -27,17 +27,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.report import markdown_table
 from rfcx_tf.cli.main import exit_status
 from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text, check_writable
 
 SERVE = Path(__file__).resolve().parents[1] / "scripts" / "serve.py"
-_HEADER = (
-    "| clients | requests | errors | requests/s | median s | 99th percentile s | overhead | "
-    "memory MiB: early, highest, end |\n"
-    "|---|---|---|---|---|---|---|---|\n"
-)
+_COLUMNS = {
+    "clients": ("clients (0: the model, called directly)", "d"),
+    "requests": ("requests", "d"),
+    "errors": ("errors", "d"),
+    "requests_per_s": ("requests/s", ".2f"),
+    "median_s": ("median s", ".3f"),
+    "p99_s": ("99th percentile s", ".3f"),
+    "overhead_percent": ("more time a request, %", "+.1f"),
+    "early_mib": ("memory MiB, early", ".0f"),
+    "highest_mib": ("highest", ".0f"),
+    "end_mib": ("end", ".0f"),
+}
 # A client: sends the recording once and says whether the answer was a success.
 Send = Callable[[], bool]
 
@@ -76,7 +84,8 @@ def main() -> None:
     rows += measure_server(
         folder, wav, arguments.protocol, arguments.concurrency, arguments.seconds, arguments.serve
     )
-    print(markdown_table(rows))
+    add_overhead(rows)
+    print(markdown_table(rows, _COLUMNS))
     if arguments.out:
         about = {key: str(value) for key, value in vars(arguments).items()}
         document = {"settings": about, "cpus": os.cpu_count(), "levels": rows}
@@ -168,8 +177,8 @@ def measure_level(
 
     Returns:
         clients; requests and errors (those without success); requests_per_s, median_s and p99_s
-        of the requests (None without any); memory_mib: the server's resident memory after the
-        first tenth of the time, at its highest, and at the end.
+        of the requests (None without any); early_mib, highest_mib and end_mib: the server's
+        resident memory after the first tenth of the time, at its highest, and at the end.
     """
     stop = threading.Event()
 
@@ -199,16 +208,18 @@ def measure_level(
     results = [future.result() for future in futures]
     times_s = [s for own_s, _ in results for s in own_s]
     median_s, p99_s = np.percentile(times_s, [50, 99]).tolist() if times_s else (None, None)
-    early = memory_mib[len(memory_mib) // 10 :]
-    return {
+    row = {
         "clients": clients,
         "requests": len(times_s),
         "errors": sum(errors for _, errors in results),
         "requests_per_s": len(times_s) / elapsed_s,
         "median_s": median_s,
         "p99_s": p99_s,
-        "memory_mib": [early[0], max(memory_mib), memory_mib[-1]] if server_id else [],
     }
+    if server_id:
+        row["early_mib"] = memory_mib[len(memory_mib) // 10]
+        row["highest_mib"], row["end_mib"] = max(memory_mib), memory_mib[-1]
+    return row
 
 
 def rest_clients(url: str, wav: bytes) -> Callable[[], Send]:
@@ -265,29 +276,16 @@ def resident_mib(process_id: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def markdown_table(rows: list[dict]) -> str:
-    """Rows of `measure_level` as a table; the first one is the model called directly.
+def add_overhead(rows: list[dict]) -> None:
+    """Adds overhead_percent to rows of `measure_level`, of which the first is the direct one.
 
-    The overhead is how much more time a request takes than calling the model directly; it is
-    below 0 where the server joins requests.
+    It is how much more time a request takes than calling the model directly, and below 0 where the
+    server joins requests.
     """
-    lines = []
-    for row in rows:
-        seconds = [f"{row[key]:.3f}" if row["requests"] else "" for key in ("median_s", "p99_s")]
-        overhead = ""
-        if row["clients"] and row["requests"]:
-            overhead = f"{100 * (rows[0]['requests_per_s'] / row['requests_per_s'] - 1):+.1f} %"
-        cells = [
-            str(row["clients"] or "model called directly"),
-            str(row["requests"]),
-            str(row["errors"]),
-            f"{row['requests_per_s']:.2f}",
-            *seconds,
-            overhead,
-            ", ".join(f"{mib:.0f}" for mib in row["memory_mib"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |\n")
-    return _HEADER + "".join(lines)
+    for row in rows[1:]:
+        if row["requests"]:
+            ratio = rows[0]["requests_per_s"] / row["requests_per_s"]
+            row["overhead_percent"] = 100 * (ratio - 1)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -65,7 +66,7 @@ def main() -> None:
         ("--cores", int, 2, "cores for what uses several"),
     ):
         help_text = f"{text} (default: {default:g})"
-        parser.add_argument(option, type=_positive(kind), default=default, help=help_text)
+        parser.add_argument(option, type=_above_zero(kind), default=default, help=help_text)
     arguments = parser.parse_args()
     overrides = arguments.overrides if arguments.config else CROP_OVERRIDES + arguments.overrides
     options = Options(
@@ -92,14 +93,20 @@ def main() -> None:
     print(f"\n{report.title}\n\n{report.table()}\nWrote {paths[0]} and {paths[1]}.")
 
 
-def _positive(kind: type):
-    def parse(text: str):
-        value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+def _above_zero(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """What reads an argument that must be a number above 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < float("inf"):
+            words = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {words} above 0. Received: {text}")
         return value
 
-    return parse
+    return read
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class Worker:
             1, get_context("spawn"), initializer=_start, initargs=(own_cores[:cores],)
         )
         # The child inherits them. This process only waits, so they do it no harm.
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(cores)), TF_CPP_MIN_LOG_LEVEL="3")
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(cores)))
         names = self._call(_set_up, set_up, arguments)
         self.tasks = {name: lambda name=name: self._call(_run, name) for name in names}
 

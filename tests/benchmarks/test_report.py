@@ -10,6 +10,7 @@ from benchmarks.report import (
     busy_warning,
     describe_machine,
     format_number,
+    markdown_table,
     read_medians,
     speed_ratio,
 )
@@ -54,6 +55,18 @@ def test_a_ratio_is_that_of_medians_and_its_quartiles_those_of_rounds():
     slow = np.random.default_rng(0).uniform(1, 10, 9)
     ratio = speed_ratio(timings_of(*slow), timings_of(*2.5 * slow))
     assert ratio == pytest.approx({"ratio": 2.5, "ratio_low": 2.5, "ratio_high": 2.5})
+
+
+def test_what_is_missing_in_a_table_is_an_empty_cell():
+    rows = [{"name": "a", "value": 0.126}, {"name": "b", "value": float("nan")}, {"value": None}]
+    columns = {"name": ("called", "s"), "value": ("it is", "+.2f")}
+    assert markdown_table(rows, columns).splitlines() == [
+        "| called | it is |",
+        "| --- | --- |",
+        "| a | +0.13 |",
+        "| b |  |",
+        "|  |  |",
+    ]
 
 
 def test_an_earlier_report_is_missing_or_damaged(tmp_path):

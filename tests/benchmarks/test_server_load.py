@@ -56,10 +56,9 @@ def test_a_server_is_measured(model_folder, run_load, tmp_path, capsys):
         assert level["errors"] == 0
         assert 0 < level["median_s"] <= level["p99_s"]
     for level in levels[1:]:
-        early, highest, _ = level["memory_mib"]
         # A process with TensorFlow in it.
-        assert 100 < early <= highest < 10_000
-    assert capsys.readouterr().out.count("\n| ") == 3
+        assert 100 < level["early_mib"] <= level["highest_mib"] < 10_000
+    assert capsys.readouterr().out.count("\n| ") == 4
 
 
 def test_what_is_wrong_is_said_before_anything_starts(model_folder, run_load, tmp_path):
@@ -98,15 +97,8 @@ def test_rest_clients_send_the_file_and_count_refusals():
     assert json.loads(bodies[0]) == {"signature_name": "wav", "inputs": {"b64": "UklGRg=="}}
 
 
-def test_the_table_says_what_the_server_costs():
-    keys = ("clients", "requests", "errors", "requests_per_s", "median_s", "p99_s", "memory_mib")
-    levels = [
-        dict(zip(keys, (0, 10, 0, 2.0, 0.5, 0.75, []), strict=True)),
-        dict(zip(keys, (8, 40, 1, 1.6, 0.625, 0.875, [900.4, 950.0, 910.0]), strict=True)),
-        dict(zip(keys, (9, 0, 7, 0.0, None, None, [900.0, 900.0, 900.0]), strict=True)),
-    ]
-    assert server_load.markdown_table(levels).splitlines()[2:] == [
-        "| model called directly | 10 | 0 | 2.00 | 0.500 | 0.750 |  |  |",
-        "| 8 | 40 | 1 | 1.60 | 0.625 | 0.875 | +25.0 % | 900, 950, 910 |",
-        "| 9 | 0 | 7 | 0.00 |  |  |  | 900, 900, 900 |",
-    ]
+def test_overhead_is_the_time_that_a_request_takes_more():
+    rates = [(10, 2.0), (40, 1.6), (0, 0.0)]
+    rows = [{"requests": requests, "requests_per_s": rate} for requests, rate in rates]
+    server_load.add_overhead(rows)
+    assert [row.get("overhead_percent") for row in rows] == [None, pytest.approx(25.0), None]

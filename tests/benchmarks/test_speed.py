@@ -119,7 +119,7 @@ def test_scale_projects_what_others_measured_by_hand(run_stage, tmp_path, tiny_c
 
 def test_bad_numbers_are_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["speed.py", "scale", "--repeats", "0"])
-    with pytest.raises(UserError, match=r"--repeats: must be above 0\. Received: 0"):
+    with pytest.raises(UserError, match=r"--repeats: must be a whole number above 0\. Received: 0"):
         speed.main()
 
 
