@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.report.charts import LINES, QUIET, add_axes, data_uri, name_axes, new_figure, svg
-from rfcx_tf.report.page import render
+from rfcx_tf.report.page import fill_template
 from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.review.clips import Excerpt, draw_event, read_excerpt
 
@@ -113,7 +113,7 @@ def best_events(events: pd.DataFrame, per_class: int) -> pd.DataFrame:
     return chosen.sort_values(["place", "species_id"], kind="stable")
 
 
-def picture(event, excerpt: Excerpt, curve: Curve | None) -> Markup:
+def event_svg(event, excerpt: Excerpt, curve: Curve | None) -> Markup:
     """An event's spectrogram with its box, and the windows' scores below, as SVG.
 
     Args:
@@ -199,13 +199,13 @@ def _card(event, path: Path, windows: WindowCurves | None) -> Markup:
 
     begin_s, end_s = _heard(event.start_s, event.end_s, curve(event.start_s, event.end_s))
     excerpt = read_excerpt(path, begin_s - _CONTEXT_S, end_s + _CONTEXT_S)
-    return render(
+    return fill_template(
         "card.html",
         event=event,
         kind="score" if np.isnan(event.probability) else "probability",
         place=f"{event.recording_id}, {clock_text(event.start_s)} to {clock_text(event.end_s)}",
         time=date_and_time(event.start_time),
-        picture=picture(event, excerpt, curve(excerpt.begin_s, excerpt.end_s)),
+        picture=event_svg(event, excerpt, curve(excerpt.begin_s, excerpt.end_s)),
         # In percent of the picture's width.
         left=100 * _LEFT / _WIDTH,
         width=100 * (_WIDTH - _LEFT - 8) / _WIDTH,

@@ -21,7 +21,7 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A part of a page.
 
     Attributes:
@@ -35,19 +35,19 @@ class Section:
     content: Markup
 
 
-def make_section(name: str, title: str, **values: object) -> Section:
+def make_section(name: str, title: str, **values: object) -> PageSection:
     """A section of the template `name`, filled in with values."""
-    return Section(name, title, render(f"{name}.html", **values))
+    return PageSection(name, title, fill_template(f"{name}.html", **values))
 
 
-def render(template: str, **values: object) -> Markup:
+def fill_template(template: str, **values: object) -> Markup:
     """A template of this room filled in; text in `values` stays text, whatever is in it."""
     text = TEMPLATES.get_template(template).render(values)
     # File names may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
     return Markup(text.encode("utf-8", "replace").decode())
 
 
-def report_page(title: str, subtitle: str, sections: Sequence[Section], command: str) -> str:
+def report_page(title: str, subtitle: str, sections: Sequence[PageSection], command: str) -> str:
     """The page.
 
     Args:
@@ -59,7 +59,7 @@ def report_page(title: str, subtitle: str, sections: Sequence[Section], command:
     style, script = (
         Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
-    return render(
+    return fill_template(
         "page.html",
         title=title,
         subtitle=subtitle,

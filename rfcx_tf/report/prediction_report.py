@@ -21,7 +21,7 @@ from rfcx_tf.report.event_tables import (
     species_table,
     truth_curves,
 )
-from rfcx_tf.report.page import Section, make_section
+from rfcx_tf.report.page import PageSection, make_section
 from rfcx_tf.report.window_curves import WindowCurves
 from rfcx_tf.scoring.calibration import Calibration
 from rfcx_tf.scoring.score_table import class_columns
@@ -42,8 +42,8 @@ def prediction_report(
     calibration: Calibration | None,
     per_class: int,
     max_bytes: int,
-    others: Sequence[Section] = (),
-) -> tuple[list[Section], Clips]:
+    others: Sequence[PageSection] = (),
+) -> tuple[list[PageSection], Clips]:
     """Reads what belongs to events, and makes sections of it.
 
     Args:

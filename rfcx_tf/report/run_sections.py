@@ -26,13 +26,13 @@ from rfcx_tf.report.held_out_charts import (
     precision_recall_charts,
     reliability_chart,
 )
-from rfcx_tf.report.page import Section, make_section
+from rfcx_tf.report.page import PageSection, make_section
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.calibration import read_calibration
 
 
-def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[Section]:
+def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSection]:
     """The sections of a run, in the order of a page.
 
     Args:

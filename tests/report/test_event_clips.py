@@ -12,7 +12,7 @@ from page_reader import Page, points
 from PIL import Image
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.report.event_clips import best_events, clock_text, encode_mp3, picture
+from rfcx_tf.report.event_clips import best_events, clock_text, encode_mp3, event_svg
 from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.review.clips import Excerpt
 from rfcx_tf.scoring.calibration import Calibration
@@ -64,7 +64,7 @@ def event(**values):
 
 def drawn(event):
     """The picture of a tone at 1.5 kHz: page, image [left, top, width, height], corners of box."""
-    page = Page(picture(event, tone(1500), None))
+    page = Page(event_svg(event, tone(1500), None))
     (image,) = page.of("image")
     # The picture's first row is its lowest.
     across, _, _, up, left, bottom = map(float, re.findall(r"[-\d.]+", image["transform"]))
@@ -97,7 +97,7 @@ def test_a_box_without_a_band_reaches_over_all_and_never_beyond_the_picture():
 
 def test_a_curve_lies_below_the_picture_with_its_threshold():
     curve = Curve(np.array([10.0, 11.5, 13.0]), np.array([0.0, 0.5, 1.0]), 0.25, True)
-    page = Page(picture(event(), tone(1500), curve))
+    page = Page(event_svg(event(), tone(1500), curve))
     lines = {p["stroke"]: points(p) for p in page.of("path") if "stroke" in p}
     # The panel is 54 high, 26 below the picture; 0 and 1 are 3 % of its scale from its ends.
     low, high = 250 - 54 * 0.03 / 1.06, 196 + 54 * 0.03 / 1.06

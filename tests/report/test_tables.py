@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_reader import NASTY, Page
 
-from rfcx_tf.report.page import TEMPLATES, render
+from rfcx_tf.report.page import TEMPLATES, fill_template
 
 data_table = TEMPLATES.get_template("parts.html").module.data_table
 
@@ -25,7 +25,9 @@ def test_text_and_attributes_come_back_as_they_were(text, attribute):
 
 
 def test_bytes_that_are_no_utf8_can_be_written():
-    assert b">a?b<" in render("training.html", figures=[("a\udcffb", "", "")]).encode("utf-8")
+    assert b">a?b<" in fill_template("training.html", figures=[("a\udcffb", "", "")]).encode(
+        "utf-8"
+    )
 
 
 def test_a_table_has_text_to_read_and_values_to_sort_by():
