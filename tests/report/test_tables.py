@@ -25,9 +25,8 @@ def test_text_and_attributes_come_back_as_they_were(text, attribute):
 
 
 def test_bytes_that_are_no_utf8_can_be_written():
-    assert b">a?b<" in fill_template("training.html", figures=[("a\udcffb", "", "")]).encode(
-        "utf-8"
-    )
+    page = fill_template("training.html", figures=[("a\udcffb", "", "")])
+    assert b">a?b<" in page.encode("utf-8")
 
 
 def test_a_table_has_text_to_read_and_values_to_sort_by():
