@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rfcx_tf.core.config import FrontEndConfig, PcenConfig
+from rfcx_tf.core.config import COMPRESSIONS, FrontEndConfig, PcenConfig
 
 LOG_OFFSET = 1e-6
 SMOOTHER_BLOCK_FRAMES = 64
@@ -229,16 +229,24 @@ class FrontEnd(keras.layers.Layer):
 
     def _spectrogram(self, samples: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mel = self._mel_spectrogram(samples)
-        if self.config.compression == "log":
-            return _log(mel), state
+        channels = []
+        for name in COMPRESSIONS[self.config.compression]:
+            values, state = CHANNELS[name](self, mel, state)
+            channels.append(values)
+        if len(channels) == 1:
+            return channels[0], state
+        batch, frames = tf.shape(mel)[0], tf.shape(mel)[1]
+        image = tf.stack(channels, axis=-1)
+        return tf.reshape(image, [batch, frames, self.config.bands]), state
+
+    def _pcen(self, mel: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         state = tf.where(state < 0, mel[:, 0], state)
         smoothed = smooth(mel, self._b, state)
-        normalised, after = pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
-        if self.config.compression == "pcen":
-            return normalised, after
-        image = tf.stack([normalised, _log(mel)], axis=-1)
-        batch, frames = tf.shape(mel)[0], tf.shape(mel)[1]
-        return tf.reshape(image, [batch, frames, self.config.bands]), after
+        return pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
+
+    def _log(self, mel: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """ln(1e-6 + mel) in float32."""
+        return tf.math.log(LOG_OFFSET + tf.cast(mel, tf.float32)), state
 
     def _mel_spectrogram(self, samples: tf.Tensor) -> tf.Tensor:
         if self.frames_at_once is None:
@@ -289,6 +297,10 @@ class FrontEnd(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict) -> FrontEnd:
         return cls(**{**config, "config": FrontEndConfig.model_validate(config["config"])})
+
+
+# What a channel holds: (front end, mel bands, the smoother's state) -> (values, state after them).
+CHANNELS = {"pcen": FrontEnd._pcen, "log": FrontEnd._log}
 
 
 class FrontEndStream:
@@ -349,11 +361,6 @@ class FrontEndStream:
         last = self.push(np.zeros(n_fft - n_fft // 2, np.float32))
         self._finished = True
         return last
-
-
-def _log(mel: tf.Tensor) -> tf.Tensor:
-    """ln(1e-6 + mel) in float32."""
-    return tf.math.log(LOG_OFFSET + tf.cast(mel, tf.float32))
 
 
 def _centred_hann(win_length: int, n_fft: int) -> np.ndarray:

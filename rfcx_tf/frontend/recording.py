@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfcx_tf.core.config import Config, FrontEndConfig
+from rfcx_tf.core.config import COMPRESSIONS, Config, FrontEndConfig
 
 if TYPE_CHECKING:
     # Imports TensorFlow, which a process that plans shards can do without.
@@ -119,7 +119,7 @@ def warm_up_frames(config: FrontEndConfig) -> int:
     """After how many frames the level of PCEN has forgotten what was before; 0 for log-mel."""
     from rfcx_tf.frontend.frontend import smoothing_coefficient
 
-    if config.compression == "log":
+    if "pcen" not in COMPRESSIONS[config.compression]:
         return 0
     b = smoothing_coefficient(config.pcen.time_constant_s / config.frame_s)
     return 1 if b == 1 else math.ceil(math.log(_FORGOTTEN) / math.log1p(-b))

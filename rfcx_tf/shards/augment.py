@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from rfcx_tf.core.config import COMPRESSIONS
+
 # Of a random equaliser, over the whole mel axis.
 _EQUALIZER_POINTS = 6
 # From this target on a class is more likely present than not.
@@ -121,14 +123,12 @@ def change_gain(example: dict, log_gain, compression: str) -> dict:
         compression: the front end's `compression`.
     """
     spectrogram = example["spectrogram"]
-    if compression == "pcen_log":
-        pcen, log = tf.split(spectrogram, 2, axis=-1)
-        louder = tf.concat([pcen * tf.exp(log_gain), log + log_gain], axis=-1)
-    elif compression == "log":
-        louder = spectrogram + log_gain
-    else:
-        louder = spectrogram * tf.exp(log_gain)
-    return example | {"spectrogram": louder}
+    kinds = COMPRESSIONS[compression]
+    louder = [
+        channel + log_gain if kind == "log" else channel * tf.exp(log_gain)
+        for kind, channel in zip(kinds, tf.split(spectrogram, len(kinds), axis=-1), strict=True)
+    ]
+    return example | {"spectrogram": tf.concat(louder, axis=-1)}
 
 
 def equalizer_curve(mels: int, deviation: float, seed) -> tf.Tensor:

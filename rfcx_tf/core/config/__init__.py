@@ -9,7 +9,7 @@ trust what it is given.
 from rfcx_tf.core.config.augment import AugmentConfig
 from rfcx_tf.core.config.backbone import BackboneConfig, as_pair
 from rfcx_tf.core.config.crops import CropConfig, DatasetConfig
-from rfcx_tf.core.config.frontend import FrontEndConfig, PcenConfig
+from rfcx_tf.core.config.frontend import COMPRESSIONS, FrontEndConfig, PcenConfig
 from rfcx_tf.core.config.load import (
     ConfigError,
     differences,

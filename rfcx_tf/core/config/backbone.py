@@ -1,6 +1,8 @@
 """The network below the head: the section `model.backbone`, and the table of networks.
 
-A network that is not in the table takes a module in `rfcx_tf.model` and a line here.
+A network that is not in the table takes a module in `rfcx_tf.model` and a line here. A library
+of networks would take one line as well, under the name before a colon (`library:NETWORK`), with
+`name` and `source` below made to part the two.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class Source(NamedTuple):
     """Where networks come from.
 
     Attributes:
-        module: of `rfcx_tf.model`, with `build` and `load_weights` (see `rfcx_tf.model.backbones`).
+        module: a module of `rfcx_tf.model`, with `build` and `load_weights` (see `rfcx_tf.model.backbones`).
         stride: total stride of a network, in frames and in mel bands.
         check: refuses settings that its networks cannot have.
     """

@@ -19,6 +19,9 @@ from rfcx_tf.core.config.section import (
 
 # To be raised by whoever changes what the front end computes.
 FRONTEND_VERSION = 1
+# Every compression of the mel spectrogram, and what its channels hold
+# (`rfcx_tf.frontend.frontend.CHANNELS` computes them).
+COMPRESSIONS = {"pcen": ("pcen",), "log": ("log",), "pcen_log": ("pcen", "log")}
 
 
 class PcenConfig(ConfigSection):
@@ -59,14 +62,14 @@ class FrontEndConfig(ConfigSection):
     f_min_hz: NonNegativeFloat = 0.0
     f_max_hz: PositiveFloat | None = None
     magnitude_power: Literal[1, 2] = 1
-    compression: Literal["pcen", "log", "pcen_log"] = "pcen"
+    compression: Literal[tuple(COMPRESSIONS)] = "pcen"
     input_scale: PositiveFloat = 2.0**31
     pcen: PcenConfig = PcenConfig()
 
     @property
     def channels(self) -> int:
         """Values that every frame has for every mel band."""
-        return 2 if self.compression == "pcen_log" else 1
+        return len(COMPRESSIONS[self.compression])
 
     @property
     def bands(self) -> int:
