@@ -23,7 +23,8 @@ class Source(NamedTuple):
     """Where networks come from.
 
     Attributes:
-        module: a module of `rfcx_tf.model`, with `build` and `load_weights` (see `rfcx_tf.model.backbones`).
+        module: a module of `rfcx_tf.model`, with `build` and `load_weights` as
+            `rfcx_tf.model.backbones` describes them.
         stride: total stride of a network, in frames and in mel bands.
         check: refuses settings that its networks cannot have.
     """
