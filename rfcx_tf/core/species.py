@@ -93,4 +93,4 @@ def check_same_columns(
             f"{first_few(only_second)}."
         )
     if in_order and list(first) != list(second):
-        raise UserError(f"{rule} {one} and {other} have them in another order.")
+        raise UserError(f"{rule} {one} has them in another order than {other}.")
