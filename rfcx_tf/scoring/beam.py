@@ -134,9 +134,10 @@ def predict_in_bulk(
         try:
             with _progress(job.journal.folder, len(recordings), progress):
                 if runner == LOCAL_RUNNER:
-                    failed = _run_apart(job, todo, options)
+                    _run_apart(job, todo, options)
                 else:
-                    failed = _run_pipeline(job, todo, runner, options)
+                    _run_pipeline(job, todo, runner, options)
+            failed = json.loads((job.journal.folder / _LIST_OF_FAILED).read_text(encoding="utf-8"))
             break
         except RuntimeError as error:
             left = not_done()
@@ -152,9 +153,8 @@ def predict_in_bulk(
 
 def _run_pipeline(
     job: BulkJob, recordings: Mapping[str, Path], runner: str, options: Sequence[str]
-) -> dict[str, str]:
-    """Scores recordings; returns why some could not be scored."""
-    list_of_failed = job.journal.folder / _LIST_OF_FAILED
+) -> None:
+    """Scores recordings, and lists in a file why some could not be scored."""
     with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
         outputs = (
             pipeline
@@ -165,14 +165,11 @@ def _run_pipeline(
         _ = (
             outputs[_FAILED]
             | "Gather failed" >> beam.combiners.ToList()
-            | "List failed" >> beam.Map(_write_failed, list_of_failed)
+            | "List failed" >> beam.Map(_write_failed, job.journal.folder / _LIST_OF_FAILED)
         )
-    return dict(json.loads(list_of_failed.read_text(encoding="utf-8")))
 
 
-def _run_apart(
-    job: BulkJob, recordings: Mapping[str, Path], options: Sequence[str]
-) -> dict[str, str]:
+def _run_apart(job: BulkJob, recordings: Mapping[str, Path], options: Sequence[str]) -> None:
     """The same with the local runner, in a process group that ends with any of its workers."""
     process = multiprocessing.get_context("spawn").Process(
         target=_run_and_watch, args=(job, dict(recordings), list(options))
@@ -185,7 +182,6 @@ def _run_apart(
             os.killpg(process.pid, signal.SIGKILL)
     if process.exitcode:
         raise RuntimeError("The pipeline failed; what it said is above.")
-    return dict(json.loads((job.journal.folder / _LIST_OF_FAILED).read_text(encoding="utf-8")))
 
 
 def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]) -> None:
@@ -232,4 +228,4 @@ def _progress(folder: Path, recordings: int, shown: bool) -> Iterator[None]:
 
 
 def _write_failed(failed: list[tuple[str, str]], path: Path) -> None:
-    atomic_write_text(path, json.dumps(failed))
+    atomic_write_text(path, json.dumps(dict(failed)))

@@ -5,8 +5,10 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from refused import refused
 
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.scoring import litert
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.litert import LiteRtScorer
 
@@ -50,3 +52,8 @@ def test_a_long_recording_is_not_kept():
         # A piece, the windows of another one, and what was pushed last.
         assert stream._waiting.nbytes <= 4 * (SAMPLES + 2000 + 1000)
     assert len(stream.finish().window_scores) == 998
+
+
+def test_a_file_of_an_earlier_version_is_refused(monkeypatch):
+    monkeypatch.setattr(litert, "read_metadata", lambda content: {"samples": SAMPLES})
+    assert "earlier version of rfcx-tf. Export it again." in refused(LiteRtScorer, b"")

@@ -50,7 +50,8 @@ class Connection:
             # What is on its way fails or, after this, is cancelled.
             await transport.close()
 
-        thread = threading.Thread(target=lambda: asyncio.run(live()), daemon=True)
+        name = f"connection to {server}"
+        thread = threading.Thread(target=lambda: asyncio.run(live()), name=name, daemon=True)
         thread.start()
         self.transport, self._loop, end = opened.result()
         # At the end of the process too, and of a connection that nobody holds any more.

@@ -1,5 +1,6 @@
 """Recordings through a scripted server: scores, failures, retries, how much at once."""
 
+import gc
 import io
 import json
 import threading
@@ -221,6 +222,20 @@ def test_a_full_disk_is_no_failed_recording(serving, sounds, tmp_path, monkeypat
         text = refused(predict_recordings, scorer, recordings, journal=journal, progress=False)
     assert text == "No space left."
     assert len(serving.requests) < 12
+
+
+@BOTH
+def test_a_connection_that_nobody_holds_is_closed(serving, protocol):
+    server = getattr(serving, protocol)
+
+    def is_open():
+        return any(thread.name == f"connection to {server}" for thread in threading.enumerate())
+
+    scorer = connect(server)
+    assert is_open()
+    del scorer
+    gc.collect()
+    assert not is_open()
 
 
 @BOTH
