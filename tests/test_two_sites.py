@@ -15,7 +15,7 @@ from rfcx_tf.labels.annotation_tables import find_tables
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.labels.marks import TableColumns
 from rfcx_tf.review.selection import not_judged_yet
-from rfcx_tf.scoring.predict import RecordingScorer
+from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader
 
@@ -62,16 +62,16 @@ def predicted(untrained_run, field, tmp_path_factory) -> Path:
         *("--events", folder / "events", "--threshold", "0.3", "--format", *ENDINGS),
     ]
     scored = []
-    score = RecordingScorer.scores
+    stream = DetectorScorer.stream
 
-    def stop_at_the_third(self, waveforms):
+    def stop_at_the_third(self, recording_id=None):
         if len(scored) == 2:
             raise KeyboardInterrupt
         scored.append(1)
-        return score(self, waveforms)
+        return stream(self, recording_id)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RecordingScorer, "scores", stop_at_the_third)
+        patch.setattr(DetectorScorer, "stream", stop_at_the_third)
         assert script(*arguments) == 130
         assert not (folder / "scores.csv").exists()
         scored.clear()
