@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +135,7 @@ def litert_metadata(scorer: DetectorScorer, folds: list[int], seconds: float) ->
 
 
 def convert_to_litert(
-    scorer: DetectorScorer, metadata: dict, precisions: Iterable[str] = PRECISIONS
+    scorer: DetectorScorer, metadata: dict, precisions: Sequence[str] = PRECISIONS
 ) -> dict[str, bytes]:
     """The files' contents by precision.
 
@@ -153,10 +153,13 @@ def convert_to_litert(
         outputs = scorer.scores(spectrogram)
         return {name: outputs[name] for name in _OUTPUTS}
 
-    front = _convert(lambda waveform: {"spectrogram": front_end(waveform)}, waveform, "float32")
+    (front,) = _convert(
+        lambda waveform: {"spectrogram": front_end(waveform)}, waveform, ["float32"]
+    )
+    networks = _convert(network, spectrogram, precisions)
     return {
-        precision: _pack(_join(front, _convert(network, spectrogram, precision)), metadata)
-        for precision in precisions
+        precision: _pack(_join(front, own), metadata)
+        for precision, own in zip(precisions, networks, strict=True)
     }
 
 
@@ -177,29 +180,32 @@ def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) 
     return paths
 
 
-def _convert(function: Callable, spec: tf.TensorSpec, precision: str) -> schema.ModelT:
-    """One function of one tensor to tensors by name, as a model with one signature."""
-    concrete = tf.function(function, input_signature=[spec]).get_concrete_function()
+def _convert(
+    function: Callable, spec: tf.TensorSpec, precisions: Sequence[str]
+) -> list[schema.ModelT]:
+    """One function of one tensor to tensors by name, as models with one signature."""
+    concrete = tf.function(function, [spec], autograph=False).get_concrete_function()
     names = sorted(concrete.structured_outputs)
     # Keras's variables make the converter stop; as constants they do not.
     frozen = convert_variables_to_constants_v2(concrete)
 
     module = tf.Module()
     module.serve = tf.function(
-        lambda value: dict(zip(names, frozen(value), strict=True)),
-        input_signature=[tf.TensorSpec(spec.shape, spec.dtype, spec.name)],
+        lambda value: dict(zip(names, frozen(value), strict=True)), [spec], autograph=False
     )
     with tempfile.TemporaryDirectory() as folder:
         # EfficientNets' activation has one, which cannot be saved and is not needed.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, folder, {_SIGNATURE: module.serve}, options)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
-        content = converter.convert()
-    return flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+        contents = []
+        for precision in precisions:
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            contents.append(converter.convert())
+    return [flatbuffer_utils.convert_bytearray_to_object(bytearray(c)) for c in contents]
 
 
 def _join(front: schema.ModelT, network: schema.ModelT) -> schema.ModelT:

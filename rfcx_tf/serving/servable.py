@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import yaml
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from rfcx_tf.core.config import save_config
 from rfcx_tf.scoring.calibration import write_calibration
@@ -40,7 +41,7 @@ from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.ensemble import member_names
 from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
 from rfcx_tf.serving.calibration_layer import calibrated
-from rfcx_tf.serving.warmup import WarmupRequest, zeros
+from rfcx_tf.serving.warmup import warmup_request, zeros
 from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
 
 
@@ -64,15 +65,17 @@ class ServableModel:
         wav = tf.TensorSpec(None, tf.string, "wav")
         bands = self._first.config.frontend.bands
         spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
+        # Traced once for all signatures that come to a waveform.
+        self._traced_score = _trace(scorer.score_waveform, waveform)
         self.signatures = {
-            "serving_default": tf.function(self.score_waveform, [waveform]),
-            "batch": tf.function(self.score_batch, [waveform]),
-            "wav": tf.function(self.score_wav, [wav]),
-            "embedding": tf.function(self.embed_waveform, [waveform]),
-            "about": tf.function(self.describe, [tf.TensorSpec([], tf.int32, "samples")]),
+            "serving_default": _trace(self.score_waveform, waveform),
+            "batch": _trace(self.score_batch, waveform),
+            "wav": _trace(self.score_wav, wav),
+            "embedding": _trace(self.embed_waveform, waveform),
+            "about": _trace(self.describe, tf.TensorSpec([], tf.int32, "samples")),
         }
         if len({member.card.frontend for member in members}) == 1:
-            self.signatures["spectrogram"] = tf.function(self.score_spectrogram, [spectrogram])
+            self.signatures["spectrogram"] = _trace(self.score_spectrogram, spectrogram)
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel.
@@ -89,7 +92,7 @@ class ServableModel:
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Scores of waveforms [batch, samples], after a check."""
         check_waveform(waveform)
-        return self._with_probabilities(self._scorer.score_waveform(waveform))
+        return self._with_probabilities(self._traced_score(waveform))
 
     def score_batch(self, waveform) -> dict[str, tf.Tensor]:
         """The outputs of `score_waveform` that begin with the batch."""
@@ -99,7 +102,7 @@ class ServableModel:
     def score_wav(self, wav) -> dict[str, tf.Tensor]:
         """Scores of WAV files, string [] or [batch]."""
         waveform = decode_wav_batch(wav, self._card.sample_rate_hz)
-        return self._with_probabilities(self._scorer.score_waveform(waveform))
+        return self._with_probabilities(self._traced_score(waveform))
 
     def score_spectrogram(self, spectrogram) -> dict[str, tf.Tensor]:
         """Scores of spectrograms [batch, frames, bands]."""
@@ -154,7 +157,7 @@ class ServableModel:
         outputs = {name: tf.constant(value) for name, value in constants.items()}
         return {"windows": tf.maximum(windows, 1), **outputs}
 
-    def warmup_requests(self, lengths_s: Iterable[float]) -> list[WarmupRequest]:
+    def warmup_requests(self, lengths_s: Iterable[float]) -> list[PredictRequest]:
         """A request of one window for every signature, and waveforms of these lengths."""
         config, rate_hz = self._first.config, self._card.sample_rate_hz
         window = zeros([1, math.ceil(self._card.window_s * rate_hz)])
@@ -169,10 +172,10 @@ class ServableModel:
             "about": ("samples", tf.make_tensor_proto(np.int32(rate_hz)), "windows"),
             "spectrogram": ("spectrogram", zeros([1, frames, config.frontend.bands]), "scores"),
         }
-        requests = [WarmupRequest(name, *inputs[name]) for name in self.signatures]
+        requests = [warmup_request(name, *inputs[name]) for name in self.signatures]
         for seconds in lengths_s:
             waveform = zeros([1, math.ceil(seconds * rate_hz)])
-            requests.append(WarmupRequest("serving_default", "waveform", waveform, "scores"))
+            requests.append(warmup_request("serving_default", "waveform", waveform, "scores"))
         return requests
 
     def _with_probabilities(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -184,6 +187,12 @@ class ServableModel:
             "probabilities": calibrated(outputs["scores"], calibration),
             "window_probabilities": calibrated(outputs["window_scores"], calibration),
         }
+
+
+def _trace(function, spec: tf.TensorSpec) -> tf.types.experimental.PolymorphicFunction:
+    # AutoGraph would take two thirds of an export's time, to rewrite Python that has no branches
+    # on tensors.
+    return tf.function(function, [spec], autograph=False)
 
 
 def _write_assets(scorer: DetectorScorer | EnsembleScorer, folder: Path) -> None:

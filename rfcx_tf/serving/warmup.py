@@ -8,33 +8,29 @@ TensorFlow Serving runs `assets.extra/tf_serving_warmup_requests` for that, a TF
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 
 
-@dataclass(frozen=True)
-class WarmupRequest:
-    """One request.
+def warmup_request(signature: str, name: str, value: TensorProto, output: str) -> PredictRequest:
+    """A request of one signature.
 
-    Attributes:
+    Args:
         signature: that is called.
-        input_name: of its one input.
-        value: of the input.
+        name, value: of its one input.
         output: the one that is asked for. Not all: with batching on, TensorFlow Serving would
             batch a request for all outputs, then refuse it where one is not [batch, ...], and a
             refused warm-up keeps the model from loading. A request for a part goes past that.
     """
-
-    signature: str
-    input_name: str
-    value: TensorProto
-    output: str
+    request = PredictRequest(inputs={name: value}, output_filter=[output])
+    request.model_spec.signature_name = signature
+    return request
 
 
 def zeros(shape: Iterable[int]) -> TensorProto:
@@ -46,16 +42,15 @@ def zeros(shape: Iterable[int]) -> TensorProto:
     )
 
 
-def write_warmup_requests(folder: Path, model_name: str, requests: Iterable[WarmupRequest]) -> None:
+def write_warmup_requests(
+    folder: Path, model_name: str, requests: Iterable[PredictRequest]
+) -> None:
     """Writes the requests into the folder of a version that no server sees yet."""
     path = folder / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
+            request.model_spec.name = model_name
             log = PredictionLog()
-            message = log.predict_log.request
-            message.model_spec.name = model_name
-            message.model_spec.signature_name = request.signature
-            message.inputs[request.input_name].CopyFrom(request.value)
-            message.output_filter.append(request.output)
+            log.predict_log.request.CopyFrom(request)
             writer.write(log.SerializeToString())

@@ -15,7 +15,6 @@ import soundfile
 import tensorflow as tf
 import yaml
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow.python.tools import saved_model_cli
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rfcx_tf.core.config import load_config
@@ -27,9 +26,9 @@ from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.load import load_scorer, load_together
 from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.serving.export import export_saved_model
+from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.shards.records import read_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["s2", "s5", "s9"]
 INIT = "__saved_model_init_op"
 
@@ -216,20 +215,6 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_
         np.testing.assert_allclose(outputs[f"spectrogram.both.{key}"], expected[key], atol=1e-5)
 
 
-def test_a_session_gets_the_scores_too(exported, served, tiny_data, tmp_path):
-    """saved_model_cli loads the model as TensorFlow Serving and C++ do, and restores variables
-    by other means than `tf.saved_model.load`. It runs here without its command line."""
-    wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
-    files = np.empty([2], object)
-    files[:] = [wav_bytes(wave), wav_bytes(wave[::-1])]
-    saved_model_cli.run_saved_model_with_feed_dict(
-        str(exported), "serve", "wav", {"wav": files}, str(tmp_path), overwrite_flag=False
-    )
-    expected = served["serving_default"](waveform=tf.constant(np.stack([wave, wave[::-1]])))
-    for key in ("scores", "window_scores", "probabilities", "window_start_s"):
-        np.testing.assert_allclose(np.load(tmp_path / f"{key}.npy"), expected[key], atol=1e-4)
-
-
 def test_about_tells_a_client_all_it_needs(run, served, calibration):
     about = {key: value.numpy() for key, value in served["about"](samples=48000).items()}
     card = ModelCard.from_json(about["card"].decode())
@@ -287,8 +272,12 @@ def test_what_cannot_be_scored_is_refused(served):
     assert "A recording must be sampled at 8000 Hz. Resample it. Found Hz:] [16000]" in message
 
 
-def test_warmup_requests_can_be_answered(exported):
-    """In a session, as TensorFlow Serving runs them."""
+def test_a_session_answers_warmup_requests_and_gets_the_scores(exported, served, tiny_data):
+    """TensorFlow Serving, C++ and saved_model_cli load a model so, and restore variables by other
+    means than `tf.saved_model.load`."""
+    wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
+    waves = np.stack([wave, wave[::-1]])
+    expected = served["serving_default"](waveform=tf.constant(waves))
     path = exported / "assets.extra" / "tf_serving_warmup_requests"
     assert path.stat().st_size < 2000
     logs = [PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
@@ -309,10 +298,18 @@ def test_warmup_requests_can_be_answered(exported):
             value = session.run(signature.outputs[output].name, feed)
             shapes.append((request.model_spec.signature_name, np.shape(value)))
             largest = max(np.size(array) for array in feed.values())
+        signature = meta.signature_def["wav"]
+        found = session.run(
+            {key: tensor.name for key, tensor in signature.outputs.items()},
+            {signature.inputs["wav"].name: [wav_bytes(wave) for wave in waves]},
+        )
     assert sorted(name for name, _ in shapes[:-1]) == sorted(meta.signature_def.keys() - {INIT})
     assert all(shape[:1] in ((), (1,)) for _, shape in shapes)
     assert shapes[-1] == ("serving_default", (1, 3))
     assert largest == 3 * 8000
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        np.testing.assert_allclose(found[key], values, atol=1e-4)
 
 
 def test_every_operation_is_on_the_list(exported):
@@ -353,10 +350,19 @@ def test_assets_explain_the_columns(run, exported, calibration):
     np.testing.assert_array_equal(kept.score_logits, calibration.score_logits)
 
 
-def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp_path):
-    other = make_other(n_mels=40, compression="log")
-    ensemble = load_together([run, other], [0.7, 0.3])
-    version = export_saved_model(ensemble, tmp_path / "m")
+def test_script_exports_an_ensemble_that_gives_the_scores_of_predict(
+    make_other, tiny_data, tmp_path, run_script
+):
+    """Of two front ends, so there is no signature for spectrograms."""
+    run, other = make_other(), make_other(n_mels=40, compression="log")
+    result = run_script(
+        *("export", "--run", run.path, other.path, "--out", tmp_path / "m"),
+        *("--weights", "7", "3"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"Exported fold(s) 0 of {run.path}." in result.stdout
+    assert f"Exported fold(s) 0 of {other.path}." in result.stdout
+    version = tmp_path / "m" / "1"
     served = tf.saved_model.load(str(version)).signatures
     assert set(served) == {"serving_default", "batch", "wav", "embedding", "about"}
     about = served["about"](samples=1)
@@ -367,6 +373,7 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     files = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (3, 8)}
     waves = np.stack([soundfile.read(path, dtype="float32")[0] for path in files.values()])
     outputs = served["serving_default"](waveform=tf.constant(waves))
+    ensemble = load_together([run, other], [0.7, 0.3])
     predicted = predict_recordings(ensemble, files, progress=False).scores
     difference = np.abs(outputs["scores"] - predicted[COLUMNS].to_numpy()).max()
     print(f"export of an ensemble against predict: largest difference {difference:.1e}")
@@ -383,32 +390,25 @@ def test_an_ensemble_gives_the_scores_of_predict(run, make_other, tiny_data, tmp
     assert yaml.safe_load((version / "assets" / "ensemble.yaml").read_text()) == {
         "rule": "mean",
         "members": [
-            {"run": "run", "weight": 0.7, "config": "config0.yaml"},
-            {"run": "other", "weight": 0.3, "config": "config1.yaml"},
+            {"run": run.path.name, "weight": 0.7, "config": "config0.yaml"},
+            {"run": other.path.name, "weight": 0.3, "config": "config1.yaml"},
         ],
     }
 
 
-def test_script_exports_an_ensemble_of_windows(run, make_other, tiny_data, tmp_path, run_script):
-    """One front end, so there is a signature for spectrograms."""
-    other = make_other()
-    result = run_script(
-        *("export", "--run", run.path, other.path, "--out", tmp_path / "m"),
-        *("--combine", "window", "--weights", "3", "1"),
-    )
-    assert result.returncode == 0, result.stderr
-    assert f"Exported fold(s) 0, 1 of {run.path}." in result.stdout
-    assert f"Exported fold(s) 0 of {other.path}." in result.stdout
-    served = tf.saved_model.load(str(tmp_path / "m" / "1")).signatures
+def test_an_ensemble_of_windows_has_the_scores_of_predict(run, make_other, tiny_data, tmp_path):
+    """Of one front end, so there is a signature for spectrograms."""
+    ensemble = load_together([run, make_other()], [0.75, 0.25], "window")
+    servable = ServableModel(ensemble, tmp_path)
+    assert "spectrogram" in servable.signatures
     path = tiny_data / "train" / "tiny03.flac"
     wave = soundfile.read(path, dtype="float32")[0][None]
-    ensemble = load_together([run, other], [0.75, 0.25], "window")
     predicted = predict_recordings(ensemble, {"tiny03": path}, progress=False).scores[COLUMNS]
-    outputs = served["serving_default"](waveform=tf.constant(wave))
+    outputs = servable.score_waveform(wave)
     np.testing.assert_allclose(outputs["scores"], predicted, atol=1e-6)
     one, two = (member.score_waveform(wave)["window_scores"] for member in ensemble.members)
     np.testing.assert_allclose(outputs["window_scores"], 0.75 * one + 0.25 * two, atol=1e-5)
-    again = served["spectrogram"](spectrogram=ensemble.members[0].spectrogram(wave))
+    again = servable.score_spectrogram(ensemble.members[0].spectrogram(wave))
     np.testing.assert_allclose(again["window_scores"], outputs["window_scores"], atol=1e-5)
 
 
@@ -421,15 +421,14 @@ def test_an_ensemble_of_other_windows_is_refused(run, make_other, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_versions_are_numbered(exported, run):
-    assert exported.name == "1"
-    out = exported.parent
-    (out / "7").mkdir()
-    (out / "notes").mkdir()
-    (out / "7" / "saved_model.pb").write_text("")
-    version = export_saved_model(load_scorer(run, [0]), out)
-    assert version == out / "8"
-    assert sorted(path.name for path in out.iterdir()) == ["1", "7", "8", "notes"]
+def test_versions_are_numbered(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tf.saved_model, "save", lambda servable, path, _: Path(path).mkdir())
+    scorer = load_scorer(run, [0])
+    assert export_saved_model(scorer, tmp_path / "m") == tmp_path / "m" / "1"
+    (tmp_path / "m" / "7").mkdir()
+    (tmp_path / "m" / "notes").mkdir()
+    assert export_saved_model(scorer, tmp_path / "m") == tmp_path / "m" / "8"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "7", "8", "notes"]
 
 
 def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
@@ -452,20 +451,11 @@ def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
         assert str(out) in str(caught.value)
 
 
-def test_script_refuses_an_unfinished_run_in_one_line(run, tiny_config, tiny_shards, tmp_path):
+def test_script_refuses_an_unfinished_run(tiny_config, tiny_shards, tmp_path, run_script):
     RunFolder.create(tmp_path / "run", tiny_config, read_manifest(tiny_shards), tiny_shards)
-    result = subprocess.run(
-        [
-            *(sys.executable, ROOT / "scripts" / "export.py"),
-            *("--run", tmp_path / "run", "--out", tmp_path / "m"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    result = run_script("export", "--run", tmp_path / "run", "--out", tmp_path / "m")
     assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: A run needs at least one finished fold.")
+    assert result.stderr.startswith("error: A run needs at least one finished fold.")
     assert not (tmp_path / "m").exists()
 
 

@@ -1,5 +1,7 @@
 """LiteRT files against the recording model, in TensorFlow's own interpreter."""
 
+import contextlib
+import io
 import json
 
 import keras
@@ -9,11 +11,13 @@ import soundfile
 import tensorflow as tf
 from tensorflow.lite.tools import flatbuffer_utils
 
+from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.litert import LiteRtScorer, read_metadata
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.scorer import score_blocks
@@ -23,8 +27,8 @@ from rfcx_tf.serving.litert import (
     convert_to_litert,
     litert_metadata,
     load_convertible,
-    write_litert,
 )
+from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.shards.records import read_manifest
 
 SCHEMA = flatbuffer_utils.schema_fb
@@ -73,19 +77,43 @@ def log_run(tiny_config, tiny_shards, tmp_path_factory):
         tiny_config, frontend={"compression": "log"}, prediction={"running_mean_s": 0.512}
     )
     config = changed(config, model={"head": {"kind": "per_class", "time_pooling": "mean_max"}})
-    return random_run(tmp_path_factory.mktemp("litert") / "log", config, tiny_shards, [0, 1])
+    run = random_run(tmp_path_factory.mktemp("litert") / "log", config, tiny_shards, [0, 1])
+    # Logit p = logit of the score - 1, so p = 0.5 is at a score of 1 / (1 + exp(-1)).
+    calibration = Calibration(
+        columns=["s2", "s5", "s9"],
+        score_logits=np.tile(np.float32([-20, 20]), (3, 1)),
+        probability_logits=np.tile(np.float32([-21, 19]), (3, 1)),
+        thresholds=np.float32([0.5, 0.5, 0.5]),
+        rows=[{"method": "platt"}] * 3,
+        wanted="F1",
+    )
+    write_calibration(calibration, run.path / "calibration.yaml")
+    return run
 
 
 @pytest.fixture(scope="module")
-def converted(pcen_run, log_run):
-    """By compression: the run, its detectors, metadata and the files' contents."""
-    found = {}
-    for name, run in {"pcen": pcen_run, "log": log_run}.items():
-        folds = run.finished_folds
-        scorer = load_convertible(run, folds, SECONDS)
-        metadata = litert_metadata(scorer, folds, SECONDS)
-        found[name] = (run, scorer, metadata, convert_to_litert(scorer, metadata))
-    return found
+def by_script(pcen_run):
+    """The folder that `export --format litert` wrote of the first run."""
+    out = pcen_run.path.parent / "pcen.litert"
+    command = ["export", "--format", "litert", "--run", str(pcen_run.path), "--out", str(out)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([*command, "--seconds", str(SECONDS)]) == 0
+    assert f"Exported fold(s) 1 of {pcen_run.path}, of which 1 are" in printed.getvalue()
+    assert "Input: 32000 samples at 8000 Hz, 13 windows." in printed.getvalue()
+    return out
+
+
+@pytest.fixture(scope="module")
+def converted(pcen_run, log_run, by_script):
+    """By compression: the run, its detectors and the files' contents."""
+    scorer = load_convertible(log_run, [0, 1], SECONDS)
+    contents = convert_to_litert(scorer, litert_metadata(scorer, [0, 1], SECONDS))
+    written = {name: (by_script / f"{name}.tflite").read_bytes() for name in PRECISIONS}
+    return {
+        "pcen": (pcen_run, load_convertible(pcen_run, [1], SECONDS), written),
+        "log": (log_run, scorer, contents),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +126,7 @@ def pieces(tiny_data):
 
 @pytest.mark.parametrize("name", ["pcen", "log"])
 def test_every_precision_gives_the_scores_of_the_recording_model(converted, pieces, name):
-    _, saved, _, contents = converted[name]
+    _, saved, contents = converted[name]
     models = {precision: LiteRtScorer(content) for precision, content in contents.items()}
     assert list(models) == list(PRECISIONS)
     spread = []
@@ -119,7 +147,7 @@ def test_every_precision_gives_the_scores_of_the_recording_model(converted, piec
 
 @pytest.mark.parametrize("name", ["pcen", "log"])
 def test_only_built_in_operations(converted, name):
-    _, _, _, contents = converted[name]
+    _, _, contents = converted[name]
     builtin = SCHEMA.BuiltinOperator
     for content in contents.values():
         model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
@@ -130,7 +158,7 @@ def test_only_built_in_operations(converted, name):
 
 
 def test_the_network_is_quantised_and_the_front_end_is_not(converted):
-    _, _, _, contents = converted["log"]
+    _, _, contents = converted["log"]
     types, builtin = SCHEMA.TensorType, SCHEMA.BuiltinOperator
     for precision, kind in {"float16": types.FLOAT16, "int8": types.INT8}.items():
         model = flatbuffer_utils.convert_bytearray_to_object(bytearray(contents[precision]))
@@ -155,19 +183,16 @@ def test_the_network_is_quantised_and_the_front_end_is_not(converted):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_metadata_is_inside_and_beside_the_files(converted, tmp_path):
-    run, _, metadata, contents = converted["pcen"]
-    write_litert(contents, metadata, tmp_path / "m")
-    names = {path.name for path in (tmp_path / "m").iterdir()}
+def test_metadata_is_inside_and_beside_the_files(by_script):
+    names = {path.name for path in by_script.iterdir()}
     assert names == {
         *("float32.tflite", "float16.tflite", "int8.tflite"),
         *("metadata.json", "labels.txt"),
     }
-    beside = json.loads((tmp_path / "m" / "metadata.json").read_text())
-    for precision, content in contents.items():
-        assert (tmp_path / "m" / f"{precision}.tflite").read_bytes() == content
-        assert read_metadata(content) == beside
-    assert (tmp_path / "m" / "labels.txt").read_text() == "low\nmiddle\nhigh\n"
+    beside = json.loads((by_script / "metadata.json").read_text())
+    for precision in PRECISIONS:
+        assert read_metadata((by_script / f"{precision}.tflite").read_bytes()) == beside
+    assert (by_script / "labels.txt").read_text() == "low\nmiddle\nhigh\n"
     expected = {
         "run": "pcen",
         "folds": [1],
@@ -180,33 +205,41 @@ def test_metadata_is_inside_and_beside_the_files(converted, tmp_path):
         "score_thresholds": [0.5, 0.5, 0.5],
     }
     assert {key: beside[key] for key in expected} == expected
-    assert beside["card"] == json.loads(load_scorer(run).card.to_json())
-    signature = tf.lite.Interpreter(model_content=contents["int8"]).get_signature_list()
+    content = (by_script / "int8.tflite").read_bytes()
+    signature = tf.lite.Interpreter(model_content=content).get_signature_list()
     assert signature == {
         beside["signature"]: {"inputs": ["waveform"], "outputs": list(beside["outputs"])}
     }
 
 
-def test_thresholds_of_a_calibrated_run(pcen_run, tmp_path):
-    """Logit p = logit of the score - 1, so p = 0.5 is at a score of 1 / (1 + exp(-1))."""
-    run = RunFolder(tmp_path, pcen_run.config, pcen_run.info)
-    run.fold(1).symlink_to(pcen_run.fold(1))
-    calibration = Calibration(
-        columns=["s2", "s5", "s9"],
-        score_logits=np.tile(np.float32([-20, 20]), (3, 1)),
-        probability_logits=np.tile(np.float32([-21, 19]), (3, 1)),
-        thresholds=np.float32([0.5, 0.5, 0.5]),
-        rows=[{"method": "platt"}] * 3,
-        wanted="F1",
-    )
-    write_calibration(calibration, tmp_path / "calibration.yaml")
-    metadata = litert_metadata(load_convertible(run, [1], SECONDS), [1], SECONDS)
+@pytest.mark.parametrize("name", ["pcen", "log"])
+def test_every_export_has_the_card_of_the_run(converted, name, tmp_path):
+    """Of a shared and of a per_class head, whose windows have other centres."""
+    run, _, contents = converted[name]
+    scorer = load_scorer(run)
+    card = scorer.card.to_json()
+    servable = ServableModel(scorer, tmp_path)
+    servable.signatures = {"about": servable.signatures["about"]}
+    servable.save(tmp_path / "m")
+    loaded = tf.saved_model.load(str(tmp_path / "m"))
+    about = loaded.signatures["about"](samples=tf.constant(1))["card"]
+    assert about.numpy().decode() == card
+    assert (tmp_path / "m" / "assets" / "card.json").read_text() == f"{card}\n"
+    for content in contents.values():
+        assert LiteRtScorer(content).card.to_json() == card
+    known = ModelCard.from_json(card)
+    assert known.to_json() == card
+    assert known.made_by == str(run.path)
+    assert (known.calibration is None) == (name == "pcen")
+
+
+def test_thresholds_of_a_calibrated_run(converted):
+    metadata = read_metadata(converted["log"][2]["float32"])
     np.testing.assert_allclose(metadata["score_thresholds"], 1 / (1 + np.exp(-1)), rtol=1e-6)
-    assert metadata["card"]["calibration"]["wanted"] == "F1"
 
 
 def test_a_recording_in_pieces_is_nearly_what_one_pass_gives(converted, tiny_data):
-    _, saved, _, contents = converted["log"]
+    _, saved, contents = converted["log"]
     model = LiteRtScorer(contents["float32"])
     wave = soundfile.read(tiny_data / "train" / "tiny03.flac", dtype="float32")[0]
     expected = saved.score_waveform(wave[None])
@@ -247,21 +280,9 @@ def test_what_cannot_be_exported_is_refused(pcen_run, tiny_config, tmp_path):
 def test_a_file_of_others_is_refused(content, converted):
     if content.endswith(b"TFL3"):
         model = flatbuffer_utils.convert_bytearray_to_object(
-            bytearray(converted["pcen"][3]["int8"])
+            bytearray(converted["pcen"][2]["int8"])
         )
         model.metadata = None
         content = flatbuffer_utils.convert_object_to_bytearray(model)
     with pytest.raises(UserError, match="must hold the metadata `rfcx_tf`"):
         read_metadata(content)
-
-
-def test_script_writes_the_files(log_run, tmp_path, run_script):
-    out = tmp_path / "log.litert"
-    result = run_script(
-        *("export", "--format", "litert", "--run", log_run.path, "--out", out),
-        *("--folds", 1, "--seconds", 6.0),
-    )
-    assert result.returncode == 0, result.stderr
-    assert "Exported fold(s) 1 of" in result.stdout and "of which 0, 1 are" in result.stdout
-    metadata = read_metadata((out / "float16.tflite").read_bytes())
-    assert metadata["folds"] == [1] and metadata["samples"] == 48000

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -66,13 +66,6 @@ class Job:
     outputs: asyncio.Future
 
 
-@dataclass(eq=False)
-class Ticket:
-    """A place in the server; `coming` until its job waits in the queue."""
-
-    coming: bool = field(default=True)
-
-
 class Batcher:
     """A queue before the model, worked off by a few threads."""
 
@@ -94,43 +87,44 @@ class Batcher:
         self._pool = ThreadPoolExecutor(workers, "model")
         self._queue: deque[Job] = deque()
         self._arrived = asyncio.Condition()
-        self._admitted = 0
-        self._coming = 0
+        # Requests that are in the server, and those of them that are not in the queue yet.
+        self._admitted: set[object] = set()
+        self._coming: set[object] = set()
         self._tasks = [asyncio.create_task(self._work()) for _ in range(workers)]
 
     @contextmanager
-    def admit(self) -> Iterator[Ticket]:
-        """A place for one request.
+    def admit(self) -> Iterator[object]:
+        """A place for one request: a ticket for `submit`.
 
         Raises:
             ServingError: UNAVAILABLE if there is none.
         """
-        if self._admitted >= self._max_pending:
+        if len(self._admitted) >= self._max_pending:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE,
                 "The batch scheduling queue to which this task was submitted is full: "
-                f"{self._admitted} requests are in progress. Try again later.",
+                f"{len(self._admitted)} requests are in progress. Try again later.",
             )
-        ticket = Ticket()
-        self._admitted += 1
-        self._coming += 1
-        self._metrics.admitted.set(self._admitted)
+        ticket = object()
+        for places in (self._admitted, self._coming):
+            places.add(ticket)
+        self._metrics.admitted.set(len(self._admitted))
         try:
             yield ticket
         finally:
-            self._admitted -= 1
-            self._arrive(ticket)
-            self._metrics.admitted.set(self._admitted)
+            for places in (self._admitted, self._coming):
+                places.discard(ticket)
+            self._metrics.admitted.set(len(self._admitted))
 
     async def submit(
-        self, ticket: Ticket, model: ServedModel, signature: str, inputs: Arrays
+        self, ticket: object, model: ServedModel, signature: str, inputs: Arrays
     ) -> Arrays:
         """The outputs of the model for checked inputs.
 
         Raises:
             Exception: what the model raises.
         """
-        self._arrive(ticket)
+        self._coming.discard(ticket)
         outputs = asyncio.get_running_loop().create_future()
         key, rows = join_key(model, signature, inputs) if self._max_batch > 1 else (None, 1)
         async with self._arrived:
@@ -145,11 +139,6 @@ class Batcher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _arrive(self, ticket: Ticket) -> None:
-        if ticket.coming:
-            ticket.coming = False
-            self._coming -= 1
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,11 +164,9 @@ class Batcher:
                 results = [error] * len(jobs)
             self._metrics.model_seconds.observe(time.perf_counter() - begin_s)
             for job, result in zip(jobs, results, strict=True):
-                if job.outputs.done():
-                    continue
-                if isinstance(result, Exception):
+                if isinstance(result, Exception) and not job.outputs.done():
                     job.outputs.set_exception(result)
-                else:
+                elif not job.outputs.done():
                     job.outputs.set_result(result)
             # Else the last requests' arrays and model would stay until the next one comes.
             del jobs, results, job, result
@@ -187,17 +174,14 @@ class Batcher:
     def _join_to(self, jobs: list[Job]) -> None:
         """Moves the queue's jobs that can be joined to the first one to it."""
         first = jobs[0]
-        alone = first.model.alone.get(first.key) if first.key is not None else None
-        if alone is None:
+        if first.model.alone.get(first.key) is None:
             return
         rows = first.rows
         for job in list(self._queue):
-            fits = job.key == first.key and rows + job.rows <= self._max_batch
-            if fits and not job.outputs.done():
+            if job.key == first.key and rows + job.rows <= self._max_batch:
+                self._queue.remove(job)
                 jobs.append(job)
                 rows += job.rows
-        for job in jobs[1:]:
-            self._queue.remove(job)
 
 
 def join_key(model: ServedModel, signature: str, inputs: Arrays) -> tuple[tuple | None, int]:
@@ -222,36 +206,38 @@ def join_key(model: ServedModel, signature: str, inputs: Arrays) -> tuple[tuple 
 
 def run_batch(jobs: list[Job]) -> list[Arrays | Exception]:
     """The outputs, or the error, of each of the jobs; all have one key, several a learned one."""
-    model, signature, key = jobs[0].model, jobs[0].signature, jobs[0].key
-    if len(jobs) > 1:
-        alone = model.alone.get(key)
-        outputs = None
-        if alone is not None and sum(job.rows for job in jobs) != alone.rows:
-            names = jobs[0].inputs
-            joined = {n: np.concatenate([job.inputs[n] for job in jobs]) for n in names}
-            try:
-                outputs = take_apart(model.run(signature, joined), [j.rows for j in jobs], alone)
-            except Exception as error:
-                # One request can spoil it for the others, such as a WAV file that is none.
-                log.info("A joined call failed (%s); its requests run one by one.", type(error))
-            else:
-                if outputs is None:
-                    _learn(model, key, None)
-        if outputs is not None:
-            return outputs
-    results = []
-    for job in jobs:
-        try:
-            outputs = model.run(signature, job.inputs)
-        except Exception as error:
-            results.append(error)
-            continue
-        if key is not None and key not in model.alone:
-            common = {name: a for name, a in outputs.items() if not a.ndim or len(a) != job.rows}
-            small = sum(array.nbytes for array in common.values()) <= _MAX_COMMON_BYTES
-            _learn(model, key, Alone(job.rows, common) if small else None)
-        results.append(outputs)
-    return results
+    outputs = _run_joined(jobs) if len(jobs) > 1 else None
+    return outputs or [_run_alone(job) for job in jobs]
+
+
+def _run_joined(jobs: list[Job]) -> list[Arrays] | None:
+    """The outputs of each job by one call of the model, or None where that is not possible."""
+    model, key, rows = jobs[0].model, jobs[0].key, [job.rows for job in jobs]
+    alone = model.alone.get(key)
+    if alone is None or sum(rows) == alone.rows:
+        return None
+    joined = {n: np.concatenate([job.inputs[n] for job in jobs]) for n in jobs[0].inputs}
+    try:
+        outputs = take_apart(model.run(jobs[0].signature, joined), rows, alone)
+    except Exception as error:
+        # One request can spoil it for the others, such as a WAV file that is none.
+        log.info("A joined call failed (%s); its requests run one by one.", type(error))
+        return None
+    if outputs is None:
+        _learn(model, key, None)
+    return outputs
+
+
+def _run_alone(job: Job) -> Arrays | Exception:
+    try:
+        outputs = job.model.run(job.signature, job.inputs)
+    except Exception as error:
+        return error
+    if job.key is not None and job.key not in job.model.alone:
+        common = {name: a for name, a in outputs.items() if not a.ndim or len(a) != job.rows}
+        small = sum(array.nbytes for array in common.values()) <= _MAX_COMMON_BYTES
+        _learn(job.model, job.key, Alone(job.rows, common) if small else None)
+    return outputs
 
 
 def take_apart(outputs: Arrays, rows: list[int], alone: Alone) -> list[Arrays] | None:

@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.python.framework.tensor_util import GetNumpyAppendFn
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     model_service_pb2_grpc,
@@ -19,21 +20,12 @@ from rfcx_tf.serving.server.model import ServedModel, read_request
 from rfcx_tf.serving.server.service import PredictService, Request
 from rfcx_tf.serving.server.status import ServingError, invalid_argument
 
-# Field of a TensorProto that holds values of a type (tensorflow/core/framework/tensor.proto).
-_VALUE_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int16: "int_val",
-    tf.int8: "int_val",
-    tf.uint8: "int_val",
-    tf.uint16: "int_val",
-    tf.int64: "int64_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-}
+
+def _refuse(message: str):
+    async def call(self, request, context):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+
+    return call
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -71,16 +63,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except ServingError as error:
             await context.abort(error.code, error.message)
 
-    async def Classify(self, request, context):
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Classify is not served. Use Predict.")
-
-    async def Regress(self, request, context):
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Regress is not served. Use Predict.")
-
-    async def MultiInference(self, request, context):
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served. Use Predict."
-        )
+    Classify = Regress = MultiInference = _refuse("This call is not served. Use Predict.")
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -95,10 +78,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         except ServingError as error:
             await context.abort(error.code, error.message)
 
-    async def HandleReloadConfigRequest(self, request, context):
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, "The configuration is fixed. Restart the server."
-        )
+    HandleReloadConfigRequest = _refuse("The configuration is fixed. Restart the server.")
 
 
 def make_grpc_server(service: PredictService, max_message_bytes: int) -> grpc.aio.Server:
@@ -125,13 +105,10 @@ def tensor_of(array: np.ndarray) -> TensorProto:
 
     Clients that read `float_val` would find `tensor_content`, the compact form, empty.
     """
-    dtype = tf.string if array.dtype == object else tf.dtypes.as_dtype(array.dtype)
-    if dtype not in _VALUE_FIELDS:
-        return tf.make_tensor_proto(array)
-    tensor = TensorProto(dtype=dtype.as_datatype_enum)
-    for size in array.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    getattr(tensor, _VALUE_FIELDS[dtype]).extend(array.ravel().tolist())
+    shape = tf.TensorShape(array.shape).as_proto()
+    dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    tensor = TensorProto(dtype=dtype, tensor_shape=shape)
+    GetNumpyAppendFn(array.dtype)(tensor, array.ravel())
     return tensor
 
 

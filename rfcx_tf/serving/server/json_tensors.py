@@ -7,7 +7,6 @@ tensorflow_serving/util/json_tensor.cc.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 
@@ -108,16 +107,15 @@ def write_outputs(outputs: dict[str, np.ndarray], row_format: bool) -> bytes:
     Raises:
         ServingError: INVALID_ARGUMENT if the outputs have no rows in common.
     """
-    single = next(iter(outputs)) if len(outputs) == 1 else None
-    if not row_format:
-        values = {name: _json_values(array, name) for name, array in outputs.items()}
-        return _dump({"outputs": values if single is None else values[single]})
-    _check_rows(outputs)
+    if row_format:
+        _check_rows(outputs)
     values = {name: _json_values(array, name) for name, array in outputs.items()}
-    if single is not None:
-        return _dump({"predictions": values[single]})
-    rows = zip(*values.values(), strict=True)
-    return _dump({"predictions": [dict(zip(values, row, strict=True)) for row in rows]})
+    if len(values) == 1:
+        (values,) = values.values()
+    elif row_format:
+        values = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    document = {"predictions" if row_format else "outputs": values}
+    return json.dumps(document, separators=(",", ":")).encode("utf-8")
 
 
 def _columns_of_rows(rows, specs: dict[str, TensorSpec]) -> dict[str, list]:
@@ -178,68 +176,57 @@ def _array(value, name: str, spec: TensorSpec) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise invalid_argument(
-            f"Encountered list at unexpected size in input {name}: the lists of one level must be "
-            "of one length, and hold either lists or values"
-        ) from None
+        raise _ragged(name) from None
     # Whole numbers pass for floats, not the other way round; text and booleans for neither.
     fits = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[spec.dtype.kind]
     if array.size and array.dtype.kind not in fits:
-        raise invalid_argument(
-            f"JSON Value: {_brief(value)} of input {name} is not of expected type: {spec.dtype}"
-        )
-    if array.size and spec.dtype.kind in "fiu" and not _is_in_range(array, spec.dtype):
+        raise _other_type(value, name, spec.dtype)
+    with np.errstate(over="ignore"):
+        converted = array.astype(spec.dtype)
+    if spec.dtype.kind == "f":
+        kept = np.array_equal(np.isfinite(converted), np.isfinite(array.astype(float)))
+    else:
+        kept = np.array_equal(converted, array)
+    if not kept:
         raise invalid_argument(
             f"Cannot convert JSON value of input {name} to {spec.dtype} without loss of precision."
         )
-    return array.astype(spec.dtype)
-
-
-def _is_in_range(array: np.ndarray, dtype: np.dtype) -> bool:
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return bool(np.array_equal(np.isfinite(array.astype(dtype)), np.isfinite(array)))
-    limits = np.iinfo(dtype)
-    # As Python's integers: NumPy would compare int64 with uint64 as floats.
-    return limits.min <= int(array.min()) and int(array.max()) <= limits.max
+    return converted
 
 
 def _string_array(value, name: str) -> np.ndarray:
-    shape = []
-    level = value
-    while isinstance(level, list):
-        shape.append(len(level))
-        if not level:
-            break
-        level = level[0]
-    values: list[bytes] = []
-    _collect_strings(value, shape, name, values)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array.reshape(shape)
-
-
-def _collect_strings(value, shape: list[int], name: str, values: list[bytes]) -> None:
-    if shape:
-        if not isinstance(value, list) or len(value) != shape[0]:
-            raise invalid_argument(
-                f"Encountered list at unexpected size in input {name}: the lists of one level "
-                "must be of one length, and hold either lists or values"
-            )
-        for item in value:
-            _collect_strings(item, shape[1:], name, values)
-    elif isinstance(value, str):
-        values.append(value.encode("utf-8", "surrogatepass"))
+    if value == []:
+        return np.empty(0, object)
+    if isinstance(value, list):
+        try:
+            return np.stack([_string_array(item, name) for item in value])
+        except (ValueError, RecursionError):
+            raise _ragged(name) from None
+    array = np.empty((), object)
+    if isinstance(value, str):
+        array[()] = value.encode("utf-8", "surrogatepass")
     elif _is_base64(value):
         text = value["b64"]
         try:
-            values.append(base64.b64decode(text + "=" * (-len(text) % 4), validate=True))
-        except (binascii.Error, ValueError):
+            array[()] = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        except ValueError:
             raise invalid_argument(f"Unable to base64 decode input {name}") from None
     else:
-        raise invalid_argument(
-            f"JSON Value: {_brief(value)} of input {name} is not of expected type: string"
-        )
+        raise _other_type(value, name, "string")
+    return array
+
+
+def _ragged(name: str) -> ServingError:
+    return invalid_argument(
+        f"Encountered list at unexpected size in input {name}: the lists of one level must be "
+        "of one length, and hold either lists or values"
+    )
+
+
+def _other_type(value, name: str, wanted) -> ServingError:
+    return invalid_argument(
+        f"JSON Value: {_brief(value)} of input {name} is not of expected type: {wanted}"
+    )
 
 
 def _check_rows(outputs: dict[str, np.ndarray]) -> None:
@@ -264,14 +251,13 @@ def _json_values(array: np.ndarray, name: str):
     if kind in "iub":
         return array.tolist()
     if kind == "O":
-        as_bytes = name.endswith("_bytes")
-        values = np.empty(array.size, dtype=object)
-        values[:] = [_json_string(value, as_bytes, name) for value in array.ravel()]
-        return values.reshape(array.shape).tolist()
+        return _json_strings(array.tolist(), name.endswith("_bytes"), name)
     raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype}")
 
 
-def _json_string(value: bytes, as_bytes: bool, name: str):
+def _json_strings(value: bytes | list, as_bytes: bool, name: str):
+    if isinstance(value, list):
+        return [_json_strings(item, as_bytes, name) for item in value]
     if as_bytes:
         return {"b64": base64.b64encode(value).decode("ascii")}
     try:
@@ -280,10 +266,6 @@ def _json_string(value: bytes, as_bytes: bool, name: str):
         raise invalid_argument(
             f"Failed to write JSON value: output {name} holds bytes that are not UTF-8 text"
         ) from None
-
-
-def _dump(document: dict) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode("utf-8")
 
 
 def _brief(value) -> str:

@@ -15,8 +15,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rfcx_tf.serving.server.json_tensors import TensorSpec
 from rfcx_tf.serving.server.status import ServingError, invalid_argument
+from rfcx_tf.serving.warmup import WARMUP_FILE
 
-WARM_UP = Path("assets.extra", "tf_serving_warmup_requests")
 # TensorFlow Serving reads no more of them either.
 _MAX_WARM_UP = 1000
 # A tensor may hold one value for all; up to so many are filled in.
@@ -86,11 +86,7 @@ class ServedModel:
                     f"Input {name} must be of type {_type_name(spec.dtype)}. "
                     f"Received: {_type_name(array.dtype)}."
                 )
-            if not _fits(array.shape, spec.shape):
-                raise invalid_argument(
-                    f"Input {name} must be of shape {_shape_text(spec.shape)}, rank "
-                    f"{len(spec.shape)}. Received: {_shape_text(array.shape)}, rank {array.ndim}."
-                )
+            _check_shape(name, array.shape, spec.shape)
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise invalid_argument(f"Input {name} must be finite. It holds NaN or infinity.")
 
@@ -130,7 +126,7 @@ class ServedModel:
         Raises:
             Exception: if one cannot be read or fails: such a model is not fit to serve.
         """
-        path = folder / WARM_UP
+        path = folder / WARMUP_FILE
         if not path.exists():
             return 0
         number = 0
@@ -171,12 +167,9 @@ def read_request(
 
 def _array(name: str, tensor, spec: TensorSpec | None) -> np.ndarray:
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    if spec is not None and not _fits(shape, spec.shape):
+    if spec is not None:
         # Before its values are read: a tensor of one value is filled up to the size that it claims.
-        raise invalid_argument(
-            f"Input {name} must be of shape {_shape_text(spec.shape)}, rank {len(spec.shape)}. "
-            f"Received: {_shape_text(shape)}, rank {len(shape)}."
-        )
+        _check_shape(name, shape, spec.shape)
     try:
         values = np.prod(shape, dtype=float)
         if min(shape, default=0) < 0 or values > max(_MAX_FILLED, tensor.ByteSize()):
@@ -196,11 +189,15 @@ def _specs(tensors) -> dict[str, TensorSpec]:
     return specs
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> bool:
-    return wanted is None or (
-        len(shape) == len(wanted)
-        and all(size in (None, found) for size, found in zip(wanted, shape, strict=True))
-    )
+def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ...] | None) -> None:
+    if wanted is None:
+        return
+    pairs = zip(wanted, shape, strict=False)
+    if len(shape) != len(wanted) or any(size not in (None, found) for size, found in pairs):
+        raise invalid_argument(
+            f"Input {name} must be of shape {_shape_text(wanted)}, rank {len(wanted)}. "
+            f"Received: {_shape_text(shape)}, rank {len(shape)}."
+        )
 
 
 def _shape_text(shape) -> str:

@@ -88,10 +88,7 @@ class Versions:
         Raises:
             ServingError: NOT_FOUND for another model or version, INVALID_ARGUMENT for a label.
         """
-        if label:
-            raise invalid_argument(
-                f"Unrecognized servable version label: {label}. This server has no labels."
-            )
+        _refuse_label(label)
         serving = self._serving
         if name != self.name or serving is None or version not in (None, serving.model.version):
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
@@ -115,10 +112,7 @@ class Versions:
         Raises:
             ServingError: NOT_FOUND for another model or version, INVALID_ARGUMENT for a label.
         """
-        if label:
-            raise invalid_argument(
-                f"Unrecognized servable version label: {label}. This server has no labels."
-            )
+        _refuse_label(label)
         states = self._states if name == self.name else {}
         if version is None:
             if not states:
@@ -198,6 +192,13 @@ class Versions:
     ) -> None:
         status = {"error_code": code.value[0], "error_message": message}
         self._states[version] = ModelVersionStatus(version=version, state=state, status=status)
+
+
+def _refuse_label(label: str) -> None:
+    if label:
+        raise invalid_argument(
+            f"Unrecognized servable version label: {label}. This server has no labels."
+        )
 
 
 def _load_model(folder: Path, version: int) -> tuple[ServedModel, int]:

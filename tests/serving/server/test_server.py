@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -104,13 +105,19 @@ def wav_bytes(samples):
 
 
 @pytest.fixture(scope="module")
-def server(tiny_model_folder):
-    server = Server(
-        tiny_model_folder, "--max-body-mib", "2", "--read-timeout", "1", "--timeout", "2"
-    )
+def folder(tiny_model_folder, tmp_path_factory):
+    """Of the versions that are served: number 1, until the last test that asks the server."""
+    folder = tmp_path_factory.mktemp("versions") / "tiny"
+    shutil.copytree(tiny_model_folder / "1", folder / "1")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    server = Server(folder, "--max-body-mib", "2", "--read-timeout", "1", "--timeout", "2")
     yield server
-    status = server.stop()
-    assert status == 0
+    if server.process.poll() is None:
+        assert server.stop() == 0
     assert "Traceback" not in server.log
 
 
@@ -382,9 +389,8 @@ def test_health_and_metrics(server):
     assert server.get("/readyz")[0] == 200
 
 
-def test_new_versions_under_load(write_tiny_model, tiny_model_folder, tmp_path):
-    folder = tmp_path / "tiny"
-    shutil.copytree(tiny_model_folder / "1", folder / "1")
+def test_new_versions_under_load_and_the_stop(server, folder, write_tiny_model, tmp_path):
+    """The last test of the server: it serves other versions, and then no more."""
     staged = tmp_path / "staged"
     write_tiny_model(staged, scale=2.0)
     warm_up = predict_pb2.PredictRequest()
@@ -394,7 +400,6 @@ def test_new_versions_under_load(write_tiny_model, tiny_model_folder, tmp_path):
     record.predict_log.request.CopyFrom(warm_up)
     with tf.io.TFRecordWriter(str(staged / "assets.extra/tf_serving_warmup_requests")) as writer:
         writer.write(record.SerializeToString())
-    server = Server(folder)
     answers, stop = [], threading.Event()
     old, new = (expected_outputs(WAVEFORM, scale) for scale in (1.0, 2.0))
 
@@ -440,11 +445,7 @@ def test_new_versions_under_load(write_tiny_model, tiny_model_folder, tmp_path):
     assert server.log.count("Refused version 2") == 1
     assert "Serves version 3 of tiny (1 warm-up requests)" in server.log
 
-    # What runs when the signal comes is answered, and who hangs is not waited for.
-    hanging = socket.create_connection((server.host, int(server.port)))
-    hanging.sendall(
-        b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
-    )
+    # What runs when the signal comes is answered.
     running = []
     nap = threading.Thread(
         target=lambda: running.append(server.predict(signature_name="nap", inputs=100))
@@ -456,8 +457,6 @@ def test_new_versions_under_load(write_tiny_model, tiny_model_folder, tmp_path):
     assert running == [(200, {"outputs": 100})]
     with pytest.raises(urllib.error.URLError):
         server.get("/healthz")
-    assert hanging.recv(10_000).startswith(b"HTTP/1.1 408")
-    hanging.close()
     assert "Traceback" not in server.log
 
 
@@ -501,28 +500,42 @@ def test_versions_fall_back_come_back_and_are_dropped(tiny_model_folder, tmp_pat
     asyncio.run(main())
 
 
+def options_of(folder, **changes):
+    values = {"rest_port": 0, "grpc_port": 0, "max_body_bytes": 1000, "timeout_s": 1}
+    values |= {"read_timeout_s": 1, "max_batch": 1, "batch_wait_s": 0, "max_pending": 1}
+    values |= {"workers": 1, "poll_s": 1, "stop_s": 1}
+    return ServerOptions(folder=folder, name="tiny", host="127.0.0.1", **values | changes)
+
+
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_a_port_that_is_taken(tiny_model_folder, protocol):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = {"rest_port": 0, "grpc_port": 0}
-        ports[f"{protocol}_port"] = taken.getsockname()[1]
-        options = ServerOptions(
-            folder=tiny_model_folder,
-            name="tiny",
-            host="127.0.0.1",
-            max_body_bytes=1000,
-            timeout_s=1,
-            read_timeout_s=1,
-            max_batch=1,
-            batch_wait_s=0,
-            max_pending=1,
-            workers=1,
-            poll_s=1,
-            stop_s=1,
-            **ports,
-        )
+        options = options_of(tiny_model_folder, **{f"{protocol}_port": taken.getsockname()[1]})
         with pytest.raises(UserError, match=f"must be free.*--{protocol}-port"):
             asyncio.run(serve(options))
+
+
+def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, capsys):
+    options = options_of(tiny_model_folder, read_timeout_s=600, stop_s=600)
+
+    async def main():
+        server = asyncio.create_task(serve(options))
+        while not (found := re.search(r"http://127.0.0.1:(\d+)", capsys.readouterr().out)):
+            await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
+        writer.write(
+            b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
+        )
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(60):
+            answer = await reader.read(10_000)
+            await server
+        writer.close()
+        return answer
+
+    assert asyncio.run(main()).startswith(b"HTTP/1.1 408")
 
 
 def test_a_folder_that_is_no_model(tiny_model_folder, tmp_path, run_script):
