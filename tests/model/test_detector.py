@@ -82,10 +82,13 @@ def test_windows_of_a_recording_are_those_of_its_crops(head):
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("frames", [64, 65, 80, 300])
-def test_number_of_windows(head, frames):
-    windows = -(-frames // 16) - 4 + 1
-    assert detector(recipe(**HEADS[head]))(sound(frames)).shape == (1, windows, 3)
+def test_number_of_windows(head):
+    model = detector(recipe(**HEADS[head]))
+    for frames in (64, 65, 80, 300):
+        windows = -(-frames // 16) - 4 + 1
+        shape = model.compute_output_spec(keras.KerasTensor((1, frames, 32))).shape
+        assert shape == (1, windows, 3)
+    assert model(sound(65)).shape == (1, 2, 3)
 
 
 @pytest.mark.parametrize("frequency_coordinate", [False, True])
