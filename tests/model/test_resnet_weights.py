@@ -445,6 +445,8 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
     # So slow that two steps leave the weights where they began.
     values["training"] |= {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4}
     values["training"]["learning_rate"] = 1e-12
+    values["augment"] |= {"fp_flip": 0, "fp_cut_paste": 0, "fp_mixup": 0}
+    values["pseudo"]["mixup"] = 0
     config = Config.model_validate(values)
 
     def stop(*arguments):
