@@ -19,27 +19,14 @@ from rfcx_tf.shards import augment
 # they are. A name that is not here has a number by its letters.
 _STREAMS = (
     # Of an example, and of the mix that it became.
-    (
-        "crop",
-        "fp",
-        "mixup",
-        "partner",
-        "partner_fp",
-        "mixup_weight",
-        "gain_sd",
-        "background",
-        "background_crop",
-        "background_weight",
-        "noise_sd",
-        "click",
-        "click_frame",
-    ),
+    "crop fp mixup partner partner_fp mixup_weight gain_sd background background_crop "
+    "background_weight noise_sd click click_frame",
     # Of a crop by itself; its shift is drawn with the crop's own seed.
-    ("shift", "stretch", "equalizer_sd", "band_shift"),
+    "shift stretch equalizer_sd band_shift",
     # Of a crop of an FP row.
-    ("fp_flip", "fp_paste_shift", "fp_cut_paste"),
+    "fp_flip fp_paste_shift fp_cut_paste",
 )
-_STREAM_NUMBERS = {name: n for names in _STREAMS for n, name in enumerate(names)} | {
+_STREAM_NUMBERS = {name: n for names in _STREAMS for n, name in enumerate(names.split())} | {
     # These are drawn from several times: each time has the next number.
     "frequency_masks": 100,
     "time_masks": 200,
