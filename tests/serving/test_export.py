@@ -2,13 +2,11 @@
 
 import csv
 import io
-import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import soundfile
@@ -74,36 +72,20 @@ STOCK_OPERATIONS = {
 # fmt: on
 
 
-def random_run(path, config, shards, folds=(0, 1), seed=0) -> RunFolder:
-    """Folds of random weights, as if trained."""
-    run = RunFolder.create(path, config, read_manifest(shards), shards)
-    random = np.random.default_rng(seed)
-    for fold in folds:
-        keras.utils.set_random_seed(seed + fold)
-        detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-        for weight in detector.weights:
-            if weight.name in ("gamma", "moving_variance"):
-                weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        run.fold(fold).mkdir(parents=True)
-        detector.save_weights(run.weights(fold))
-        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
-    return run
+@pytest.fixture(scope="module")
+def run(write_random_run, tiny_config, tmp_path_factory):
+    return write_random_run(tmp_path_factory.mktemp("export") / "run", tiny_config)
 
 
 @pytest.fixture(scope="module")
-def run(tiny_config, tiny_shards, tmp_path_factory):
-    return random_run(tmp_path_factory.mktemp("export") / "run", tiny_config, tiny_shards)
-
-
-@pytest.fixture(scope="module")
-def make_other(tiny_config, tiny_shards, tmp_path_factory):
+def make_other(write_random_run, tiny_config, tmp_path_factory):
     """Makes a run of one fold with other values of the front end."""
 
     def make(**front_end) -> RunFolder:
         front = tiny_config.frontend.model_copy(update=front_end)
         config = tiny_config.model_copy(update={"frontend": front})
         path = tmp_path_factory.mktemp("export") / "other"
-        return random_run(path, config, tiny_shards, [0], seed=7)
+        return write_random_run(path, config, [0], seed=7)
 
     return make
 
@@ -460,10 +442,10 @@ def test_script_refuses_an_unfinished_run(tiny_config, tiny_shards, tmp_path, ru
 
 
 def test_script_takes_the_calibration_of_the_run(
-    tiny_config, tiny_shards, tmp_path, calibration, monkeypatch, run_script
+    write_random_run, tiny_config, tmp_path, calibration, monkeypatch, run_script
 ):
     """And refuses one of other classes."""
-    run = random_run(tmp_path / "run", tiny_config, tiny_shards, [0])
+    run = write_random_run(tmp_path / "run", tiny_config, [0])
     write_calibration(calibration, run.path / "calibration.yaml")
     write_calibration(replace(calibration, columns=["s2", "s9", "s5"]), tmp_path / "other.yaml")
     taken = []

@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 
-import keras
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +13,6 @@ from tensorflow.lite.tools import flatbuffer_utils
 from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
 from rfcx_tf.scoring.card import ModelCard
@@ -29,7 +27,6 @@ from rfcx_tf.serving.litert import (
     load_convertible,
 )
 from rfcx_tf.serving.servable import ServableModel
-from rfcx_tf.shards.records import read_manifest
 
 SCHEMA = flatbuffer_utils.schema_fb
 # Of window scores. Float16 keeps 3 decimal digits of a weight, int8 keeps 2, also of activations.
@@ -45,39 +42,20 @@ def changed(config: Config, **values) -> Config:
     return Config.model_validate(sections)
 
 
-def random_run(path, config, shards, folds) -> RunFolder:
-    """Folds of random weights, as if trained on sounds of usual levels."""
-    run = RunFolder.create(path, config, read_manifest(shards), shards)
-    random = np.random.default_rng(0)
-    mean, variance = (0.5, 0.2) if config.frontend.compression == "pcen" else (15.0, 4.0)
-    for fold in folds:
-        keras.utils.set_random_seed(fold)
-        detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-        for weight in detector.weights:
-            if weight.name in ("gamma", "moving_variance"):
-                weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        detector.get_layer("input_bn").moving_mean.assign([mean])
-        detector.get_layer("input_bn").moving_variance.assign([variance])
-        run.fold(fold).mkdir(parents=True)
-        detector.save_weights(run.weights(fold))
-        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
-    return run
-
-
 @pytest.fixture(scope="module")
-def pcen_run(tiny_config, tiny_shards, tmp_path_factory):
+def pcen_run(write_random_run, tiny_config, tmp_path_factory):
     """One finished fold of two, number 1."""
-    return random_run(tmp_path_factory.mktemp("litert") / "pcen", tiny_config, tiny_shards, [1])
+    return write_random_run(tmp_path_factory.mktemp("litert") / "pcen", tiny_config, [1])
 
 
 @pytest.fixture(scope="module")
-def log_run(tiny_config, tiny_shards, tmp_path_factory):
+def log_run(write_random_run, tiny_config, tmp_path_factory):
     """Two folds, log-mel, the other head, a running mean of two windows."""
     config = changed(
         tiny_config, frontend={"compression": "log"}, prediction={"running_mean_s": 0.512}
     )
     config = changed(config, model={"head": {"kind": "per_class", "time_pooling": "mean_max"}})
-    run = random_run(tmp_path_factory.mktemp("litert") / "log", config, tiny_shards, [0, 1])
+    run = write_random_run(tmp_path_factory.mktemp("litert") / "log", config)
     # Logit p = logit of the score - 1, so p = 0.5 is at a score of 1 / (1 + exp(-1)).
     calibration = Calibration(
         columns=["s2", "s5", "s9"],

@@ -190,7 +190,7 @@ def join_key(model: ServedModel, signature: str, inputs: Arrays) -> tuple[tuple 
     Returns:
         (None, 1) if an input has no rows or takes a fixed number, or their numbers differ.
     """
-    specs = model.inputs(signature)
+    specs = model.inputs[signature]
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     fixed = any(spec.shape and spec.shape[0] is not None for spec in specs.values())
     if fixed or len(rows) != 1 or 0 in rows:

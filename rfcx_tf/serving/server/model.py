@@ -29,6 +29,7 @@ class ServedModel:
     Attributes:
         version: the number that its folder is called by.
         signature_defs: what the SavedModel says of its signatures, by name.
+        inputs: of every signature that can be called, by name.
         alone: what batching has learned of outputs (see `batching.run_batch`).
     """
 
@@ -50,20 +51,7 @@ class ServedModel:
         self._signatures = dict(self._loaded.signatures)
         if not self._signatures:
             raise ValueError("the SavedModel has no signatures")
-        self._inputs = {name: _specs(self.signature_defs[name].inputs) for name in self._signatures}
-
-    @property
-    def signatures(self) -> list[str]:
-        """Names of the signatures that can be called."""
-        return list(self._signatures)
-
-    def inputs(self, signature: str) -> dict[str, TensorSpec]:
-        """The inputs of a signature, by name.
-
-        Raises:
-            KeyError: if there is no such signature.
-        """
-        return self._inputs[signature]
+        self.inputs = {name: _specs(self.signature_defs[name].inputs) for name in self._signatures}
 
     def check_inputs(self, signature: str, inputs: dict[str, np.ndarray]) -> None:
         """Finds out before the model runs whether it can take these arrays.
@@ -72,7 +60,7 @@ class ServedModel:
             ServingError: INVALID_ARGUMENT for missing or other inputs, another type or shape, or
                 numbers that are not finite: a score of NaN would pass for an answer.
         """
-        specs = self._inputs[signature]
+        specs = self.inputs[signature]
         if inputs.keys() != specs.keys():
             extra, missing = sorted(inputs.keys() - specs.keys()), sorted(specs.keys() - inputs)
             raise invalid_argument(
@@ -149,13 +137,13 @@ def read_request(
             outputs that are not the signature's.
     """
     signature = request.model_spec.signature_name or "serving_default"
-    if signature not in model.signatures:
+    if signature not in model.inputs:
         raise ServingError(
             grpc.StatusCode.FAILED_PRECONDITION,
             f'Serving signature key "{signature}" not found. '
-            f"The model has {', '.join(sorted(model.signatures))}.",
+            f"The model has {', '.join(sorted(model.inputs))}.",
         )
-    specs = model.inputs(signature)
+    specs = model.inputs[signature]
     inputs = {
         name: _array(name, tensor, specs.get(name)) for name, tensor in request.inputs.items()
     }

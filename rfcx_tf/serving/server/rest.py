@@ -9,6 +9,7 @@ GET  /healthz (the process lives), /readyz (requests are welcome), /metrics (Pro
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 import re
@@ -36,6 +37,13 @@ _ROUTE = "/{v1:[vV]1}/{rest:.*}"
 _READ_AT_STOP_S = 1.0
 # The largest version number that the protocol can carry.
 _MAX_VERSION = 2**63 - 1
+
+# Before and since protobuf 5.26.
+_ALL_FIELDS = {
+    option: True
+    for option in ("including_default_value_fields", "always_print_fields_with_no_presence")
+    if option in inspect.signature(json_format.MessageToJson).parameters
+}
 
 
 def make_application(
@@ -78,12 +86,12 @@ def make_application(
             nonlocal row_format
             document = json_tensors.parse_body(body)
             signature = json_tensors.signature_name(document)
-            if signature not in model.signatures:
+            if signature not in model.inputs:
                 raise invalid_argument(
                     f'Serving signature name: "{signature}" not found in signature def. '
-                    f"The model has {', '.join(sorted(model.signatures))}."
+                    f"The model has {', '.join(sorted(model.inputs))}."
                 )
-            inputs = json_tensors.read_inputs(document, model.inputs(signature))
+            inputs = json_tensors.read_inputs(document, model.inputs[signature])
             row_format = json_tensors.is_row_format(document)
             model.check_inputs(signature, inputs)
             return signature, inputs, []
@@ -182,9 +190,7 @@ def _malformed(request: web.Request) -> ServingError:
 
 
 def _json(message) -> str:
-    return json_format.MessageToJson(
-        message, including_default_value_fields=True, preserving_proto_field_name=True
-    )
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, **_ALL_FIELDS)
 
 
 def _metadata_json(response: GetModelMetadataResponse) -> str:

@@ -125,7 +125,7 @@ def _print_addresses(
 ) -> None:
     host = _bracketed(options.host)
     url = f"http://{host}:{rest_port}/v1/models/{options.name}"
-    signatures = versions.current.signatures
+    signatures = versions.current.inputs
     print(f"Serves {options.folder}, version {versions.current.version}: {', '.join(signatures)}.")
     print(f"REST {url}   gRPC {host}:{grpc_port}   metrics http://{host}:{rest_port}/metrics")
     print(f"Try: {_example(url, versions.current)}")
@@ -134,7 +134,7 @@ def _print_addresses(
 
 def _example(url: str, model: ServedModel) -> str:
     """A command that sends a WAV file, or shows the signatures of a model that takes none."""
-    specs = list(model.inputs("wav").values()) if "wav" in model.signatures else []
+    specs = list(model.inputs.get("wav", {}).values())
     if [spec.dtype.kind for spec in specs] != ["O"]:
         return f"curl {url}/metadata"
     begin, end = ('{"b64": "', '"}') if specs[0].shape == () else ('[{"b64": "', '"}]')
