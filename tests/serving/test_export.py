@@ -441,6 +441,20 @@ def test_script_refuses_an_unfinished_run(tiny_config, tiny_shards, tmp_path, ru
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "litert", "--run", "a", "b"], "LiteRT files are of one run."),
+        (["--run", "a", "--seconds", "5"], "--seconds is for litert. Add --format litert"),
+        (["--format", "litert", "--run", "a", "--calibration", "c"], "--calibration is for saved"),
+    ],
+)
+def test_script_refuses_options_of_another_format(options, words, run_script):
+    result = run_script("export", "--out", "m", *options)
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
 def test_script_takes_the_calibration_of_the_run(
     write_random_run, tiny_config, tmp_path, calibration, monkeypatch, run_script
 ):

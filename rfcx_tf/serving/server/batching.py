@@ -106,14 +106,14 @@ class Batcher:
                 f"{len(self._admitted)} requests are in progress. Try again later.",
             )
         ticket = object()
-        for places in (self._admitted, self._coming):
-            places.add(ticket)
+        self._admitted.add(ticket)
+        self._coming.add(ticket)
         self._metrics.admitted.set(len(self._admitted))
         try:
             yield ticket
         finally:
-            for places in (self._admitted, self._coming):
-                places.discard(ticket)
+            self._admitted.discard(ticket)
+            self._coming.discard(ticket)
             self._metrics.admitted.set(len(self._admitted))
 
     async def submit(
