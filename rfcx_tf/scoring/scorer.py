@@ -21,8 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -42,6 +41,8 @@ _DECODING_THREADS = os.cpu_count() or 1
 _BLOCK_S = 60.0
 # Blocks of one recording that lie decoded before they are asked for.
 _BLOCKS_AHEAD = 2
+# How often a thread that waits for another looks whether it is still wanted.
+_LOOK_EVERY_S = 0.1
 
 
 class ScoringError(UserError):
@@ -135,11 +136,13 @@ def score_recordings(
         Recording id, and its result or why there is none (`AudioError`, `ScoringError`).
     """
     with _Progress(recordings, done, progress) as bar:
+        # Nobody reads on: all threads end, whatever they wait for.
+        ended = threading.Event()
 
         def score(name: str, blocks: _Blocks) -> RecordingResult | UserError:
-            stream, samples = scorer.stream(name if known else None), 0
-            rate_hz, source = scorer.sample_rates_hz[0], recordings[name]
+            rate_hz, source, samples = scorer.sample_rates_hz[0], recordings[name], 0
             try:
+                stream = scorer.stream(name if known else None)
                 for sound in blocks:
                     stream.push(sound)
                     samples += len(sound[rate_hz])
@@ -155,24 +158,24 @@ def score_recordings(
             path = source.path if isinstance(source, AudioSource) else source
             return RecordingResult(name, path, samples / rate_hz, found.scores, found.window_scores)
 
-        with closing(_decoded_ahead(recordings, scorer)) as decoded:
-            if scorer.at_once == 1:
-                for name, blocks in decoded:
+        pool = ThreadPoolExecutor(scorer.at_once, "score")
+        waiting: deque[tuple[str, Future]] = deque()
+        try:
+            for name, blocks in _decoded_ahead(recordings, scorer, ended):
+                if scorer.at_once == 1:
+                    # In this thread, which Ctrl-C interrupts.
                     yield name, score(name, blocks)
-                return
-            pool = ThreadPoolExecutor(scorer.at_once)
-            waiting: deque[tuple[str, Future]] = deque()
-            try:
-                for name, blocks in decoded:
-                    waiting.append((name, pool.submit(score, name, blocks)))
-                    if len(waiting) == scorer.at_once:
-                        name, future = waiting.popleft()
-                        yield name, future.result()
-                for name, future in waiting:
+                    continue
+                waiting.append((name, pool.submit(score, name, blocks)))
+                if len(waiting) == scorer.at_once:
+                    name, future = waiting.popleft()
                     yield name, future.result()
-            finally:
-                # Whoever stops early need not wait for what a server may take long for.
-                pool.shutdown(wait=False)
+            for name, future in waiting:
+                yield name, future.result()
+        finally:
+            ended.set()
+            # Whoever stops early need not wait for what a server may take long for.
+            pool.shutdown(wait=False)
 
 
 def score_blocks(scorer: Scorer, blocks: Iterable[Sound]) -> RecordingScores:
@@ -190,22 +193,25 @@ class _Blocks:
         header_s: the length that the header promises; 0 until it is read.
     """
 
-    def __init__(self, source: AudioSource | Path, rates_hz: tuple[int, ...]):
+    def __init__(
+        self, source: AudioSource | Path, rates_hz: tuple[int, ...], all_ended: threading.Event
+    ):
         self.header_s = 0.0
         self._source = source
         self._rates_hz = rates_hz
         self._queue: queue.Queue[Sound | Exception | None] = queue.Queue(_BLOCKS_AHEAD)
-        self._dropped = threading.Event()
+        self._all_ended = all_ended
+        self._dropped = False
 
     def __iter__(self) -> Iterator[Sound]:
-        while (item := self._queue.get()) is not None:
+        while (item := self._take()) is not None:
             if isinstance(item, Exception):
                 raise item
             yield item
 
     def fill(self) -> None:
         """Decodes the recording, as far as there is room for it."""
-        if self._dropped.is_set():
+        if self._all_ended.is_set():
             return
         end = None
         try:
@@ -220,12 +226,20 @@ class _Blocks:
 
     def drop(self) -> None:
         """Says that nobody reads on."""
-        self._dropped.set()
+        self._dropped = True
+
+    def _take(self) -> Sound | Exception | None:
+        while not self._all_ended.is_set():
+            try:
+                return self._queue.get(timeout=_LOOK_EVERY_S)
+            except queue.Empty:
+                continue
+        return CancelledError()
 
     def _put(self, item: Sound | Exception | None) -> bool:
-        while not self._dropped.is_set():
+        while not (self._dropped or self._all_ended.is_set()):
             try:
-                self._queue.put(item, timeout=0.1)
+                self._queue.put(item, timeout=_LOOK_EVERY_S)
                 return True
             except queue.Full:
                 continue
@@ -233,25 +247,22 @@ class _Blocks:
 
 
 def _decoded_ahead(
-    recordings: Mapping[str, AudioSource | Path], scorer: Scorer
+    recordings: Mapping[str, AudioSource | Path], scorer: Scorer, all_ended: threading.Event
 ) -> Iterator[tuple[str, _Blocks]]:
     """The recordings in their order, decoded in threads before they are asked for."""
     # A thread waits where its recording's blocks are not read, so all that are read need one.
     threads = max(_DECODING_THREADS, scorer.at_once)
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, "decode")
     waiting: deque[tuple[str, _Blocks]] = deque()
     try:
         for name, source in recordings.items():
-            blocks = _Blocks(source, scorer.sample_rates_hz)
+            blocks = _Blocks(source, scorer.sample_rates_hz, all_ended)
             pool.submit(blocks.fill)
             waiting.append((name, blocks))
             if len(waiting) > threads:
                 yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+        yield from waiting
     finally:
-        for _, blocks in waiting:
-            blocks.drop()
         # Recordings that are scored at this moment may still be read to their end.
         pool.shutdown(wait=False)
 
