@@ -192,7 +192,7 @@ def draw(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    from rfcx_tf.review.clips import read_excerpt
+    from rfcx_tf.audio.excerpt import read_excerpt
 
     excerpt = read_excerpt(sound, begin_s, begin_s + 60 if end_s is None else end_s)
     rate_hz = excerpt.sample_rate_hz

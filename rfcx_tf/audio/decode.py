@@ -1,4 +1,4 @@
-"""Sound file -> mono float32 samples at the configured rate; the only decoder.
+"""Sound file -> mono float32 samples at the configured rate, whole, in parts or in blocks.
 
 A recording is a file of its own or WAV bytes inside one of the competition's TFRecord files;
 `AudioSource` names either, so that a worker process can read it without TensorFlow.
@@ -8,38 +8,25 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
 
+from rfcx_tf.audio.decoders import DecodingError, Sound
+from rfcx_tf.audio.formats import AUDIO_EXTENSIONS, open_sound
 from rfcx_tf.core.errors import UserError
+
+# FLAC, MP3, OGG, WAV and what else is read.
+_KINDS = ", ".join(extension[1:].upper() for extension in AUDIO_EXTENSIONS)
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
 _HIGHEST_PEAK = 8.0
 
-# What may follow the sound of an MP3, in bytes; libsndfile stops where it guessed the end.
-_LARGEST_TAG = 1 << 14
-
-# In a FLAC without its length libsndfile finds the largest number that it can count to.
-_LENGTH_UNKNOWN = 1 << 62
-
-# libsndfile decodes a WAV or OGG that was cut short without complaint; only its log tells.
-_WAV_DATA_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_RF64_DATA_CUT = "does not match value from 'ds64' chunk"
-_OGG_CUT = "Last page lacks an end-of-stream bit"
-# Programs that write WAV into a pipe put this or more for "length unknown".
-_WAV_LENGTH_UNKNOWN = 0x7FFFF000
-
-# In these a seek is exact to the sample, and the header's length is what there is to decode.
-_SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
-_SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 # A seek costs as much as decoding a third of a second, so larger parts are not worth it.
 _LARGEST_PARTS = 0.75
 
@@ -124,12 +111,12 @@ def read_audio_parts(
         AudioError: as `read_audio`, but damage outside the parts does not show, unless the file
             was cut short.
     """
-    with _open_sound(source) as (sound, stream):
+    with open_recording(source) as sound:
         samples = None
-        if _can_seek(sound) and sound.samplerate == sample_rate_hz:
+        if sound.can_seek and sound.rate_hz == sample_rate_hz:
             parts = parts_of(sound.frames)
             if sum(end - begin for begin, end in parts) <= _LARGEST_PARTS * sound.frames:
-                samples = _sought_parts(sound, stream, parts, _name(source))
+                samples = _sought_parts(sound, parts, _name(source))
     return read_audio(source, sample_rate_hz) if samples is None else samples
 
 
@@ -186,13 +173,13 @@ def decode_blocks(
 
 
 def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
-    """Seconds that a recording's header promises; libsndfile's guess where it says nothing.
+    """Seconds that a recording's header promises; the decoder's guess where it says nothing.
 
     Raises:
         AudioError: where the file is missing, unreadable, empty or not audio.
     """
-    with _open_sound(source) as (sound, _):
-        return sound.frames / sound.samplerate
+    with open_recording(source) as sound:
+        return sound.frames / sound.rate_hz
 
 
 def _decode(
@@ -203,56 +190,39 @@ def _decode(
     One item with everything, or one for every `block_s`.
     """
     name, decoded = _name(source), 0
-    with _open_sound(source) as (sound, stream):
-        if sound.frames >= _LENGTH_UNKNOWN:
+    with open_recording(source) as sound:
+        if not sound.says_length:
             # An encoder that writes into a pipe leaves a FLAC's length open.
             raise AudioError(
                 f"The recording {name} does not say in its header how long it is "
                 f"(found: {sound.frames} samples). Encode it again."
             )
-        wanted = -1 if block_s is None else max(1, round(block_s * sound.samplerate))
+        wanted = -1 if block_s is None else max(1, round(block_s * sound.rate_hz))
         while True:
             try:
-                samples = _read_mono(sound, wanted)
-            except soundfile.LibsndfileError as error:
+                samples = sound.read(wanted)
+            except DecodingError as error:
                 raise AudioError(
-                    f"The recording {name} is damaged or cut short "
-                    f"({error.error_string.rstrip('.')}). Copy it again."
+                    f"The recording {name} is damaged or cut short ({error}). Copy it again."
                 ) from None
             except MemoryError:
                 raise AudioError(
                     f"The recording {name} does not fit into memory ({sound.frames} samples of "
                     f"{sound.channels} channel(s)). Cut it into shorter ones."
                 ) from None
-            _check_samples(samples, decoded / sound.samplerate, sound.samplerate, name)
+            _check_samples(samples, decoded / sound.rate_hz, sound.rate_hz, name)
             decoded += len(samples)
             ended = block_s is None or len(samples) < wanted
             if len(samples) or block_s is None:
-                yield samples, sound.samplerate
+                yield samples, sound.rate_hz
             if ended:
                 break
-        shortage = _shortage(sound, stream, decoded)
+        shortage = sound.shortage(decoded)
     if shortage:
         raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
 
 
-def _read_mono(sound: soundfile.SoundFile, wanted: int) -> np.ndarray:
-    """The next samples, fewer at the end; -1: all that follow."""
-    channels = sound.read(wanted, dtype="float32", always_2d=True)
-    return channels.mean(axis=1) if sound.channels > 1 else channels[:, 0]
-
-
-def _can_seek(sound: soundfile.SoundFile) -> bool:
-    return (
-        sound.format in _SEEKABLE_FORMATS
-        and sound.subtype in _SEEKABLE_SUBTYPES
-        and 0 < sound.frames < _LENGTH_UNKNOWN
-    )
-
-
-def _sought_parts(
-    sound: soundfile.SoundFile, stream: BinaryIO, parts: list[tuple[int, int]], name: str
-) -> np.ndarray | None:
+def _sought_parts(sound: Sound, parts: list[tuple[int, int]], name: str) -> np.ndarray | None:
     """Parts of a recording with zeros around them, float32 [samples]; None: decode it whole.
 
     That is for whatever goes wrong: the whole says what is wrong with it. A FLAC whose seek
@@ -263,21 +233,23 @@ def _sought_parts(
         # The last sample is there, or the file was cut short.
         for begin, end in [*parts, (sound.frames - 1, sound.frames)]:
             sound.seek(begin)
-            part = _read_mono(sound, end - begin)
+            part = sound.read(end - begin)
             if len(part) < end - begin:
                 return None
-            _check_samples(part, begin / sound.samplerate, sound.samplerate, name)
+            _check_samples(part, begin / sound.rate_hz, sound.rate_hz, name)
             np.clip(part, -1.0, 1.0, out=samples[begin:end])
-        return None if _shortage(sound, stream, sound.frames) else samples
-    except (AudioError, soundfile.LibsndfileError, MemoryError):
+        return None if sound.shortage(sound.frames) else samples
+    except (AudioError, DecodingError, MemoryError):
         return None
 
 
 @contextmanager
-def _open_sound(
-    source: AudioSource | Path | str | bytes,
-) -> Iterator[tuple[soundfile.SoundFile, BinaryIO]]:
-    """An opened recording and the stream of encoded bytes that it reads from."""
+def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[Sound]:
+    """An opened recording.
+
+    Raises:
+        AudioError: where the file is missing, unreadable, empty or not audio.
+    """
     name = _name(source)
     if isinstance(source, str | Path):
         source = AudioSource(Path(source))
@@ -289,17 +261,14 @@ def _open_sound(
                 )
             stream.seek(0)
             try:
-                # libsndfile reads a file by itself; from a Python stream it would take the
-                # interpreter's lock for every few kilobytes, and other threads would wait.
-                by_itself = isinstance(stream, io.FileIO)
-                sound = soundfile.SoundFile(stream.fileno() if by_itself else stream, closefd=False)
-            except soundfile.LibsndfileError:
+                sound = open_sound(stream)
+            except DecodingError:
                 raise AudioError(
-                    f"The recording {name} is not readable as FLAC, WAV, OGG or MP3: "
+                    f"The recording {name} is not readable as {_KINDS}: "
                     "it is something else, or badly damaged."
                 ) from None
-            with sound:
-                yield sound, stream
+            with closing(sound):
+                yield sound
     except OSError as error:
         raise AudioError(f"The recording {name} cannot be read: {error.strerror}.") from None
 
@@ -327,29 +296,3 @@ def _no_samples(name: str) -> AudioError:
 
 def _name(source: AudioSource | Path | str | bytes) -> str:
     return "in memory" if isinstance(source, bytes) else str(source)
-
-
-def _shortage(sound: soundfile.SoundFile, stream: BinaryIO, decoded: int) -> str:
-    """What shows that the file holds or once held more than was decoded; empty where nothing."""
-    position = stream.tell()
-    unread = stream.seek(0, os.SEEK_END) - position
-    stream.seek(0)
-    start = stream.read(1 << 16)
-    # Without a Xing or Info tag the length of an MP3 is libsndfile's guess from the bit rate.
-    length_is_known = sound.format != "MP3" or b"Xing" in start or b"Info" in start
-    if decoded < sound.frames and length_is_known:
-        return f"{decoded} of {sound.frames} samples are there"
-    if not length_is_known and unread > _LARGEST_TAG:
-        return (
-            f"it does not say how long it is, and beyond the {decoded} samples that its bit rate "
-            f"makes likely are {unread} bytes more"
-        )
-    log = sound.extra_info
-    wav = _WAV_DATA_CUT.search(log)
-    if wav and int(wav[1]) < _WAV_LENGTH_UNKNOWN:
-        return f"{wav[2]} of {wav[1]} bytes of samples are there"
-    if _RF64_DATA_CUT in log:
-        return f"its header counts more samples than the {decoded} that are there"
-    if _OGG_CUT in log:
-        return "its last page is missing"
-    return ""

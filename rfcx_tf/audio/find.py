@@ -7,18 +7,14 @@ extension and with forward slashes: site1/20210101_050000.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rfcx_tf.audio.formats import AUDIO_EXTENSIONS, holds_sound
 from rfcx_tf.core.errors import UserError
 
-AUDIO_EXTENSIONS = (".flac", ".mp3", ".ogg", ".wav")
 RECORDING_IDS = ("name", "path")
-
-# FLAC, OGG, MP3 with an ID3v2 tag, and the three kinds of WAV.
-_SOUND_BEGINS = re.compile(rb"fLaC|OggS|ID3|(RIFF|RIFX|RF64)....WAVE", re.DOTALL)
 
 
 def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str, Path]:
@@ -171,4 +167,4 @@ def _begins_like_sound(path: Path) -> bool:
             start = stream.read(12)
     except OSError:
         return False
-    return bool(_SOUND_BEGINS.match(start))
+    return holds_sound(start)

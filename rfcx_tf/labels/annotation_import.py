@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 
+from rfcx_tf.audio.decode import open_recording
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
@@ -102,23 +102,20 @@ def import_annotations(
                 f"{source}: {why}, so its recording must be there. Not found in {train}: "
                 f"{recording_id}."
             )
-        path = recordings[recording_id]
-        try:
-            return soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            raise UserError(f"The recording {path} cannot be read: {error}.") from None
+        with open_recording(recordings[recording_id]) as sound:
+            return sound
 
     if empty_means == "absent":
         for path, name in empty.items():
             info = sound_info(name, str(path), "an empty table means absent")
-            end = seconds_text(info.frames / info.samplerate)
+            end = seconds_text(info.frames / info.rate_hz)
             judged += [Mark(str(path), name, c.name, False, "0", end) for c in classes]
     rows = []
     for mark in judged:
         high = mark.f_max
         if not high:
             why = "the box has no upper frequency"
-            high = f"{sound_info(mark.recording_id, mark.source, why).samplerate / 2:g}"
+            high = f"{sound_info(mark.recording_id, mark.source, why).rate_hz / 2:g}"
         box = (mark.t_min, mark.f_min or "0", mark.t_max, high)
         values = (mark.recording_id, str(ids[name_key(mark.species)]), "1", *box)
         cells = dict(zip(LABEL_HEADER, values, strict=True))

@@ -14,10 +14,11 @@ import soxr
 from markupsafe import Markup
 
 from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.audio.excerpt import Excerpt, read_excerpt
 from rfcx_tf.report.charts import LINES, QUIET, add_axes, data_uri, name_axes, new_figure, svg
 from rfcx_tf.report.page import fill_template
 from rfcx_tf.report.window_curves import Curve, WindowCurves
-from rfcx_tf.review.clips import Excerpt, draw_event, read_excerpt
+from rfcx_tf.review.clips import draw_event
 
 # Around an event; and of a longer one only so much is heard, around its surest window.
 _CONTEXT_S = 1.0

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from scipy.signal import stft
 
-from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.audio.excerpt import Excerpt
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.frontend.picture import draw_spectrogram, figure_png
 
 # Okabe and Ito's sky blue, which stands out from the whole of the map `magma`.
 _BOX = "#56B4E9"
 _RANGE_DB = 70.0
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A stretch of a recording as it is in the file.
-
-    Attributes:
-        samples: float32 [samples], the mean of the channels.
-        sample_rate_hz: of the file.
-        begin_s: where it begins in the recording.
-    """
-
-    samples: np.ndarray
-    sample_rate_hz: int
-    begin_s: float
-
-    @property
-    def end_s(self) -> float:
-        """Where it ends in the recording."""
-        return self.begin_s + len(self.samples) / self.sample_rate_hz
-
-
-def read_excerpt(path: str | Path, begin_s: float, end_s: float) -> Excerpt:
-    """Reads from one second to another, or as much of that as the recording has.
-
-    Only the stretch is decoded, so recordings may be of any length.
-
-    Raises:
-        AudioError: if the recording cannot be read there, or has ended before.
-    """
-    try:
-        with soundfile.SoundFile(path) as sound:
-            rate_hz = sound.samplerate
-            first = max(0, round(begin_s * rate_hz))
-            last = min(sound.frames, round(end_s * rate_hz))
-            if last <= first:
-                raise AudioError(
-                    f"The recording {path} must be the one that the events were found in. "
-                    f"It has ended at {sound.frames / rate_hz:.3f} s, an event is at {begin_s:.3f}."
-                )
-            sound.seek(first)
-            samples = sound.read(last - first, dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"The recording {path} cannot be read: {error}") from None
-    if len(samples) < last - first or not np.isfinite(samples).all():
-        raise AudioError(f"The recording {path} is damaged near {begin_s:.3f} s. Copy it again.")
-    return Excerpt(samples, rate_hz, first / rate_hz)
 
 
 def write_clip(excerpt: Excerpt, path: str | Path) -> None:

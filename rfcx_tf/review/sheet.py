@@ -18,9 +18,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError
+from rfcx_tf.audio.excerpt import read_excerpt
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
-from rfcx_tf.review.clips import event_band_hz, event_png, read_excerpt, write_clip
+from rfcx_tf.review.clips import event_band_hz, event_png, write_clip
 from rfcx_tf.review.selection import CONTEXT_S
 
 

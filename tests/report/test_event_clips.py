@@ -11,10 +11,10 @@ import soundfile
 from page_reader import Page, points
 from PIL import Image
 
+from rfcx_tf.audio.excerpt import Excerpt
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.report.event_clips import best_events, clock_text, encode_mp3, event_svg
 from rfcx_tf.report.window_curves import Curve, WindowCurves
-from rfcx_tf.review.clips import Excerpt
 from rfcx_tf.scoring.calibration import Calibration
 
 RATE_HZ = 24000

@@ -10,7 +10,8 @@ import soundfile
 from matplotlib.colors import to_rgb
 
 from rfcx_tf.audio.decode import AudioError
-from rfcx_tf.review.clips import Excerpt, event_png, read_excerpt, write_clip
+from rfcx_tf.audio.excerpt import Excerpt, read_excerpt
+from rfcx_tf.review.clips import event_png, write_clip
 
 RATE_HZ = 8000
 
@@ -42,7 +43,7 @@ def test_context_ends_with_the_recording(tmp_path):
     with pytest.raises(AudioError, match=r"r\.wav must be the one"):
         read_excerpt(recording, 1.5, 2)
     recording.write_text("no sound")
-    with pytest.raises(AudioError, match="cannot be read"):
+    with pytest.raises(AudioError, match="not readable as"):
         read_excerpt(recording, 0, 1)
 
 
