@@ -117,20 +117,39 @@ def read_folds(text: str, folds: int) -> list[int]:
     return list(dict.fromkeys(int(number) for number in numbers))
 
 
-def above_zero(kind: type) -> Callable[[str], float]:
+def add_number(
+    parser: argparse._ActionsContainer,
+    option: str,
+    default: float,
+    help_text: str,
+    *,
+    or_zero: bool = False,
+) -> None:
+    """Adds an option that takes a finite number above 0.
+
+    Args:
+        parser: of the verb, or a group of it.
+        option: its name.
+        default: an int for whole numbers, else a float.
+        help_text: to which the default is added.
+        or_zero: whether 0 will do as well.
+    """
+    parser.add_argument(
+        option,
+        type=above_zero(type(default), or_zero=or_zero),
+        default=default,
+        metavar="N" if isinstance(default, int) else "X",
+        help=f"{help_text}; default: {default:g}",
+    )
+
+
+def above_zero(kind: type, *, or_zero: bool = False) -> Callable[[str], float]:
     """A converter of arguments to finite numbers above 0; `kind` is int or float."""
-    return _converter(kind, lambda value: 0 < value < math.inf, "above 0")
 
-
-def from_zero(kind: type) -> Callable[[str], float]:
-    """A converter of arguments to finite numbers of 0 or more; `kind` is int or float."""
-    return _converter(kind, lambda value: 0 <= value < math.inf, "0 or more")
-
-
-def _converter(kind: type, fits: Callable, rule: str) -> Callable[[str], float]:
     def convert(text):
         value = kind(text)
-        if not fits(value):
+        if not (0 < value < math.inf or (or_zero and value == 0)):
+            rule = "0 or more" if or_zero else "above 0"
             raise argparse.ArgumentTypeError(f"must be {rule}. Received: {text}")
         return value
 

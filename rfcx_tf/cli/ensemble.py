@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import from_zero, print_next
+from rfcx_tf.cli.arguments import add_number, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -22,12 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", required=True, nargs="+", type=Path, help="run folders")
     parser.add_argument("--out", required=True, type=Path, help="YAML file for the weights")
     parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
-    parser.add_argument(
-        "--shrinkage",
-        type=from_zero(float),
-        default=0.01,
-        help="nats a label that must be gained before one run gets all the weight; default: 0.01",
-    )
+    shrinkage_help = "nats a label that must be gained before one run gets all the weight"
+    add_number(parser, "--shrinkage", 0.01, shrinkage_help, or_zero=True)
     parser.add_argument(
         "--windows", action="store_true", help="also try the highest mean of windows"
     )

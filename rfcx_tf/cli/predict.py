@@ -48,9 +48,9 @@ from rfcx_tf.audio.find import find_recordings, misnamed_recordings
 from rfcx_tf.cli.arguments import (
     above_zero,
     add_combination_arguments,
+    add_number,
     add_recording_ids_argument,
     add_run_override_argument,
-    from_zero,
     list_left_out,
     print_next,
 )
@@ -89,41 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="longest piece of a recording in one request, or `whole`; default: 300",
     )
-    served.add_argument(
-        "--overlap-s",
-        type=above_zero(float),
-        default=10.0,
-        metavar="S",
-        help="sound between a cut and the nearest window that counts; default: 10",
-    )
-    served.add_argument(
-        "--max-request-mib",
-        type=above_zero(float),
-        default=64.0,
-        metavar="MIB",
-        help="largest request: it may shorten pieces further; default: 64",
-    )
-    served.add_argument(
-        "--concurrency",
-        type=above_zero(int),
-        default=4,
-        metavar="N",
-        help="requests at once; default: 4",
-    )
-    served.add_argument(
-        "--timeout-s",
-        type=above_zero(float),
-        default=120.0,
-        metavar="S",
-        help="longest wait for a reply; default: 120",
-    )
-    served.add_argument(
-        "--retries",
-        type=from_zero(int),
-        default=4,
-        metavar="N",
-        help="attempts after the first, while the server is busy or away; default: 4",
-    )
+    add_number(served, "--overlap-s", 10.0, "s between a cut and the nearest window that counts")
+    add_number(served, "--max-request-mib", 64.0, "largest request, MiB: pieces may be shorter")
+    add_number(served, "--concurrency", 4, "requests at once")
+    add_number(served, "--timeout-s", 120.0, "longest wait for a reply, s")
+    add_number(served, "--retries", 4, "attempts after the first", or_zero=True)
     served.add_argument(
         "--sample-rate", type=above_zero(int), metavar="HZ", help="of a model that does not say it"
     )

@@ -21,10 +21,9 @@ from pathlib import Path
 
 from rfcx_tf.audio.find import find_recordings
 from rfcx_tf.cli.arguments import (
-    above_zero,
     add_config_arguments,
+    add_number,
     add_recording_ids_argument,
-    from_zero,
     load_recipe,
     print_next,
     read_folds,
@@ -45,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --run and --keep in the first round, or a file",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder for all rounds")
-    parser.add_argument(
-        "--rounds", type=above_zero(int), default=3, help="at most so many; default: 3"
-    )
+    add_number(parser, "--rounds", 3, "at most so many")
     parser.add_argument(
         "--fold",
         default="all",
@@ -65,12 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warm", action="store_true", help="students begin with their teacher's weights"
     )
-    parser.add_argument(
-        "--tolerance",
-        type=from_zero(float),
-        default=0.005,
-        help="rounds end when the out-of-fold LWLRAP falls by more; default: 0.005",
-    )
+    tolerance_help = "rounds end when the out-of-fold LWLRAP falls by more"
+    add_number(parser, "--tolerance", 0.005, tolerance_help, or_zero=True)
     parser.add_argument("--data", type=Path, help="the annotated recordings, if they moved")
     parser.add_argument("--truth", metavar="CSV", help="complete truth: also report LWLRAP")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import above_zero, from_zero, list_left_out
+from rfcx_tf.cli.arguments import add_number, list_left_out
 from rfcx_tf.core.errors import UserError
 
 
@@ -51,20 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="recording_id or file, and start_time; default: from the names of files",
     )
-    events.add_argument(
-        "--per-class",
-        type=from_zero(int),
-        default=5,
-        metavar="N",
-        help="events of a species with picture and sound (default %(default)s)",
-    )
-    events.add_argument(
-        "--max-mb",
-        type=above_zero(float),
-        default=10.0,
-        metavar="MB",
-        help="fewer pictures and sounds rather than a larger page (default %(default)g)",
-    )
+    add_number(events, "--per-class", 5, "events of a species with picture and sound", or_zero=True)
+    add_number(events, "--max-mb", 10.0, "MB of the page, or fewer pictures and sounds")
 
 
 def run(arguments: argparse.Namespace) -> int:

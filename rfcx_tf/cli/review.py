@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_named_recordings
-from rfcx_tf.cli.arguments import list_left_out, print_next
+from rfcx_tf.cli.arguments import add_number, list_left_out, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -53,24 +53,11 @@ def _add_pick(commands) -> None:
     pick.add_argument(
         "--calibration", type=Path, metavar="YAML", help="of `calibrate`: thresholds by class"
     )
-    pick.add_argument(
-        "--minutes", type=float, default=30.0, help="of a person (default %(default)g)"
-    )
-    pick.add_argument("--per-class", type=int, default=20, help="events at most (%(default)s)")
-    pick.add_argument(
-        "--per-recording",
-        type=int,
-        default=3,
-        help="events at most of a class in an hour of a recording (%(default)s)",
-    )
-    pick.add_argument(
-        "--longest",
-        type=float,
-        default=10.0,
-        metavar="SECONDS",
-        help="of a longer event only the middle is judged (%(default)g)",
-    )
-    pick.add_argument("--seed", type=int, default=0, help="of random choices")
+    add_number(pick, "--minutes", 30.0, "of a person")
+    add_number(pick, "--per-class", 20, "events at most")
+    add_number(pick, "--per-recording", 3, "events at most of a class in an hour of a recording")
+    add_number(pick, "--longest", 10.0, "s; of a longer event only the middle is judged")
+    add_number(pick, "--seed", 0, "of random choices", or_zero=True)
 
 
 def _add_apply(commands) -> None:

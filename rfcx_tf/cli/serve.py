@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import above_zero
+from rfcx_tf.cli.arguments import add_number
 from rfcx_tf.core.errors import UserError
 
 
@@ -22,48 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--rest-port", type=int, default=8501, help="0: any free one")
     parser.add_argument("--grpc-port", type=int, default=8500, help="0: any free one")
-    parser.add_argument(
-        "--max-body-mib",
-        type=above_zero(float),
-        default=64,
-        help="largest request, MiB (default 64)",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=above_zero(float),
-        default=60,
-        help="longest wait for an answer, s (default 60)",
-    )
-    parser.add_argument(
-        "--read-timeout", type=above_zero(float), default=60, help="longest upload, s (default 60)"
-    )
-    parser.add_argument(
-        "--max-batch",
-        type=above_zero(int),
-        default=4,
-        help="rows joined into one call; 1: none (default 4)",
-    )
-    parser.add_argument(
-        "--batch-wait",
-        type=float,
-        default=0.005,
-        help="wait for requests that are on their way, s (default 0.005)",
-    )
-    parser.add_argument(
-        "--max-pending", type=above_zero(int), default=64, help="requests at once (default 64)"
-    )
-    parser.add_argument(
-        "--workers", type=above_zero(int), default=1, help="calls of the model at once (default 1)"
-    )
-    parser.add_argument(
-        "--poll", type=above_zero(float), default=2, help="look for new versions every so many s"
-    )
-    parser.add_argument(
-        "--stop-time",
-        type=above_zero(float),
-        default=30,
-        help="longest wait for requests at the end, s",
-    )
+    add_number(parser, "--max-body-mib", 64.0, "largest request, MiB")
+    add_number(parser, "--timeout", 60.0, "longest wait for an answer, s")
+    add_number(parser, "--read-timeout", 60.0, "longest upload, s")
+    add_number(parser, "--max-batch", 4, "rows joined into one call; 1: none")
+    add_number(parser, "--batch-wait", 0.005, "wait for requests on their way, s", or_zero=True)
+    add_number(parser, "--max-pending", 64, "requests at once")
+    add_number(parser, "--workers", 1, "calls of the model at once")
+    add_number(parser, "--poll", 2.0, "look for new versions every so many s")
+    add_number(parser, "--stop-time", 30.0, "longest wait for requests at the end, s")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,10 +1,18 @@
 """Arguments that several verbs take."""
 
 import argparse
+import re
 
 import pytest
 
-from rfcx_tf.cli.arguments import add_config_arguments, find_recipe, load_recipe, read_folds
+from rfcx_tf.cli.arguments import (
+    add_config_arguments,
+    add_number,
+    find_recipe,
+    load_recipe,
+    read_folds,
+)
+from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.errors import UserError
 
@@ -35,3 +43,20 @@ def test_a_recipe_is_found_by_its_name_and_a_file_goes_first(tmp_path, monkeypat
     (tmp_path / "demo").touch()
     assert find_recipe("demo") == "demo"
     assert find_recipe("none") == "none"
+
+
+def test_numbers_are_above_zero_unless_zero_will_do():
+    parser = Parser()
+    add_number(parser, "--count", 4, "so many")
+    add_number(parser, "--length", 0.5, "so long", or_zero=True)
+    assert vars(parser.parse_args([])) == {"count": 4, "length": 0.5}
+    assert parser.parse_args(["--length", "0"]).length == 0
+    for arguments, rule in (
+        (["--count", "0"], "--count: must be above 0. Received: 0"),
+        (["--count", "1.5"], "invalid int value: '1.5'"),
+        (["--length", "-1"], "must be 0 or more. Received: -1"),
+        (["--length", "inf"], "must be 0 or more. Received: inf"),
+        (["--length", "nan"], "must be 0 or more. Received: nan"),
+    ):
+        with pytest.raises(UserError, match=re.escape(rule)):
+            parser.parse_args(arguments)

@@ -235,7 +235,7 @@ def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
 
     refused = run(("--rounds", 0))
     assert refused.returncode == 2
-    assert "--rounds must be at least 1" in refused.stderr
+    assert "--rounds: must be above 0" in refused.stderr
     result = run()
     assert result.returncode == 1
     assert "bad.flac" in result.stdout
