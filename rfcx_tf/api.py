@@ -43,10 +43,11 @@ def load(*where: str | Path, model: str | None = None) -> Model:
         >>> model.card.classes[0].name
     """
     from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+    from rfcx_tf.scoring.load import open_scorer
 
     if not where:
         raise UserError("load needs a run folder, an exported model or a server. Received: none.")
-    scorers = [_open(str(place), model) for place in where]
+    scorers = [open_scorer(place, model) for place in where]
     return Model(scorers[0] if len(scorers) == 1 else EnsembleScorer(scorers))
 
 
@@ -212,27 +213,3 @@ def draw(
         axis.text(*corner, event.species, color="white", fontsize=8, parse_math=False)
     axis.set(xlim=extent)
     return figure
-
-
-def _open(place: str, model: str | None) -> Scorer:
-    if "://" in place:
-        from rfcx_tf.scoring.served.scorer import open_served
-
-        if model is None:
-            raise UserError(
-                f"A server has models by name. Name one with model=. Received: {place}."
-            )
-        return open_served(place, model)
-    path = Path(place)
-    if path.is_file():
-        from rfcx_tf.scoring.litert import LiteRtScorer
-
-        return LiteRtScorer(path.read_bytes())
-    if (path / "saved_model.pb").exists() or any(path.glob("[0-9]*/saved_model.pb")):
-        from rfcx_tf.scoring.exported import ExportedScorer
-
-        return ExportedScorer(path)
-    from rfcx_tf.runs.open import open_run
-    from rfcx_tf.scoring.load import load_scorer
-
-    return load_scorer(open_run(path))

@@ -1,11 +1,12 @@
-"""Runs on disk -> scorers."""
+"""Runs on disk, and models of any other form -> scorers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.runs.open import Run
+from rfcx_tf.runs.open import Run, open_run
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card, load_detectors
 from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
@@ -37,6 +38,37 @@ def load_scorer(run: Run, folds: Sequence[int] | None = None, *, shards_id: str 
     if folds is None and path.exists():
         scorer.card = scorer.card.replace(calibration=read_calibration(path, scorer.card.columns))
     return scorer
+
+
+def open_scorer(place: str | Path, model: str | None = None) -> Scorer:
+    """Whatever scores sound, told from what lies there.
+
+    Args:
+        place: a run folder, the folder of an exported SavedModel, a LiteRT file, or the address
+            of a server (http://HOST:8501, grpc://HOST:8500).
+        model: name of the model on a server.
+
+    Raises:
+        UserError: if it is none of these.
+    """
+    if "://" in str(place):
+        from rfcx_tf.scoring.served.scorer import open_served
+
+        if model is None:
+            raise UserError(
+                f"A server has models by name. Name one with model=. Received: {place}."
+            )
+        return open_served(str(place), model)
+    path = Path(place)
+    if path.is_file():
+        from rfcx_tf.scoring.litert import LiteRtScorer
+
+        return LiteRtScorer(path.read_bytes())
+    if (path / "saved_model.pb").exists() or any(path.glob("[0-9]*/saved_model.pb")):
+        from rfcx_tf.scoring.exported import ExportedScorer
+
+        return ExportedScorer(path)
+    return load_scorer(open_run(path))
 
 
 def load_together(
