@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from rfcx_tf.audio.decoders import DecodingError, Sound
+from rfcx_tf.audio.decoders import DecodingError, OpenedSound
 from rfcx_tf.audio.formats import AUDIO_EXTENSIONS, open_sound
 from rfcx_tf.core.errors import UserError
 
@@ -222,7 +222,7 @@ def _decode(
         raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
 
 
-def _sought_parts(sound: Sound, parts: list[tuple[int, int]], name: str) -> np.ndarray | None:
+def _sought_parts(sound: OpenedSound, parts: list[tuple[int, int]], name: str) -> np.ndarray | None:
     """Parts of a recording with zeros around them, float32 [samples]; None: decode it whole.
 
     That is for whatever goes wrong: the whole says what is wrong with it. A FLAC whose seek
@@ -244,7 +244,7 @@ def _sought_parts(sound: Sound, parts: list[tuple[int, int]], name: str) -> np.n
 
 
 @contextmanager
-def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[Sound]:
+def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedSound]:
     """An opened recording.
 
     Raises:

@@ -18,7 +18,7 @@ class DecodingError(Exception):
     """A file that cannot be decoded, or not any further; the message says why in some words."""
 
 
-class Sound(Protocol):
+class OpenedSound(Protocol):
     """An opened sound file.
 
     Attributes:
@@ -60,9 +60,9 @@ class Decoder:
     Attributes:
         extensions: of the files' names, in small letters with the dot.
         begins: what their first bytes match.
-        open: stream of the encoded bytes -> `Sound`; `DecodingError` where it is something else.
+        open: stream of the encoded bytes -> `OpenedSound`; `DecodingError` where it is something else.
     """
 
     extensions: tuple[str, ...]
     begins: re.Pattern[bytes]
-    open: Callable[[BinaryIO], Sound]
+    open: Callable[[BinaryIO], OpenedSound]

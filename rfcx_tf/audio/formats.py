@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from rfcx_tf.audio.decoders import Decoder, Sound
+from rfcx_tf.audio.decoders import Decoder, OpenedSound
 
 
-def _libsndfile(stream: BinaryIO) -> Sound:
+def _libsndfile(stream: BinaryIO) -> OpenedSound:
     # Libraries are imported when sound is read, not when `--help` asks for names of formats.
     from rfcx_tf.audio.libsndfile import SndfileSound
 
@@ -33,7 +33,7 @@ def holds_sound(beginning: bytes) -> bool:
     return any(decoder.begins.match(beginning) for decoder in DECODERS)
 
 
-def open_sound(stream: BinaryIO) -> Sound:
+def open_sound(stream: BinaryIO) -> OpenedSound:
     """Opens a sound file by the decoder that knows its first bytes, whatever its name.
 
     An MP3 without a tag begins like nothing in particular: the first decoder tries it.

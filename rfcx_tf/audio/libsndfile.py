@@ -28,7 +28,7 @@ _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT",
 
 
 class SndfileSound:
-    """See `Sound`."""
+    """See `OpenedSound`."""
 
     def __init__(self, stream: BinaryIO):
         """Reads the header.
@@ -55,7 +55,7 @@ class SndfileSound:
         )
 
     def read(self, count: int) -> np.ndarray:
-        """See `Sound`."""
+        """See `OpenedSound`."""
         try:
             channels = self._file.read(count, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
@@ -63,14 +63,14 @@ class SndfileSound:
         return channels.mean(axis=1) if self.channels > 1 else channels[:, 0]
 
     def seek(self, frame: int) -> None:
-        """See `Sound`."""
+        """See `OpenedSound`."""
         try:
             self._file.seek(frame)
         except soundfile.LibsndfileError as error:
             raise DecodingError(error.error_string.rstrip(".")) from None
 
     def shortage(self, decoded: int) -> str:
-        """See `Sound`."""
+        """See `OpenedSound`."""
         position = self._stream.tell()
         unread = self._stream.seek(0, os.SEEK_END) - position
         self._stream.seek(0)
@@ -93,5 +93,5 @@ class SndfileSound:
         return "its last page is missing" if _OGG_CUT in log else ""
 
     def close(self) -> None:
-        """See `Sound`."""
+        """See `OpenedSound`."""
         self._file.close()

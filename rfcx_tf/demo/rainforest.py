@@ -24,7 +24,7 @@ from rfcx_tf.demo.sounds import (
     MIN_SAMPLE_RATE_HZ,
     SNR_RANGE_DB,
     SPECIES,
-    Sound,
+    PlacedCall,
     insect,
     perform,
 )
@@ -216,7 +216,7 @@ def _plan(rng: np.random.Generator, count: int, balanced: bool) -> tuple[list[st
     return ids, casts
 
 
-def compose(rng: np.random.Generator, cast: Iterable[int], duration_s: float) -> list[Sound]:
+def compose(rng: np.random.Generator, cast: Iterable[int], duration_s: float) -> list[PlacedCall]:
     """Places the calls of the species in `cast`, mimics of any species, and insects."""
     mimics = np.flatnonzero(rng.random(len(SPECIES)) < MIMIC_PROBABILITY)
     singers = [(int(k), False) for k in cast] + [(int(k), True) for k in mimics]
@@ -224,21 +224,21 @@ def compose(rng: np.random.Generator, cast: Iterable[int], duration_s: float) ->
     for species_id, mimic in singers:
         species = SPECIES[species_id]
         pitch, tempo = rng.normal(1.0, (0.035, 0.06))  # this individual's
-        own: list[Sound] = []
+        own: list[PlacedCall] = []
         for _ in range(rng.integers(1, 4 if mimic else 5)):
             call = (species.mimic if mimic else species.call).sung(
                 pitch=np.clip(pitch + rng.normal(0, 0.01), 2 - MAX_PITCH, MAX_PITCH),
                 tempo=np.clip(tempo + rng.normal(0, 0.03), 0.8, 1.25),
             )
             t_min = rng.uniform(0.0, duration_s - call.length_s)
-            sound = Sound(species_id, mimic, call, t_min, rng.uniform(*SNR_RANGE_DB))
+            sound = PlacedCall(species_id, mimic, call, t_min, rng.uniform(*SNR_RANGE_DB))
             if all(_apart(sound.box, other, MIN_GAP_S) for other in own):
                 own.append(sound)
         sounds += own
     return sounds + [insect(rng, duration_s) for _ in range(rng.integers(0, 4))]
 
 
-def choose_labelled(rng: np.random.Generator, sounds: list[Sound]) -> set[int]:
+def choose_labelled(rng: np.random.Generator, sounds: list[PlacedCall]) -> set[int]:
     """Positions of the calls that get a TP row; the others stay in the recording unlabelled."""
     chosen = set()
     for species_id in range(len(SPECIES)):
@@ -249,7 +249,7 @@ def choose_labelled(rng: np.random.Generator, sounds: list[Sound]) -> set[int]:
 
 
 def absent_boxes(
-    rng: np.random.Generator, sounds: list[Sound], duration_s: float
+    rng: np.random.Generator, sounds: list[PlacedCall], duration_s: float
 ) -> list[tuple[int, tuple[float, float, float, float]]]:
     """FP rows: boxes of a species' usual size on look-alikes and anywhere, free of its calls.
 
@@ -275,5 +275,5 @@ def absent_boxes(
     return rows
 
 
-def _apart(box: tuple[float, float, float, float], sound: Sound, gap_s: float) -> bool:
+def _apart(box: tuple[float, float, float, float], sound: PlacedCall, gap_s: float) -> bool:
     return box[2] + gap_s < sound.t_min or sound.t_max + gap_s < box[0]

@@ -1,6 +1,6 @@
 """The sounds of the synthetic rainforest: calls, their look-alikes, insects, rain and distance.
 
-A `Call` is a score of notes; a `Sound` is a call at a time in a recording; `perform` turns the
+A `Call` is a score of notes; a `PlacedCall` is a call at a time in a recording; `perform` turns the
 sounds of a recording into samples.
 """
 
@@ -147,7 +147,7 @@ SPECIES = (
 
 
 @dataclass(frozen=True)
-class Sound:
+class PlacedCall:
     """What is heard once in a recording.
 
     Attributes:
@@ -176,7 +176,7 @@ class Sound:
 
 
 def perform(
-    rng: np.random.Generator, sounds: list[Sound], duration_s: float, sample_rate_hz: int
+    rng: np.random.Generator, sounds: list[PlacedCall], duration_s: float, sample_rate_hz: int
 ) -> np.ndarray:
     """The recording: every sound at its time and distance, over the background.
 
@@ -278,7 +278,7 @@ def _patter(
     return level * rng.standard_normal(samples, dtype=np.float32)
 
 
-def insect(rng: np.random.Generator, duration_s: float) -> Sound:
+def insect(rng: np.random.Generator, duration_s: float) -> PlacedCall:
     """A band of noise through a good part of the recording."""
     length_s = duration_s * rng.uniform(0.15, 0.6)
     pitch_hz = rng.uniform(4500, 10500)
@@ -287,7 +287,7 @@ def insect(rng: np.random.Generator, duration_s: float) -> Sound:
         pulse_hz=rng.choice([0.0, rng.uniform(0.3, 1.5)]),
         noise_hz=rng.uniform(60, 250),
     )
-    return Sound(None, True, call, rng.uniform(0.0, duration_s - length_s), rng.uniform(-2, 7))
+    return PlacedCall(None, True, call, rng.uniform(0.0, duration_s - length_s), rng.uniform(-2, 7))
 
 
 def _forest_echo(rng: np.random.Generator, sample_rate_hz: int) -> np.ndarray:
