@@ -60,7 +60,7 @@ class Decoder:
     Attributes:
         extensions: of the files' names, in small letters with the dot.
         begins: what their first bytes match.
-        open: stream of the encoded bytes -> `OpenedSound`; `DecodingError` where it is something else.
+        open: stream of the encoded bytes -> `OpenedSound`; `DecodingError` for anything else.
     """
 
     extensions: tuple[str, ...]
