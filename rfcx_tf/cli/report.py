@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         use_calibration = path is not None and events["probability"].notna().any()
         of_events, clips = prediction_report(
             events,
-            {f"s{c.species_id}": c.name for c in run.info.classes} if run else {},
+            {c.column: c.name for c in run.info.classes} if run else {},
             arguments.audio,
             known_starts=starts,
             scores=scores,

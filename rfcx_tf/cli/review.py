@@ -18,7 +18,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.cli.arguments import add_number, list_left_out, print_next
 from rfcx_tf.core.errors import UserError
 
@@ -71,8 +70,8 @@ def _add_apply(commands) -> None:
 
 
 def _pick(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.events.read import read_events
-    from rfcx_tf.labels.annotation_import import FolderLabels
+    from rfcx_tf.events.read import read_events, recordings_of_events
+    from rfcx_tf.labels.folder_labels import FolderLabels
     from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
     from rfcx_tf.review.sheet import check_review_folder, write_review
 
@@ -89,11 +88,7 @@ def _pick(arguments: argparse.Namespace) -> int:
     if arguments.data:
         events = not_judged_yet(events, FolderLabels.read(arguments.data).rows)
         print(f"{found - len(events)} of {found} events are already judged.")
-    if arguments.audio:
-        recordings = find_named_recordings(arguments.audio, events["recording_id"])
-    else:
-        files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
-        recordings = {name: path for name, path in files.items() if path.is_file()}
+    recordings = recordings_of_events(events, arguments.audio)
     lost = sorted(set(events["recording_id"]) - recordings.keys())
     events = events[events["recording_id"].isin(recordings)]
     if events.empty:

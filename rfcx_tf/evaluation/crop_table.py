@@ -6,7 +6,7 @@ absent, the species ids that are known in its crop, separated by `;`; s<id>, pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ _ROW = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
 
 def crop_table(
     rows: pd.DataFrame,
-    classes: Iterable[SpeciesClass],
+    classes: Sequence[SpeciesClass],
     target: np.ndarray,
     known: np.ndarray,
     probability: np.ndarray,
@@ -41,7 +41,7 @@ def crop_table(
     known = known > 0
     for name, mask in (("present", known & (target > 0)), ("absent", known & (target == 0))):
         table[name] = [";".join(map(str, species[crop])) for crop in mask]
-    probabilities = pd.DataFrame(probability, columns=[f"s{number}" for number in species])
+    probabilities = pd.DataFrame(probability, columns=[c.column for c in classes])
     return pd.concat([table, probabilities], axis=1)
 
 

@@ -34,7 +34,7 @@ SHRINKAGE = 1.0
 # Recordings that count as drawn with the training prior.
 PSEUDO_COUNT = 1.0
 
-_HEADER = "# Made by scripts/prior_shift.py, for --prior of predict.py.\n"
+_HEADER = "# Made by rfcx-tf prior-shift, for rfcx-tf predict --prior.\n"
 # The change of a prevalence in one step at which it counts as found.
 _TOLERANCE = 1e-9
 _MAX_STEPS = 100_000
@@ -166,7 +166,7 @@ def read_offsets(path: str | Path) -> dict[str, float]:
     if not offsets or len(offsets) < len(species) or not all(map(math.isfinite, offsets.values())):
         raise UserError(
             "A prior is YAML with species, each once with a species_id and a finite offset, as "
-            f"prior_shift.py writes it. {path} is not one."
+            f"rfcx-tf prior-shift writes it. {path} is not one."
         )
     return offsets
 

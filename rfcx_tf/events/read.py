@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
@@ -39,6 +41,25 @@ def read_events(path: str | Path) -> pd.DataFrame:
     elif not path.exists():
         raise UserError(f"The events must exist. Not found: {path}.")
     return pd.concat([empty_events(), *map(_read_table, paths)], ignore_index=True)
+
+
+def recordings_of_events(
+    events: pd.DataFrame, audio: Sequence[Path] | None, others: Iterable[str] = ()
+) -> dict[str, Path]:
+    """Sound files by recording_id; recordings of events that are not found are left out.
+
+    Args:
+        events: a table of `EVENT_COLUMNS`.
+        audio: recordings, or folders of them; None: the files that the events name.
+        others: ids of recordings without events that are called as those of the events.
+
+    Raises:
+        UserError: if there is no recording in `audio`.
+    """
+    if audio is not None:
+        return find_named_recordings(audio, {*events["recording_id"], *others})
+    files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
+    return {name: path for name, path in files.items() if path.is_file()}
 
 
 def _read_table(path: Path) -> pd.DataFrame:

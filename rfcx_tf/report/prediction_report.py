@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from rfcx_tf.audio.decode import AudioError, header_duration_s
-from rfcx_tf.audio.find import find_named_recordings
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.evaluation.recordings import evaluate_scores
+from rfcx_tf.events.read import recordings_of_events
 from rfcx_tf.report.activity import hourly_activity
 from rfcx_tf.report.event_clips import Clips, best_events, event_clips
 from rfcx_tf.report.event_tables import (
@@ -70,13 +70,11 @@ def prediction_report(
     """
     failed, durations_s = [], {}
     with_events = set(events["recording_id"])
-    if audio is None:
-        files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
-        recordings = {name: path for name, path in files.items() if path.is_file()}
-    else:
-        searched = with_events | set(() if scores is None else scores["recording_id"])
-        recordings = find_named_recordings(audio, searched)
+    scored = set() if scores is None else set(scores["recording_id"])
+    recordings = recordings_of_events(events, audio, scored)
+    if audio is not None:
         if scores is not None:
+            searched = with_events | scored
             recordings = {name: path for name, path in recordings.items() if name in searched}
         for name, path in recordings.items():
             try:

@@ -18,8 +18,8 @@ from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.labels.annotation_import import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.labels.annotations import RawRow
+from rfcx_tf.labels.folder_labels import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 from rfcx_tf.labels.marks import read_verdict
 

@@ -92,7 +92,7 @@ def _check_same_run(first: RunFolder, other: RunFolder) -> None:
     if changed:
         refuse(*changed[0], more=len(changed) - 1)
     classes = [
-        ", ".join(f"s{c.species_id} {c.name}" for c in run.info.classes) for run in (first, other)
+        ", ".join(f"{c.column} {c.name}" for c in run.info.classes) for run in (first, other)
     ]
     if classes[0] != classes[1]:
         refuse("The class list", *classes)

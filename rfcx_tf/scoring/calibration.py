@@ -27,7 +27,7 @@ from rfcx_tf.scoring.score_table import class_columns
 # Logits of scores end here: a score of 2e-9 or less counts as 2e-9, and likewise near 1.
 LARGEST_LOGIT = 20.0
 
-_HEADER = "# Made by scripts/calibrate.py: scores to probabilities, and thresholds of these.\n"
+_HEADER = "# Made by rfcx-tf calibrate: scores to probabilities, and thresholds of these.\n"
 # The bits of a float32 in [0, 1], as an integer, are in the order of the numbers.
 _BITS_OF_ONE = int(np.float32(1).view(np.int32))
 

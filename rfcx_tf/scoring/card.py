@@ -63,7 +63,7 @@ class ModelCard:
     @property
     def columns(self) -> list[str]:
         """Of a table of scores: s<species_id>."""
-        return [f"s{c.species_id}" for c in self.classes]
+        return [c.column for c in self.classes]
 
     @property
     def thresholds(self) -> np.ndarray:

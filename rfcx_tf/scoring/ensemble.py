@@ -14,7 +14,7 @@ import yaml
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 
-_HEADER = "# Made by scripts/ensemble.py, for --weights of predict.py and export.py.\n"
+_HEADER = "# Made by rfcx-tf ensemble, for --weights of rfcx-tf predict and export.\n"
 
 
 def combine_scores(scores: Sequence, weights: Sequence[float]):

@@ -275,6 +275,6 @@ def _write_held_out(
     for name, entry in manifest.recordings.items():
         if entry["fold"] == fold and (found := store.read(name)) is not None:
             scores[name] = head.probability(found.windows).numpy().max(axis=0)
-    columns = [f"s{c.species_id}" for c in manifest.classes]
+    columns = [c.column for c in manifest.classes]
     table = pd.DataFrame.from_dict(scores, orient="index", columns=columns, dtype=np.float32)
     write_scores(table.rename_axis("recording_id").reset_index(), run.fold(fold) / "oof_scores.csv")

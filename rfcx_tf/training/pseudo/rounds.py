@@ -197,7 +197,7 @@ def _evaluate(
     held_out = {name for fold in folds for name in reader.manifest.audio_sources(fold)}
     names = [n for n in tables[0].index if n in held_out and all(n in t.index for t in tables)]
     species_ids = [c.species_id for c in reader.manifest.classes]
-    columns = [f"s{number}" for number in species_ids]
+    columns = [c.column for c in reader.manifest.classes]
     scores = np.average([table.loc[names, columns] for table in tables], axis=0, weights=weights)
     present, known = recording_labels(reader.index, names, species_ids)
     masked = masked_lwlrap(present, known, scores)

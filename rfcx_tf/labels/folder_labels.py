@@ -1,0 +1,142 @@
+"""Rows and species -> behind those that train_tp.csv, train_fp.csv and species.csv hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rfcx_tf.core.csv_tables import read_csv
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.species import SpeciesClass, species_name_column
+from rfcx_tf.labels.annotations import BOX, TABLES, RawRow, checked_table, raw_rows, species_classes
+
+LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """What train_tp.csv, train_fp.csv and the species' files of a data folder say.
+
+    Attributes:
+        data_dir: the folder.
+        raw: the rows as they stand; none where neither file is there yet.
+        rows: the same, checked, see `annotations.Annotations`.
+        classes: the species that the folder knows, in order of species_id.
+    """
+
+    data_dir: Path
+    raw: list[RawRow]
+    rows: pd.DataFrame
+    classes: list[SpeciesClass]
+
+    @classmethod
+    def read(cls, data_dir: str | Path) -> FolderLabels:
+        """Reads a folder to which rows are to be added.
+
+        Raises:
+            UserError: if there is no such folder, its files cannot be used, or its rows are in
+                TFRecord files, which new ones in train_tp.csv would hide.
+        """
+        data_dir = Path(data_dir)
+        if not data_dir.is_dir():
+            raise UserError(f"The data must be a folder. Not found: {data_dir}.")
+        has_tfrecords = any(data_dir.glob("tfrecords/train/*.tfrec"))
+        if has_tfrecords and not (data_dir / TABLES[True]).exists():
+            raise UserError(
+                "Rows are added to train_tp.csv, which would hide the rows in the TFRecord files "
+                f"of {data_dir}. Put train_tp.csv and train_fp.csv there first."
+            )
+        raw = raw_rows(data_dir)
+        rows = checked_table(raw)
+        return cls(data_dir, raw, rows, species_classes(data_dir, rows))
+
+    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int]:
+        """Those of these rows that the folder does not have, each once, and how many others.
+
+        Raises:
+            UserError: naming the place of the first row that is wrong or contradicts another.
+        """
+        names = ["recording_id", "species_id", "songtype_id", *BOX]
+        seen = set(self.rows[[*names, "present"]].itertuples(index=False, name=None))
+        new = []
+        for row in rows:
+            try:
+                numbers = [float(row.cells[name]) for name in names[1:]]
+            except ValueError:
+                # `checked_table` says what is wrong with it.
+                new.append(row)
+                continue
+            key = (row.cells["recording_id"], *numbers, row.present)
+            if key not in seen:
+                seen.add(key)
+                new.append(row)
+        checked_table([*self.raw, *new])
+        return new, len(rows) - len(new)
+
+    def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
+        """Writes rows (`not_there_yet`) and species behind those that are there.
+
+        Every file is written whole or not at all; where a stop left some of them without
+        their part, the same call after `read` again adds it.
+        """
+        _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
+        for present, name in TABLES.items():
+            own = [row.cells for row in rows if row.present == present]
+            _add_lines(self.data_dir / name, LABEL_HEADER, own)
+
+
+def name_key(name: str) -> str:
+    """A species' name without what does not tell it from another: case and spaces."""
+    return " ".join(name.split()).casefold()
+
+
+def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
+    """species_id by `name_key` of the name and of the column name `s<id>`."""
+    ids: dict[str, int] = {}
+    for species in classes:
+        other = ids.setdefault(name_key(species.name), species.species_id)
+        if other != species.species_id:
+            raise UserError(
+                f"Species must differ in their names. {species.name} is {other} and "
+                f"{species.species_id}; rename one in species.csv."
+            )
+    return {f"s{c.species_id}": c.species_id for c in classes} | ids
+
+
+def _add_species(path: Path, known: list[SpeciesClass], new: list[SpeciesClass]) -> None:
+    header, column, added = ["species_id", "name"], "name", new
+    if path.exists():
+        header = read_csv(path).header
+        column = species_name_column(header)
+    else:
+        added = sorted(known + new, key=lambda c: c.species_id)
+    if added and column is None:
+        raise UserError(
+            f"{path}: species.csv must have a column for names. Received: {', '.join(header)}."
+        )
+    _add_lines(path, header, [{"species_id": str(c.species_id), column: c.name} for c in added])
+
+
+def _add_lines(path: Path, header: list[str], rows: Sequence[dict[str, str]]) -> None:
+    """Adds rows to a CSV file in the order of its own columns; a new one gets this header."""
+    before = ""
+    if path.exists():
+        if not rows:
+            return
+        # As it is, line ends included.
+        before = path.read_bytes().decode("utf-8")
+        header = read_csv(path).header
+        if not before.endswith("\n"):
+            before += "\n"
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+    if not before:
+        writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, before + text.getvalue())
