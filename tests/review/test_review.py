@@ -247,7 +247,7 @@ def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(review, field
     output, errors = review(*arguments, "--audio", audio, "--data", field.data, status=1)
     assert "1 of 16 events are already judged." in output
     assert "2 recordings were not found, such as tiny06." in errors
-    assert errors.count("tiny08.flac cannot be read") == 4
+    assert errors.count("tiny08.flac is not readable") == 4
     sheet = pd.read_csv(field.folder / "review" / "review.csv")
     assert set(sheet["recording_id"]) == {"tiny07"}
     clips = sorted(path.name for path in (field.folder / "review" / "clips").iterdir())
