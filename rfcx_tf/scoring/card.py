@@ -23,7 +23,7 @@ CARD_VERSION = 1
 UNCALIBRATED_THRESHOLD = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelCard:
     """One immutable description of a model.
 
@@ -59,6 +59,13 @@ class ModelCard:
     calibration: Calibration | None = None
     frontend: str = ""
     made_by: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        # Arrays in a calibration, and NaN, have no equality of their own.
+        return isinstance(other, ModelCard) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
 
     @property
     def columns(self) -> list[str]:
