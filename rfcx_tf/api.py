@@ -136,27 +136,17 @@ class Model:
         self, sound: str | Path | np.ndarray, sample_rate_hz: int | None
     ) -> tuple[RecordingScores, float]:
         """Scores, and the length of the sound in seconds."""
-        import soxr
-
-        from rfcx_tf.audio.decode import decode_blocks
+        from rfcx_tf.audio.decode import decode_blocks, resample
         from rfcx_tf.scoring.scorer import score_blocks
 
         rates_hz, samples = self.scorer.sample_rates_hz, 0
         if isinstance(sound, np.ndarray):
-            if sample_rate_hz is None or sound.ndim != 1 or len(sound) == 0:
+            if sample_rate_hz is None or sound.ndim != 1:
                 raise UserError(
                     "Samples must be [samples] with their sample_rate_hz. "
                     f"Received: shape={sound.shape}, sample_rate_hz={sample_rate_hz}."
                 )
-            whole = np.asarray(sound, np.float32)
-            blocks = [
-                {
-                    rate_hz: whole
-                    if rate_hz == sample_rate_hz
-                    else soxr.resample(whole, sample_rate_hz, rate_hz, quality="HQ")
-                    for rate_hz in rates_hz
-                }
-            ]
+            blocks = [{rate_hz: resample(sound, sample_rate_hz, rate_hz) for rate_hz in rates_hz}]
         else:
             blocks = decode_blocks(sound, rates_hz, 60.0)
 
@@ -203,7 +193,9 @@ def draw(
     # Some 25 ms resolve both the beat of a call and its pitch. Silence has no logarithm.
     length = 2 ** round(np.log2(0.025 * rate_hz))
     samples = excerpt.samples + np.float32(1e-7) * np.sin(np.arange(len(excerpt.samples)))
-    axis.specgram(samples, length, rate_hz, noverlap=length // 2, xextent=extent, cmap="magma")
+    axis.specgram(
+        samples, NFFT=length, Fs=rate_hz, noverlap=length // 2, xextent=extent, cmap="magma"
+    )
     for event in () if events is None else events.itertuples():
         if event.end_s < extent[0] or event.start_s > extent[1]:
             continue

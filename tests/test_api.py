@@ -42,8 +42,14 @@ def test_samples_are_scored_as_their_file(untrained_run, sound):
     model = rfcx_tf.load(untrained_run.path)
     samples, rate_hz = soundfile.read(sound, dtype="float32")
     np.testing.assert_allclose(model.scores(samples, rate_hz), model.scores(sound), atol=1e-6)
-    with pytest.raises(rfcx_tf.UserError, match="with their sample_rate_hz"):
-        model.scores(samples)
+    for wrong, rate, reason in (
+        (samples, None, "with their sample_rate_hz"),
+        ((samples * 32767).astype(np.int16), rate_hz, "within"),
+        (samples * np.nan, rate_hz, "not finite"),
+        (samples[:0], rate_hz, "no samples"),
+    ):
+        with pytest.raises(rfcx_tf.UserError, match=reason):
+            model.scores(wrong, rate)
 
 
 def test_an_exported_model_and_an_ensemble_open_likewise(untrained_run, sound, tmp_path):

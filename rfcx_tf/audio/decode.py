@@ -81,11 +81,18 @@ def read_audio(source: AudioSource | Path | str | bytes, sample_rate_hz: int) ->
     """
     # One item, but the checks that follow it must run too.
     ((samples, file_rate_hz),) = _decode(source)
-    if file_rate_hz != sample_rate_hz:
-        samples = soxr.resample(samples, file_rate_hz, sample_rate_hz, quality="HQ")
-    if len(samples) == 0:
-        raise _no_samples(_name(source))
-    return np.clip(samples, -1.0, 1.0, out=samples)
+    return _resampled(samples, file_rate_hz, sample_rate_hz, _name(source))
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Samples in memory [samples] as `read_audio` gives those of a file.
+
+    Raises:
+        AudioError: if there are none, or they are not finite or not scaled to +-1.
+    """
+    samples = np.array(samples, np.float32)
+    _check_samples(samples, 0.0, from_hz, "in memory")
+    return _resampled(samples, from_hz, to_hz, "in memory")
 
 
 def read_audio_parts(
@@ -146,7 +153,7 @@ def decode_blocks(
     resamplers: dict[int, soxr.ResampleStream] = {}
     samples = 0
 
-    def resample(block: np.ndarray, file_rate_hz: int, last: bool) -> dict[int, np.ndarray]:
+    def all_rates(block: np.ndarray, file_rate_hz: int, last: bool) -> dict[int, np.ndarray]:
         resampled = {}
         for rate_hz in sample_rates_hz:
             own = block
@@ -161,11 +168,11 @@ def decode_blocks(
 
     file_rate_hz = None
     for block, file_rate_hz in _decode(source, block_s):
-        sound = resample(block, file_rate_hz, last=False)
+        sound = all_rates(block, file_rate_hz, last=False)
         samples += len(sound[sample_rates_hz[0]])
         yield sound
     if resamplers:
-        sound = resample(np.zeros(0, np.float32), file_rate_hz, last=True)
+        sound = all_rates(np.zeros(0, np.float32), file_rate_hz, last=True)
         samples += len(sound[sample_rates_hz[0]])
         yield sound
     if samples == 0:
@@ -220,6 +227,14 @@ def _decode(
         shortage = sound.shortage(decoded)
     if shortage:
         raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
+
+
+def _resampled(samples: np.ndarray, from_hz: int, to_hz: int, name: str) -> np.ndarray:
+    if from_hz != to_hz:
+        samples = soxr.resample(samples, from_hz, to_hz, quality="HQ")
+    if len(samples) == 0:
+        raise _no_samples(name)
+    return np.clip(samples, -1.0, 1.0, out=samples)
 
 
 def _sought_parts(sound: OpenedSound, parts: list[tuple[int, int]], name: str) -> np.ndarray | None:
