@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from rfcx_tf.shards.records import read_manifest
 
 def held_out_windows(
     runs: Sequence[Run],
-    recordings: Iterable[str],
+    recordings: Collection[str],
     data_dir: Path | None = None,
     *,
     progress: bool = True,
@@ -37,7 +37,7 @@ def held_out_windows(
 
     Raises:
         UserError: if the shards of the first run are gone or others, a recording cannot be
-            read, or as `check_rule`.
+            read, or as `EnsembleScorer` by the rule `window`.
     """
     info = runs[0].info
     manifest = read_manifest(Path(info.tfrecords))

@@ -37,7 +37,7 @@ class ExportedScorer:
             UserError: if it is no SavedModel of ours, or one of an earlier version.
         """
         folder = Path(folder)
-        versions = [path for path in folder.iterdir() if path.name.isdecimal()]
+        versions = [path for path in folder.glob("[0-9]*") if path.name.isdecimal()]
         newest = max(versions, key=lambda path: int(path.name), default=folder)
         try:
             card = (newest / "assets" / "card.json").read_text(encoding="utf-8")

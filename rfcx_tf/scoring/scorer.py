@@ -282,7 +282,7 @@ class _Progress:
             total=sum(self._sizes.values()),
             desc="predict",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            disable=not shown,
+            disable=not (shown and recordings),
         )
 
     def __enter__(self) -> _Progress:
