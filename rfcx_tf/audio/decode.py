@@ -17,8 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from rfcx_tf.audio.decoders import DecodingError, OpenedSound
-from rfcx_tf.audio.formats import AUDIO_EXTENSIONS, open_sound
+from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, DecodingError, OpenedSound, open_sound
 from rfcx_tf.core.errors import UserError
 
 # FLAC, MP3, OGG, WAV and what else is read.

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from rfcx_tf.audio.formats import AUDIO_EXTENSIONS, holds_sound
+from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, holds_sound
 from rfcx_tf.core.errors import UserError
 
 RECORDING_IDS = ("name", "path")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rfcx_tf.audio.formats import AUDIO_EXTENSIONS
+from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS
 from rfcx_tf.core.errors import UserError
 
 # What Raven, BirdNET and this project put behind the recording's name.
