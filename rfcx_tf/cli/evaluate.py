@@ -21,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.files import atomic_write_text
     from rfcx_tf.core.species import read_species
-    from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation, save_evaluation
-    from rfcx_tf.evaluation.run import evaluate_run, format_run_evaluation
+    from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation
+    from rfcx_tf.evaluation.run import evaluate_run
     from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_scores, read_truth
 
@@ -31,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
-        result = evaluate_run(open_run(arguments.run), truth)
-        print("Held-out crops:", format_run_evaluation(result), sep="\n")
-        evaluation = result.recordings
+        crops, evaluation = evaluate_run(open_run(arguments.run), truth)
+        text = crops.to_string(index=False, float_format="%.4f", na_rep="-")
+        print("Held-out crops:", text, sep="\n")
         if evaluation:
             print("\nHeld-out recordings:")
     elif truth is None:
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if evaluation:
         print(format_evaluation(evaluation))
     if arguments.out:
-        save_evaluation(evaluation, arguments.out)
+        table = evaluation.table.to_csv(index=False, lineterminator="\n")
+        atomic_write_text(arguments.out, table)
         print(f"Wrote {arguments.out}.")
     return 0

@@ -16,11 +16,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.held_out import HeldOut, parts_to_leave_out
 from rfcx_tf.evaluation.held_out_windows import highest_windows
 from rfcx_tf.evaluation.markdown_table import markdown_table
-from rfcx_tf.evaluation.metrics import (
-    SMALLEST_PROBABILITY,
-    masked_log_loss,
-    single_label_lrap,
-)
+from rfcx_tf.evaluation.metrics import SMALLEST_PROBABILITY, masked_log_loss, single_label_lrap
 from rfcx_tf.evaluation.recordings import evaluate_scores, truth_of_recordings
 
 DEFAULT_SHRINKAGE = 0.01
@@ -177,11 +173,10 @@ def _weighted(member_scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _fit_by_part(
     held_out: HeldOut, parts: np.ndarray, members: np.ndarray, shrinkage: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Weights fitted on all crops, and by fits that leave a part of the crops out.
+    """Weights fitted on all crops [members], 0 for those that are not in `members`.
 
-    Returns:
-        [members], 0 for those that are not in `members`; [parts, members]; then, each of the fit
-        without its own part, [crops, members] and [recordings, members].
+    Then those of fits that leave a part out: [parts, members], and of the fit without the own part
+    [crops, members] and [recordings, members].
     """
 
     def fit(used: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def summarise_folds(run: RunFolder) -> pd.DataFrame:
     Raises:
         UserError: if no fold is finished.
     """
-    crops = evaluate_run(run).crops.set_index("fold")
+    crops = evaluate_run(run)[0].set_index("fold")
     rows = []
     for fold in run.finished_folds:
         done = json.loads((run.fold(fold) / "done.json").read_text(encoding="utf-8"))

@@ -135,12 +135,7 @@ def parts_to_leave_out(crops: pd.DataFrame) -> tuple[np.ndarray, str]:
     return recording % _PARTS, f"part of the recordings (of {min(_PARTS, recording.max() + 1)})"
 
 
-def _check_folds(
-    first: Run,
-    one: pd.DataFrame,
-    second: Run,
-    other: pd.DataFrame,
-) -> None:
+def _check_folds(first: Run, one: pd.DataFrame, second: Run, other: pd.DataFrame) -> None:
     fold_of = one.drop_duplicates("recording_id").set_index("recording_id")["fold"]
     expected = other["recording_id"].map(fold_of).fillna(other["fold"])
     moved = other[expected != other["fold"]]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from rfcx_tf.core.errors import UserError, first_few
-from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import check_same_columns
 from rfcx_tf.evaluation.metrics import chance_lwlrap, lwlrap, lwlrap_per_class
 from rfcx_tf.scoring.score_table import class_columns
@@ -26,10 +24,8 @@ class Evaluation:
         chance: what random scores reach on the same truth.
         per_class: one row a class, in the truth's order; columns: class (s<id>), name (only if
             names were given), positives (recordings that it is in), lwlrap (its mean precision
-            in the ranking of those recordings; weighted by positives these add up to the overall
-            LWLRAP), average_precision and roc_auc (over recordings, so they compare the class's
-            own scores only). NaN where a figure does not exist: no positives, or for roc_auc
-            nothing but positives.
+            in the ranking of those recordings), average_precision and roc_auc (over recordings).
+            NaN without positives, or for roc_auc without negatives.
         recordings: recordings in the truth, all of them scored.
         silent_recordings: those of them with no class present, which LWLRAP leaves out.
         ignored_recordings: scored recordings that the truth does not list.
@@ -147,9 +143,3 @@ def format_evaluation(evaluation: Evaluation) -> str:
         f"species (not in LWLRAP); {evaluation.ignored_recordings} scored ones without truth "
         f"(ignored)\n\nWorst classes first:\n{text}"
     )
-
-
-def save_evaluation(evaluation: Evaluation, path: str | Path) -> None:
-    """Writes `evaluation.table` as CSV in one step."""
-    with atomic_file(path) as temporary:
-        evaluation.table.to_csv(temporary, index=False, lineterminator="\n")

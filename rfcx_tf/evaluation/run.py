@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
 
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
@@ -13,28 +11,21 @@ from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.score_table import class_columns, read_scores
 
 
-@dataclass(frozen=True)
-class RunEvaluation:
-    """How well a run predicts what was held out.
-
-    Attributes:
-        crops: DataFrame, a row for every finished fold and a last row `all`: fold, tp_crops,
-            fp_crops, tp_log_loss (over known-present labels), fp_log_loss (over known-absent
-            ones), lrap (mean reciprocal rank of the present species of TP crops).
-        recordings: LWLRAP of the whole held-out recordings, if their truth was given.
-    """
-
-    crops: pd.DataFrame
-    recordings: Evaluation | None
-
-
-def evaluate_run(run: Run, truth: pd.DataFrame | None = None) -> RunEvaluation:
+def evaluate_run(
+    run: Run, truth: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, Evaluation | None]:
     """Evaluates the finished folds of a run on what they did not see.
 
     Args:
         run: the run.
         truth: recording_id and s<id> columns of 0/1, complete. Recordings of unfinished folds
             are left out.
+
+    Returns:
+        crops: DataFrame, a row for every finished fold and a last row `all`: fold, tp_crops,
+            fp_crops, tp_log_loss (over known-present labels), fp_log_loss (over known-absent
+            ones), lrap (mean reciprocal rank of the present species of TP crops).
+        recordings: LWLRAP of the whole held-out recordings; None without truth.
 
     Raises:
         UserError: if no fold is finished, or the truth has other classes or recordings.
@@ -43,11 +34,11 @@ def evaluate_run(run: Run, truth: pd.DataFrame | None = None) -> RunEvaluation:
     rows = [_monitors(group, str(fold)) for fold, group in table.groupby("fold")]
     crops = pd.DataFrame([*rows, _monitors(table, "all")])
     if truth is None:
-        return RunEvaluation(crops, None)
+        return crops, None
     scores = read_scores(run.path / "oof_scores.csv")
     truth = truth_of_recordings(truth, scores["recording_id"])
     names = {c.column: c.name for c in run.info.classes}
-    return RunEvaluation(crops, evaluate_scores(scores, truth, names))
+    return crops, evaluate_scores(scores, truth, names)
 
 
 def _monitors(table: pd.DataFrame, fold: str) -> dict:
@@ -64,8 +55,3 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
         "fp_log_loss": fp_log_loss(present, known, probability),
         "lrap": single_label_lrap(present[is_tp], probability[is_tp]),
     }
-
-
-def format_run_evaluation(evaluation: RunEvaluation) -> str:
-    """The table of the crops, for reading."""
-    return evaluation.crops.to_string(index=False, float_format="%.4f", na_rep="-")

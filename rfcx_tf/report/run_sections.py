@@ -18,7 +18,8 @@ from rfcx_tf.evaluation.calibration_report import (
 )
 from rfcx_tf.evaluation.held_out import HeldOut, read_held_out
 from rfcx_tf.evaluation.precision_recall import PrecisionRecall, precision_recall
-from rfcx_tf.evaluation.run import RunEvaluation, evaluate_run
+from rfcx_tf.evaluation.recordings import Evaluation
+from rfcx_tf.evaluation.run import evaluate_run
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.report.held_out_charts import (
     class_reliability_charts,
@@ -44,11 +45,11 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
     """
     # First, since it says in words which table is missing.
     held_out = read_held_out([run])
-    evaluation = evaluate_run(run, truth)
+    crops, recordings = evaluate_run(run, truth)
     calibration, problem = _calibration(run, held_out, truth)
     known = held_out.present | held_out.absent
     curves = precision_recall(held_out.present, known, held_out.scores)
-    species = _species(run, held_out, curves, calibration, evaluation)
+    species = _species(run, held_out, curves, calibration, recordings)
     kinds = {"scores as they are": held_out.scores}
     if calibration is not None:
         kinds["probabilities, out of fold"] = calibration.probability
@@ -59,7 +60,7 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
     bins["bin"] = [
         f"{low:.1f} to {high:.1f}" for low, high in zip(bins["low"], bins["high"], strict=True)
     ]
-    folds, remarks = _folds(run, evaluation.crops)
+    folds, remarks = _folds(run, crops)
     sections = [
         make_section(
             "held-out",
@@ -67,8 +68,8 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
             planned=run.info.folds if isinstance(run, ListenerRun) else run.config.training.folds,
             held_out=held_out,
             species=species,
-            total=evaluation.crops.iloc[-1],
-            recordings=evaluation.recordings,
+            total=crops.iloc[-1],
+            recordings=recordings,
             folds=folds,
             remarks=remarks,
         ),
@@ -115,7 +116,7 @@ def _species(
     held_out: HeldOut,
     curves: list[PrecisionRecall | None],
     calibration: CalibrationReport | None,
-    evaluation: RunEvaluation,
+    recordings: Evaluation | None,
 ) -> pd.DataFrame:
     """A row for every class; columns as in held-out-species.html."""
     rows = held_out.crops.groupby(["species_id", "kind"]).size()
@@ -133,8 +134,8 @@ def _species(
     )
     if calibration is not None:
         species = species.join(calibration.species[["threshold", "precision", "recall", "ece"]])
-    if evaluation.recordings is not None:
-        found = evaluation.recordings.per_class.set_index("class")
+    if recordings is not None:
+        found = recordings.per_class.set_index("class")
         found = found.rename(columns={"average_precision": "recording_ap"})
         species = species.join(found[["positives", "lwlrap", "recording_ap", "roc_auc"]], "class")
     return species
