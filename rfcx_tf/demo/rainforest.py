@@ -107,11 +107,8 @@ def species_counts(folder: Path) -> pd.DataFrame:
     (in which it calls).
     """
     species = pd.read_csv(folder / "species.csv")
-    for column, name in (
-        ("events", "truth_events"),
-        ("tp_rows", "train_tp"),
-        ("fp_rows", "train_fp"),
-    ):
+    tables = {"events": "truth_events", "tp_rows": "train_tp", "fp_rows": "train_fp"}
+    for column, name in tables.items():
         counts = pd.read_csv(folder / f"{name}.csv")["species_id"].value_counts()
         species[column] = counts.reindex(species["species_id"], fill_value=0).to_numpy()
     truth = pd.read_csv(folder / "test_truth.csv", index_col="recording_id")

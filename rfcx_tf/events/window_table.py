@@ -28,13 +28,8 @@ def write_window_scores(
 ) -> None:
     """Writes the window scores of recordings as Parquet, in one step and one by one.
 
-    Args:
-        results: with window scores.
-        path: the file.
-        card: of the model.
-
     Raises:
-        UserError: if nothing can be written there.
+        UserError: if nothing can be written at `path`.
     """
     import pyarrow as pa
     import pyarrow.parquet

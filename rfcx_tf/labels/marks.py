@@ -13,8 +13,7 @@ from rfcx_tf.core.errors import UserError
 
 # What Raven, BirdNET and this project put behind the recording's name.
 _TABLE_ENDING = re.compile(
-    r"(\.Table\.\d+)?\.selections?$|\.BirdNET\.selection\.table$|\.BirdNET\.results$",
-    re.IGNORECASE,
+    r"(\.Table\.\d+)?\.selections?$|\.BirdNET\.selection\.table$|\.BirdNET\.results$", re.IGNORECASE
 )
 _PRESENT = frozenset({"tp", "true", "yes", "y", "1", "present", "correct"})
 _ABSENT = frozenset({"fp", "false", "no", "n", "0", "absent", "wrong"})

@@ -13,13 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rfcx_tf.core.csv_tables import read_csv, read_number
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.labels.marks import (
-    Mark,
-    TableColumns,
-    read_verdict,
-    recording_of_table,
-    seconds_text,
-)
+from rfcx_tf.labels.marks import Mark, TableColumns, read_verdict, recording_of_table, seconds_text
 
 _BEGIN, _END, _OFFSET = "Begin Time (s)", "End Time (s)", "File Offset (s)"
 

@@ -50,9 +50,7 @@ class Activity:
 
 
 def hourly_activity(
-    events: pd.DataFrame,
-    starts: Mapping[str, datetime],
-    durations_s: Mapping[str, float],
+    events: pd.DataFrame, starts: Mapping[str, datetime], durations_s: Mapping[str, float]
 ) -> Activity | None:
     """Counts events by hour.
 

@@ -15,12 +15,7 @@ from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.events.read import recordings_of_events
 from rfcx_tf.report.activity import hourly_activity
 from rfcx_tf.report.event_clips import Clips, best_events, event_clips
-from rfcx_tf.report.event_tables import (
-    activity_charts,
-    event_table,
-    species_table,
-    truth_curves,
-)
+from rfcx_tf.report.event_tables import activity_charts, event_table, species_table, truth_curves
 from rfcx_tf.report.page import PageSection, make_section
 from rfcx_tf.report.window_curves import WindowCurves
 from rfcx_tf.scoring.calibration import Calibration

@@ -41,11 +41,7 @@ def check_review_folder(out: str | Path) -> None:
 
 
 def write_review(
-    picks: pd.DataFrame,
-    recordings: Mapping[str, Path],
-    out: str | Path,
-    *,
-    progress: bool = True,
+    picks: pd.DataFrame, recordings: Mapping[str, Path], out: str | Path, *, progress: bool = True
 ) -> list[str]:
     """Cuts and draws every picked event; review.csv comes last, when all is there.
 

@@ -97,14 +97,7 @@ def apply_review(
                 shutil.copyfile(file, temporary)
     added_tp = sum(row.present for row in new_rows)
     return Applied(
-        added_tp,
-        len(new_rows) - added_tp,
-        repeated,
-        unsure,
-        empty,
-        new_classes,
-        copied,
-        missing,
+        added_tp, len(new_rows) - added_tp, repeated, unsure, empty, new_classes, copied, missing
     )
 
 
@@ -144,19 +137,14 @@ def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[Species
         other = known.get(species_id) or new.get(species_id)
         if other is None:
             new[species_id] = SpeciesClass(species_id, name or column)
-        elif not _same_name(name, other.name, column):
+        # A run without names calls its species by their columns.
+        elif len({name_key(name), name_key(other.name)} - {"", column}) > 1:
             raise UserError(
                 f"{row.source}: species_id and species must say the same. {species_id} is "
                 f"{other.name}. Received: {name}. Change one of the two."
             )
     ids_by_name(sorted([*folder.classes, *new.values()], key=lambda c: c.species_id))
     return [new[species_id] for species_id in sorted(new)]
-
-
-def _same_name(one: str, other: str, column: str) -> bool:
-    """Whether names agree; a run without names calls its species by their columns."""
-    keys = {name_key(one), name_key(other)} - {"", column}
-    return len(keys) < 2
 
 
 def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
@@ -168,7 +156,8 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
     """
     named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
     paths = folder_recordings(folder.data_dir / "train", named)
-    in_tfrecords = set() if paths else _tfrec_recordings(folder.data_dir)
+    tfrecs = [] if paths else folder.data_dir.glob("tfrecords/train/*.tfrec")
+    in_tfrecords = {record.recording_id for path in tfrecs for record in index_tfrec(path)}
     missing: dict[str, str] = {}
     durations_s: dict[str, float] = {}
     for row in judged:
@@ -191,11 +180,6 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
                 "program may have changed the number."
             )
     return dict(sorted(missing.items()))
-
-
-def _tfrec_recordings(data_dir: Path) -> set[str]:
-    paths = data_dir.glob("tfrecords/train/*.tfrec")
-    return {record.recording_id for path in paths for record in index_tfrec(path)}
 
 
 def _check_can_be_copied(data_dir: Path, missing: dict[str, str]) -> None:

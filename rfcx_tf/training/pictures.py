@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from rfcx_tf.core.files import atomic_file
 from rfcx_tf.frontend.picture import draw_spectrogram, figure_png
 from rfcx_tf.shards.records import ShardReader, parse_crop
 
-_PICTURED_TP, _PICTURED_FP = 4, 4
+# Crops of each kind.
+_PICTURED = 4
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _PRESENT, _ABSENT, _SCORE = "#009E73", "#D55E00", "#56B4E9"
 
@@ -32,11 +34,8 @@ class ValidationPictures(keras.callbacks.Callback):
         self._path = folder / "validation.png"
         self._log_folder = folder / "logs" / "validation"
         spread = [
-            rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-            for rows, count in (
-                (reader.rows([fold], "tp"), _PICTURED_TP),
-                (reader.rows([fold], "fp"), _PICTURED_FP),
-            )
+            rows[np.linspace(0, len(rows) - 1, min(_PICTURED, len(rows))).astype(int)]
+            for rows in (reader.rows([fold], kind) for kind in ("tp", "fp"))
             if len(rows)
         ]
         self._crops = [parse_crop(reader[row]) for row in np.concatenate(spread)]
@@ -49,11 +48,8 @@ class ValidationPictures(keras.callbacks.Callback):
 
     def draw(self, epoch: int):
         """Draws the picture with the model as it is."""
-
-        def window_logits(spectrograms):
-            return self.model.detector(spectrograms, training=False)
-
-        png = draw_crops(self._crops, window_logits, self._config, self._classes)
+        detect = functools.partial(self.model.detector, training=False)
+        png = draw_crops(self._crops, detect, self._config, self._classes)
         with atomic_file(self._path) as temporary:
             temporary.write_bytes(png)
         log_picture(self._log_folder, "validation crops", png, epoch)

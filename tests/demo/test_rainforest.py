@@ -259,9 +259,3 @@ def test_the_verb_prints_what_it_wrote(tmp_path, run_script):
     assert done.returncode == 0, done.stderr
     for path in (tmp_path / "data").iterdir():
         assert str(path) in done.stdout
-
-
-def test_the_verb_gives_bad_input_one_line(tmp_path, run_script):
-    done = run_script("make-demo-data", "--out", tmp_path / "data", "--duration-s", "3")
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1 and "duration_s must be at least" in done.stderr

@@ -4,11 +4,9 @@ import json
 
 import numpy as np
 import pandas as pd
-import pytest
 from scipy.special import expit, logit
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.held_out import HeldOut
 from rfcx_tf.runs.run import RunFolder
@@ -16,13 +14,6 @@ from rfcx_tf.shards.records import Manifest
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(15, "middle"), SpeciesClass(5, "high")]
 COLUMNS = ["s2", "s15", "s5"]
-
-
-def refused(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def make_run(path, crops: pd.DataFrame, scores: pd.DataFrame, classes=CLASSES) -> RunFolder:

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_runs import CLASSES, COLUMNS, gaussian_crops, held_out_of, make_run, refused
+from made_runs import CLASSES, COLUMNS, gaussian_crops, held_out_of, make_run
+from refused import refused
 from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
 from rfcx_tf.evaluation.calibration_fit import SHRINKAGE, fit_calibration, fit_platt
-from rfcx_tf.evaluation.calibration_report import (
-    calibration_error,
-    reliability,
-    report_calibration,
-)
+from rfcx_tf.evaluation.calibration_report import calibration_error, reliability, report_calibration
 from rfcx_tf.evaluation.crop_table import crop_table
 from rfcx_tf.evaluation.held_out import HeldOut, read_held_out
 from rfcx_tf.evaluation.thresholds import Wanted

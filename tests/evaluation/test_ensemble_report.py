@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_runs import made_tables, make_run, refused
+from made_runs import made_tables, make_run
+from refused import refused
 
 from rfcx_tf.evaluation.ensemble_report import fit_weights, report_ensemble
 from rfcx_tf.evaluation.held_out import read_held_out
@@ -142,12 +143,3 @@ def test_script_writes_weights_and_a_report(tmp_path, run_script):
     assert report.read_text() in result.stdout
     assert f"Wrote {out} and {report}." in result.stdout.splitlines()
     assert choose_weights([str(out)], [tmp_path / "b", tmp_path / "a"]) == [0, 1]
-
-
-def test_bad_input_is_refused_in_one_line_with_status_2(tmp_path, run_script):
-    run = make_run(tmp_path / "a", *made_tables())
-    result = run_script("ensemble", "--run", run.path, "--out", tmp_path / "weights.yaml")
-    assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: An ensemble needs at least two runs")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]

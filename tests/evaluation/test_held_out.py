@@ -2,7 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from made_runs import CLASSES, COLUMNS, made_tables, make_run, refused
+from made_runs import CLASSES, COLUMNS, made_tables, make_run
+from refused import refused
 
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.held_out import parts_to_leave_out, read_held_out

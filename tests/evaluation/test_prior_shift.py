@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from made_runs import CLASSES, COLUMNS, held_out_of, make_run, refused
+from made_runs import CLASSES, COLUMNS, held_out_of, make_run
+from refused import refused
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 

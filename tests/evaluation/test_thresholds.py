@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from made_runs import refused
+from refused import refused
 from sklearn.metrics import precision_recall_curve
 
 from rfcx_tf.evaluation.thresholds import Wanted, choose_threshold, parse_wanted

@@ -11,12 +11,7 @@ from crowsetta.formats.seq import AudSeq
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
-from rfcx_tf.events.write import (
-    FORMATS,
-    check_events_out,
-    write_events,
-    writes_one_file,
-)
+from rfcx_tf.events.write import FORMATS, check_events_out, write_events, writes_one_file
 from rfcx_tf.labels.annotation_import import import_annotations
 from rfcx_tf.labels.annotations import read_kaggle_folder
 
@@ -118,14 +113,6 @@ def test_no_events_at_all_leave_the_header(tmp_path, format):
         assert pd.read_parquet(path).columns.tolist() == list(EVENT_COLUMNS)
     else:
         assert len(path.read_text().splitlines()) == 1
-
-
-def test_pandas_reads_the_csv(tmp_path):
-    (path,) = write(tmp_path / "all.csv", "csv")
-    table = pd.read_csv(path).sort_values(["recording_id", "start_s"], ignore_index=True)
-    assert table["species"].tolist() == EVENTS["species"].tolist()
-    np.testing.assert_allclose(table["start_s"], EVENTS["start_s"], atol=0.0005)
-    np.testing.assert_allclose(table["probability"], EVENTS["probability"])
 
 
 def test_parquet_keeps_types_every_digit_and_the_version(tmp_path):

@@ -91,10 +91,3 @@ def test_rows_of_recordings_that_are_not_there_do_not_count():
     rows = table([("here", 0, True), ("gone", 0, True), ("lost", 1, False)])
     with pytest.raises(UserError, match="Found 1 annotated"):
         assign_folds(rows, ["here", "silent", "still"], 2, seed=0)
-
-
-def test_too_few_recordings_are_refused_in_one_line():
-    with pytest.raises(UserError) as caught:
-        assign_folds(table([("a", 0, True), ("b", 0, True), ("b", 1, True)]), ["a", "b"], 3, 0)
-    assert "3 folds" in str(caught.value)
-    assert "\n" not in str(caught.value)
