@@ -97,8 +97,8 @@ class EmbeddingStore:
         return self._folder / f"{recording_id}.npz"
 
 
-def read_windows(folder: Path, key: str, recording_id: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Of the windows of a recording begin in seconds [windows] and embeddings [windows, size].
+def read_windows(folder: Path, key: str, recording_id: str) -> np.ndarray | None:
+    """The embeddings of the windows of a recording, [windows, size].
 
     Args:
         folder, key: of an `EmbeddingStore`.
@@ -109,8 +109,7 @@ def read_windows(folder: Path, key: str, recording_id: str) -> tuple[np.ndarray,
     """
     try:
         with np.load(folder / f"{recording_id}.npz") as file:
-            same_key = str(file["key"]) == key
-            return (file["window_start_s"], file["windows"]) if same_key else None
+            return file["windows"] if str(file["key"]) == key else None
     except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None
 

@@ -20,10 +20,10 @@ import tensorflow as tf
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import check_same_classes
+from rfcx_tf.core.windows import at_times
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.ensemble import combine_scores
 from rfcx_tf.scoring.scorer import RecordingScores, Scorer, Sound
-from rfcx_tf.scoring.window_times import at_times
 
 
 class EnsembleScorer(tf.Module):
@@ -31,8 +31,8 @@ class EnsembleScorer(tf.Module):
 
     Attributes:
         card: of the ensemble. Its windows are those of the member whose windows lie closest;
-            usual lengths and bands are those of the first
-            member that knows them. It is not calibrated.
+            usual lengths and bands are those of the first member that knows them. It is not
+            calibrated, unless there is one member.
         members, weights, rule: as given; the weights have sum 1.
         sample_rates_hz, at_once: see `Scorer`.
     """
@@ -60,9 +60,16 @@ class EnsembleScorer(tf.Module):
         self.rule = rule
         cards = [member.card for member in members]
         check_same_classes([(card.made_by, card.classes) for card in cards])
-        if rule == "window":
-            _check_highest_windows(cards)
-        base = closest_windows(cards)
+        smoothed = next((card for card in cards if card.smoothing), None)
+        if rule == "window" and smoothed:
+            raise UserError(
+                "The highest mean of windows is of the members' windows as they are. "
+                f"{smoothed.made_by} has {smoothed.smoothing}. Combine it by another rule, or "
+                "predict with 0 and 1."
+            )
+        # Of equally close windows those of the first.
+        self._closest = min(range(len(cards)), key=lambda i: cards[i].hop_s)
+        base = cards[self._closest]
         knows = next((c for c in cards if not all(map(math.isnan, c.mean_box_s))), base)
         self.card = base.replace(
             mean_box_s=knows.mean_box_s,
@@ -91,15 +98,14 @@ class EnsembleScorer(tf.Module):
 
     def align(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Window scores of all members [windows, classes], at the centres of the card's windows."""
-        cards = [member.card for member in self.members]
-        base = cards.index(closest_windows(cards))
-        count = len(windows[base])
-        return [
-            own
-            if len(own) == count and card.same_windows(self.card)
-            else at_times(card.centres_s(len(own)), own, self.card.centres_s(count))
-            for own, card in zip(windows, cards, strict=True)
-        ]
+        count = len(windows[self._closest])
+
+        def aligned(own: np.ndarray, card: ModelCard) -> np.ndarray:
+            if len(own) == count and card.same_windows(self.card):
+                return own
+            return at_times(card.centres_s(len(own)), own, self.card.centres_s(count))
+
+        return [aligned(own, m.card) for own, m in zip(windows, self.members, strict=True)]
 
     # What follows is for an export, of detectors.
 
@@ -144,18 +150,3 @@ class _EnsembleStream:
     def finish(self) -> RecordingScores:
         """See `ScoreStream`."""
         return self._scorer.combine([stream.finish() for stream in self._streams])
-
-
-def closest_windows(cards: Sequence[ModelCard]) -> ModelCard:
-    """The card with the smallest distance between windows; of equal ones the first."""
-    return min(cards, key=lambda card: card.hop_s)
-
-
-def _check_highest_windows(cards: Sequence[ModelCard]) -> None:
-    for card in cards:
-        if card.smoothing:
-            raise UserError(
-                "The highest mean of windows is of the members' windows as they are. "
-                f"{card.made_by} has {card.smoothing}. Combine it by another rule, or predict "
-                "with 0 and 1."
-            )

@@ -159,7 +159,6 @@ def load_listener(run: ListenerRun, folds: Sequence[int], shards_id: str) -> Lis
     def kept(recording_id: str) -> np.ndarray | None:
         if run.info.shards_id != shards_id:
             return None
-        found = read_windows(run.embeddings, run.embeddings_key, recording_id)
-        return found and found[1]
+        return read_windows(run.embeddings, run.embeddings_key, recording_id)
 
     return ListenerScorer(card, EmbeddingModel.open(model, config), heads, kept)

@@ -25,9 +25,9 @@ import numpy as np
 import rfcx_tf
 from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
 from rfcx_tf.core.config import Config
+from rfcx_tf.core.windows import at_times
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
-from rfcx_tf.scoring.window_times import at_times
 from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.plans import (
     finish_plans,

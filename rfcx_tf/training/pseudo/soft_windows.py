@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.listener_config import ListenerConfig
+from rfcx_tf.core.windows import at_times
 from rfcx_tf.model.regressions import SoftRows
 from rfcx_tf.runs.embeddings import EmbeddingStore
-from rfcx_tf.scoring.window_times import at_times
 from rfcx_tf.shards.pseudo_folder import read_probability
 
 # begins of windows in seconds, rows of their recording -> target, known [windows, classes]

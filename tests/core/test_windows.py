@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rfcx_tf.scoring.window_times import at_times
+from rfcx_tf.core.windows import at_times
 
 
 def test_probabilities_are_taken_at_the_centres_of_windows():
