@@ -1,4 +1,4 @@
-"""Known labels and values of crops -> reliability diagrams: how often what has a value is there."""
+"""Known labels and values of crops -> reliability diagrams: the share present by value."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plot_reliability(
     largest_dot: float = 250,
     diagonal: str = "0.6",
 ) -> None:
-    """Plots how reliable values are, and a dashed diagonal: there a value is its share present.
+    """Plots how reliable values are, and a dashed diagonal where both are equal.
 
     A point lies at the mean value of a bin and the share of its labels that are present; its area
     grows with the root of their count.

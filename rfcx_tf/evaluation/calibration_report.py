@@ -1,4 +1,4 @@
-"""What a calibration is worth, measured on held-out crops that took no part in its fit.
+"""How good a calibration is on held-out crops that took no part in its fit.
 
 Maps and thresholds are fitted on all folds but one and tried on that one, fold by fold. With a
 complete truth the same maps and thresholds are also tried on the scores of whole recordings.
@@ -42,7 +42,7 @@ class CalibrationReport:
             nothing is detected or there.
         recordings: as `figures`, of whole recordings, and mean (of the values), present (the
             share of pairs of recording and species that are there); None without truth.
-        notes: what has to be said of single classes and of the whole, a line each.
+        notes: remarks on single classes and on the whole, a line each.
         text: all of it as Markdown.
     """
 
@@ -56,7 +56,7 @@ class CalibrationReport:
 
 
 def reliability(target: ArrayLike, probability: ArrayLike, bins: int = BINS) -> pd.DataFrame:
-    """How often what has some probability is there, in bins of equal width.
+    """Share of present labels by probability, in bins of equal width.
 
     Ten bins are [0, 0.1), [0.1, 0.2), ... [0.9, 1].
 

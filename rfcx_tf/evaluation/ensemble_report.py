@@ -48,7 +48,7 @@ def fit_weights(
     """
     target, known = np.asarray(target, bool), np.asarray(known, bool)
     probability = np.asarray(probability, float)[:, known]
-    # What each member gives to the truth; with weights that sum to 1 their mean does likewise.
+    # Probabilities of the true labels [members, labels]; those of the ensemble are their mean.
     given = np.where(target[known], probability, 1 - probability)
     given = np.maximum(given, SMALLEST_PROBABILITY)
     members, labels = given.shape

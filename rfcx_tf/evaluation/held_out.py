@@ -14,7 +14,7 @@ from rfcx_tf.runs.open import Run, check_classes
 from rfcx_tf.scoring.ensemble import combine_scores, member_names
 from rfcx_tf.scoring.score_table import read_scores
 
-# What makes a crop the same one in two runs. Lines that agree in all of it are told apart by
+# Lines of two runs that agree in these are of one crop. Lines of one run that do are told apart by
 # their order, which is that of the annotations.
 _CROP = ["recording_id", "kind", "species_id", "t_min", "t_max"]
 # Parts into which recordings are dealt where there are no folds to leave out.

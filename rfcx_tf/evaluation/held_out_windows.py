@@ -24,7 +24,7 @@ def held_out_windows(
 ) -> dict[str, np.ndarray]:
     """Scores the windows of recordings by the members' detectors that held them out.
 
-    The out-of-fold tables of runs have no windows, so our own score the recordings again.
+    Out-of-fold tables hold no windows, so the recordings are scored again.
 
     Args:
         runs: of one class list and one assignment of folds.
@@ -33,7 +33,7 @@ def held_out_windows(
         progress: whether to show a progress bar.
 
     Returns:
-        By recording id, float32 [members, windows, classes], of one grid.
+        By recording id, float32 [members, windows, classes].
 
     Raises:
         UserError: if the shards of the first run are gone or others, a recording cannot be

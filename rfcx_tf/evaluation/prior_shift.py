@@ -1,10 +1,10 @@
-"""How common each species is where a run is used, and what that changes in its scores.
+"""Scores of unlabelled recordings -> prevalence of every species there, and shifts of its logits.
 
 Every class is a binary problem of its own. Out-of-fold scores of annotated recordings are
 calibrated (`fit_platt`), since the highest window score of a recording is no probability. The
 prevalence in other recordings is found by expectation-maximisation (`estimate_prevalence`). The
-difference of the log odds of both is added to logits. Both steps assume that calls look alike in
-both sets, and so does their absence; only how often they are there differs.
+difference of the log odds of both is added to logits. Both steps assume that only the prevalence
+differs: present and absent calls have the same scores in both sets.
 
 Reference:
     Saerens, Latinne, Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori
@@ -187,7 +187,7 @@ def apply_offsets(scores: pd.DataFrame, offsets: dict[str, float]) -> pd.DataFra
 
 
 def _probabilities(scores: pd.DataFrame, columns: list[str], of: str) -> np.ndarray:
-    """Scores [recordings, classes] with the class columns `columns`, those of `of`."""
+    """Scores [recordings, classes] in the order of `columns`, the class columns of `of`."""
     check_same_columns(
         f"The scores must have the classes of {of}.",
         *("the scores", class_columns(scores), of, columns),

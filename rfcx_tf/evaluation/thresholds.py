@@ -1,13 +1,12 @@
 """Probabilities of one class -> the threshold that a wanted precision, recall or F1 asks for.
 
-Precision and recall are those that the probabilities foretell. Above a threshold, with q_i the
+Precision and recall are expected values under the probabilities. Above a threshold, with q_i the
 probabilities there and Q the sum of all,
 
     precision = sum of q_i / count,   recall = sum of q_i / Q,   F1 = 2 sum of q_i / (count + Q)
 
-They are what counted labels give on average if the probabilities are right. A class has few
-labels, and a threshold chosen by counting them takes the luckiest: on other folds it misses the
-wanted precision by more, and finds less.
+A class has few labels. A threshold that is chosen by counting them takes the luckiest: on other
+folds it misses the wanted precision by more, and finds less.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Events and recordings -> how often each species was heard, hour by hour.
 
-Where the start times of recordings are known, an hour is an hour of the day on the recorder's own
-clock. Else hours count from the beginning of a recording. Recorders do not run in all hours alike,
-so events are also given per hour of sound.
+Where the start times of recordings are known, an hour is one of the day on the recorder's clock.
+Else hours count from the beginning of a recording. Recorders do not run equally in all hours, so
+events are also given per hour of sound.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _hour(at: datetime) -> float:
 
 
 def _hours_covered(begin_h: float, length_h: float, hours: int) -> np.ndarray:
-    """How much of each of so many hours a stretch covers; behind the last comes the first."""
+    """Hours [hours] of a stretch that fall into each hour; the first follows the last."""
     edges = np.arange(int(begin_h), int(np.ceil(begin_h + length_h)) + 1)
     covered = np.diff(np.clip(edges, begin_h, begin_h + length_h))
     return np.bincount(edges[:-1] % hours, covered, minlength=hours)

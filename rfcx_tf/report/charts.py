@@ -22,7 +22,7 @@ Chart = tuple[str, str, Markup]
 QUIET, RULE = "#54595e", "#c9cdd1"
 LINES = ("#0067a5", "#b34700", "#187a3c", "#8b3fb8", "#b0115f", "#5c5c00")
 _DASHES = ("-", (0, (4, 2)), (0, (1, 1)), (0, (5, 2, 1, 2)), (0, (7, 3)), (0, (1, 2)))
-# Of page.css, which has other values for dark pages.
+# page.css defines these variables, with other values for dark pages.
 _VARIABLES = {QUIET: "var(--quiet)", RULE: "var(--rule)"} | {
     colour: f"var(--line{i})" for i, colour in enumerate(LINES)
 }

@@ -20,14 +20,14 @@ from rfcx_tf.report.page import fill_template
 from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.review.clips import draw_event
 
-# Around an event; and of a longer one only so much is heard, around its surest window.
+# A clip has so much sound before and behind an event; of a longer event it has only a part.
 _CONTEXT_S = 1.0
 _LONGEST_S = 12.0
-# Of a card's picture, in pixels. A page shows it about half as wide as the spectrogram has columns,
-# since a phone's screen has two dots for one.
+# Sizes of a card's picture in pixels. The spectrogram has about twice as many columns, since a
+# phone's screen has two dots for a pixel.
 _WIDTH, _LEFT, _SPECTROGRAM_HEIGHT, _CURVE_HEIGHT = 360, 34, 150, 54
 _COLUMNS = 640
-# What MP3 knows; other rates become the next higher, or the highest.
+# MP3 has these rates; others become the next higher one, or the highest.
 _RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Recorders in quiet places write calls that a phone's loudspeaker would not make audible.
 _PEAK = 10 ** (-3 / 20)
@@ -39,7 +39,7 @@ class Clips:
     """Events with picture and sound, and what is not among them.
 
     Attributes:
-        groups: of a species: class column, name, cards, and how many events it has.
+        groups: class column, name, cards and number of events of every species that has cards.
         shown: how many cards there are.
         left_out: events that would have made the page too large.
         failed: a line for every recording that could not be read.
@@ -58,7 +58,7 @@ def event_clips(
     windows: WindowCurves | None,
     budget_bytes: int,
 ) -> Clips:
-    """Draws and cuts events, as far as they fit into so many bytes.
+    """Draws and cuts the events that fit into so many bytes.
 
     Args:
         events: of `best_events`.
@@ -128,7 +128,7 @@ def event_svg(event, excerpt: Excerpt, curve: Curve | None) -> Markup:
     figure = new_figure(_WIDTH, 20 + _SPECTROGRAM_HEIGHT + below + 20)
     axis = add_axes(figure, _LEFT, 20, _WIDTH - _LEFT - 8, _SPECTROGRAM_HEIGHT)
     draw_event(axis, event, excerpt, _COLUMNS)
-    # As it is, without a pixel for every one of the figure.
+    # The page scales the image's own pixels.
     axis.images[0].set_interpolation("none")
     name_axes(axis, y="kHz")
     axis.grid(False)
@@ -163,8 +163,8 @@ def _in_words(event, curve: Curve | None) -> str:
 def encode_mp3(excerpt: Excerpt) -> bytes:
     """Encodes an excerpt as MP3 of variable bit rate, mono, its peak raised to -3 dB.
 
-    It is raised by 40 dB at most, and lowered where it is louder. MP3, since it is what all
-    browsers play, the iPhone's too; 5 s at 24 kHz are some 30 kB, as FLAC about four times that.
+    The gain is at most 40 dB. All browsers play MP3; 5 s at 24 kHz take about 30 kB, a quarter of
+    their size as FLAC.
     """
     rate_hz = next((r for r in _RATES_HZ if r >= excerpt.sample_rate_hz), _RATES_HZ[-1])
     samples = excerpt.samples
@@ -215,7 +215,7 @@ def _card(event, path: Path, windows: WindowCurves | None) -> Markup:
 
 
 def _heard(begin_s: float, end_s: float, curve: Curve | None) -> tuple[float, float]:
-    """All of an event, or of a long one what lies around its highest window, or its middle."""
+    """Begin and end of an event, or of the part of a long one around its highest window."""
     if end_s - begin_s <= _LONGEST_S:
         return begin_s, end_s
     middle_s = (begin_s + end_s) / 2

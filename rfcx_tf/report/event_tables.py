@@ -105,7 +105,7 @@ def event_table(events: pd.DataFrame) -> pd.DataFrame:
 def truth_curves(
     scores: pd.DataFrame, truth: pd.DataFrame, names: Mapping[str, str]
 ) -> list[Chart]:
-    """Precision and recall of recordings' scores, where there is a truth."""
+    """Precision-recall charts of the scores of recordings against their truth."""
     columns = class_columns(truth)
     present = truth[columns].to_numpy(bool)
     values = scores.set_index("recording_id").loc[truth["recording_id"], columns].to_numpy(float)

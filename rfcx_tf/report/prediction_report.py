@@ -1,4 +1,4 @@
-"""Files of predictions -> the sections of their page, within so many bytes."""
+"""Events, scores and window scores -> the sections of a page that has a largest size."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def prediction_report(
         truth: of the same recordings, for scoring only.
         windows: Parquet table of window scores.
         calibration: of the events, for windows.
-        per_class: events of a species that are shown and heard, at most.
+        per_class: the most events of a species that are shown and heard.
         max_bytes: of the whole page, as far as fewer events can help.
-        others: sections that come behind, whose size counts.
+        others: sections that follow these; their size counts too.
 
     Returns:
         The sections in the order of a page, and the clips among them; `failed` of these has a line

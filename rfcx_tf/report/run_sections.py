@@ -144,9 +144,9 @@ def _species(
 def _calibration(
     run: Run, held_out: HeldOut, truth: pd.DataFrame | None
 ) -> tuple[CalibrationReport | None, str]:
-    """For what the run's own calibration is for, or else rfcx-tf calibrate's default.
+    """Calibrates with the aim of the run's own calibration, or the default of rfcx-tf calibrate.
 
-    None, and the reason, where scores cannot be calibrated.
+    Returns None and the reason where scores cannot be calibrated.
     """
     wanted = "precision=0.9"
     path = run.path / "calibration.yaml"

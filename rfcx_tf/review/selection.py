@@ -165,7 +165,7 @@ def _choose(own: pd.DataFrame, threshold: float, rules: PickRules) -> list[tuple
 def _take_turns(
     queues: Mapping[int, list[tuple[int, str]]], seconds: np.ndarray, rules: PickRules
 ) -> list[tuple[int, str]]:
-    """What of the queues fits into the minutes, one of every class at a time; by class."""
+    """Takes an event of every queue in turn while the minutes last; gives them by class."""
     random = np.random.default_rng(rules.seed)
     left_s = rules.minutes * 60
     taken: dict[int, list[tuple[int, str]]] = {species_id: [] for species_id in queues}
