@@ -154,14 +154,12 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
         calibration = calibration_from_content(content)
     except OSError as error:
         raise UserError(f"The calibration {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError, ValueError):
-        calibration = None
-    if calibration is None or not _is_valid(calibration):
+    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError):
         raise UserError(
             "A calibration is YAML with classes, each once, with a threshold in [0, 1] and "
             "rising score_logits and probability_logits, as rfcx-tf calibrate writes it. "
             f"{path} is not one."
-        )
+        ) from None
     if columns is not None:
         check_same_columns(
             "A calibration must have the classes of the scores that it is used for, in their "
@@ -176,7 +174,7 @@ def calibration_from_content(content: dict) -> Calibration:
     """A calibration of `calibration_content`; errors of Python where it is something else."""
     classes = content["classes"]
     own = ("class", "threshold", "score_logits", "probability_logits")
-    return Calibration(
+    calibration = Calibration(
         columns=[str(entry["class"]) for entry in classes],
         score_logits=np.array([entry["score_logits"] for entry in classes], np.float32),
         probability_logits=np.array([entry["probability_logits"] for entry in classes], np.float32),
@@ -185,6 +183,9 @@ def calibration_from_content(content: dict) -> Calibration:
         wanted=str(content["wanted"]),
         members=list(content["members"]),
     )
+    if not _is_valid(calibration):
+        raise ValueError("a calibration has rising maps and thresholds in [0, 1]")
+    return calibration
 
 
 def _is_valid(calibration: Calibration) -> bool:

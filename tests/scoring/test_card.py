@@ -48,6 +48,13 @@ def test_what_is_no_card_is_refused(text):
         ModelCard.from_json(text)
 
 
+def test_a_card_with_a_falling_calibration_is_refused():
+    values = json.loads(CARD.to_json())
+    values["calibration"]["classes"][1]["probability_logits"] = [3.0, 1.0]
+    with pytest.raises(UserError, match="has rising maps"):
+        ModelCard.from_json(json.dumps(values))
+
+
 def test_a_card_of_a_later_version_is_refused():
     values = json.loads(CARD.to_json()) | {"version": 2}
     with pytest.raises(UserError, match=r"Found 2\. Update"):
