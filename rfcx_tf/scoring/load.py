@@ -77,7 +77,10 @@ def load_together(
     """One run as it is, or several as an ensemble (`EnsembleScorer`, with its errors)."""
     if len(runs) == 1 and rule == "mean":
         return load_scorer(runs[0])
-    return EnsembleScorer([load_scorer(run) for run in runs], weights, rule)
+    # The calibration of one member is not that of the ensemble, so what is wrong with it is no
+    # matter here.
+    members = [load_scorer(run, None if len(runs) == 1 else run.finished_folds) for run in runs]
+    return EnsembleScorer(members, weights, rule)
 
 
 def _load_detector(run: Run, folds: Sequence[int], shards_id: str) -> Scorer:

@@ -98,7 +98,9 @@ def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
     other = random_run(tmp_path / "other", tiny_config, read_manifest(tiny_shards), [1], seed=5)
     some = {"tiny03": tiny_data / "train" / "tiny03.flac"}
     each = [predict_recordings(scorer_of(r.path), some).scores for r in (run, other)]
+    (other.path / "calibration.yaml").write_text("of another time")
     both = predict_recordings(scorer_of(run.path, other.path), some).scores
+    assert "A calibration is YAML" in refused(scorer_of, other.path)
     expected = (each[0][COLUMNS] + each[1][COLUMNS]) / 2
     np.testing.assert_allclose(both[COLUMNS], expected, atol=1e-6)
 
