@@ -72,5 +72,5 @@ def read_crops(run: Run) -> pd.DataFrame:
 
 def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:
     """Bool [crops, classes] from cells such as `3;17` and columns such as s3."""
-    named = cells.str.split(";").map(lambda ids: {f"s{number}" for number in ids})
-    return np.array([[column in ids for column in columns] for ids in named], bool)
+    named = cells.str.get_dummies(";").add_prefix("s")
+    return named.reindex(columns=columns, fill_value=0).to_numpy(bool)

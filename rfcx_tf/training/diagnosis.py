@@ -20,9 +20,7 @@ def outranked_by(present: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """
     first = probability.argmax(axis=1)
     classes = present.shape[1]
-    counts = np.stack(
-        [np.bincount(first[present[:, c]], minlength=classes) for c in range(classes)]
-    )
+    counts = present.T.astype(int) @ np.eye(classes, dtype=int)[first]
     totals = counts.sum(axis=1, keepdims=True)
     return np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
 

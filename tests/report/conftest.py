@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from made_events import event
 from page_reader import COLUMNS, NAMES, NASTY
 
 from rfcx_tf.core.config import save_config
@@ -77,20 +78,13 @@ def found_events(tiny_data):
     rows = []
     for number, row in enumerate(pd.read_csv(tiny_data / "train_tp.csv").itertuples()):
         hour = 5 + int(row.recording_id[-1]) % 2
-        rows.append(
-            {
-                "recording_id": row.recording_id,
-                "file": str(tiny_data / "train" / f"{row.recording_id}.flac"),
-                "species_id": row.species_id,
-                "species": NAMES[row.species_id],
-                "start_s": row.t_min,
-                "end_s": row.t_max,
-                "low_hz": float(row.f_min),
-                "high_hz": float(row.f_max),
-                "score": 0.5,
-                "probability": 0.99 - 0.01 * number,
-                "start_time": f"2023-04-01T{hour:02d}:30:{row.t_min:06.3f}",
-                "end_time": f"2023-04-01T{hour:02d}:30:{row.t_max:06.3f}",
-            }
+        row_of_event = event(
+            *(row.recording_id, row.species_id, row.t_min, row.t_max, 0.5),
+            file=tiny_data / "train" / f"{row.recording_id}.flac",
+            band=(float(row.f_min), float(row.f_max)),
+            probability=0.99 - 0.01 * number,
+            start_time=f"2023-04-01T{hour:02d}:30:{row.t_min:06.3f}",
+            end_time=f"2023-04-01T{hour:02d}:30:{row.t_max:06.3f}",
         )
+        rows.append(row_of_event | {"species": NAMES[row.species_id]})
     return pd.DataFrame(rows)

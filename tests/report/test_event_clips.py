@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from made_events import event
 from page_reader import Page, points
 from PIL import Image
 
@@ -47,19 +48,8 @@ def test_silence_is_raised_by_40_db_and_no_further():
     encode_mp3(Excerpt(np.zeros(100, np.float32), RATE_HZ, 0.0))
 
 
-def event(**values):
-    row = {
-        "recording_id": "r",
-        "species_id": 2,
-        "species": "low",
-        "start_s": 11.0,
-        "end_s": 12.0,
-        "low_hz": 1000.0,
-        "high_hz": 2000.0,
-        "score": 0.5,
-        "probability": np.nan,
-    }
-    return pd.Series(row | values)
+def boxed(low_hz=1000.0, high_hz=2000.0, end_s=12.0):
+    return pd.Series(event("r", 2, 11.0, end_s, 0.5, band=(low_hz, high_hz)))
 
 
 def drawn(event):
@@ -75,7 +65,7 @@ def drawn(event):
 
 
 def test_the_picture_has_the_tone_in_its_box():
-    page, image, place, box = drawn(event())
+    page, image, place, box = drawn(boxed())
     left, top, width, height = 34, 20, 318, 150
     assert place == pytest.approx([left, top, width, height], abs=1)
     kind, content = image["href"].split(";base64,")
@@ -90,14 +80,14 @@ def test_the_picture_has_the_tone_in_its_box():
 
 
 def test_a_box_without_a_band_reaches_over_all_and_never_beyond_the_picture():
-    _, _, (left, top, width, height), box = drawn(event(low_hz=np.nan, high_hz=np.nan, end_s=99.0))
+    _, _, (left, top, width, height), box = drawn(boxed(low_hz=np.nan, high_hz=np.nan, end_s=99.0))
     assert box[:, 1].min() == pytest.approx(top, abs=0.11)
     assert box.max(axis=0) == pytest.approx([left + width, top + height], abs=0.11)
 
 
 def test_a_curve_lies_below_the_picture_with_its_threshold():
     curve = Curve(np.array([10.0, 11.5, 13.0]), np.array([0.0, 0.5, 1.0]), 0.25, True)
-    page = Page(event_svg(event(), tone(1500), curve))
+    page = Page(event_svg(boxed(), tone(1500), curve))
     lines = {p["stroke"]: points(p) for p in page.of("path") if "stroke" in p}
     # The panel is 54 high, 26 below the picture; 0 and 1 are 3 % of its scale from its ends.
     low, high = 250 - 54 * 0.03 / 1.06, 196 + 54 * 0.03 / 1.06

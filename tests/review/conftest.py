@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-
-NAMES = {2: "low", 5: "middle", 9: "high"}
+from made_events import event
 
 
 @pytest.fixture
@@ -42,28 +41,3 @@ def field(tiny_data, tmp_path):
     path = tmp_path / "events.csv"
     pd.DataFrame(events).to_csv(path, index=False)
     return SimpleNamespace(data=data, audio=audio, events=path, truth=truth, folder=tmp_path)
-
-
-def event(recording, species, start_s, end_s, score, *, file="", band=(100.0, 200.0), **others):
-    """An event as a row of a table; uncalibrated, and without a clock, unless `others` say so."""
-    return {
-        "recording_id": recording,
-        "file": str(file),
-        "species_id": species,
-        "species": NAMES.get(species, f"s{species}"),
-        "start_s": start_s,
-        "end_s": end_s,
-        "low_hz": band[0],
-        "high_hz": band[1],
-        "score": score,
-        "probability": float("nan"),
-        "start_time": "",
-        "end_time": "",
-        **others,
-    }
-
-
-@pytest.fixture
-def make_event():
-    """The function `event`."""
-    return event

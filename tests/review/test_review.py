@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from made_events import event
 from refused import refused
 
 from rfcx_tf.core.errors import UserError
@@ -266,10 +267,10 @@ def test_applying_says_which_recordings_are_needed(review, field):
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 @pytest.mark.parametrize("out", ["all", "each"])
-def test_events_are_read_as_they_were_written(field, make_event, tmp_path, format, out):
+def test_events_are_read_as_they_were_written(tmp_path, format, out):
     rows = [
-        make_event("007", 2, 1.0, 2.0, 0.5, probability=0.25),
-        make_event("NA", 5, 0.0, 1.0, 1.0, band=(np.nan, np.nan)),
+        event("007", 2, 1.0, 2.0, 0.5, probability=0.25),
+        event("NA", 5, 0.0, 1.0, 1.0, band=(np.nan, np.nan)),
     ]
     events = pd.DataFrame(rows).astype(EVENT_COLUMNS)
     recordings = [EventRecording(name, f"{name}.wav", 9.0) for name in ("007", "NA")]
@@ -292,17 +293,17 @@ def test_events_are_read_as_they_were_written(field, make_event, tmp_path, forma
         ({"recording_id": ""}, r":3: recording_id must not be empty"),
     ],
 )
-def test_wrong_events_are_named(make_event, tmp_path, change, complaint):
-    right = make_event("a", 2, 1.0, 2.0, 0.5)
+def test_wrong_events_are_named(tmp_path, change, complaint):
+    right = event("a", 2, 1.0, 2.0, 0.5)
     path = tmp_path / "events.csv"
     pd.DataFrame([right, {**right, **change}]).to_csv(path, index=False)
     with pytest.raises(UserError, match=complaint):
         read_events(path)
 
 
-def test_names_cannot_break_out_of_the_page(field, make_event):
+def test_names_cannot_break_out_of_the_page(field):
     name = '</script><b>$"é\u2028'
-    events = pd.DataFrame([{**make_event("tiny06", 2, 1, 2, 0.5), "species": name}])
+    events = pd.DataFrame([{**event("tiny06", 2, 1, 2, 0.5), "species": name}])
     picks = pick_events(events.astype(EVENT_COLUMNS), PickRules())
     recordings = {"tiny06": field.audio / "tiny06.flac"}
     folder = field.folder / "review"
