@@ -162,6 +162,22 @@ def print_next(*words: str | Path) -> None:
     print("Next: " + shlex.join(["rfcx-tf", *map(str, words)]))
 
 
+def print_added(added, data_dir: Path) -> None:
+    """Prints what was added to a data folder's tables, and the next command.
+
+    Args:
+        added: an `Imported` or `Applied`.
+        data_dir: the data folder.
+    """
+    for species in added.new_classes:
+        print(f"New species s{species.species_id}: {species.name}")
+    print(
+        f"Added {added.added_tp} rows to {data_dir / 'train_tp.csv'} and {added.added_fp} to "
+        f"{data_dir / 'train_fp.csv'}."
+    )
+    print_next("make-tfrecords", "--config", "FILE", "--data", data_dir, "--out", "tfrecords/NAME")
+
+
 def list_left_out(heading: str, lines: Iterable[str]) -> int:
     """Lists on stderr what was left out, if anything was; the exit status, 0 or 1."""
     lines = list(lines)

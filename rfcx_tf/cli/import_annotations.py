@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_recording_ids_argument, print_next
+from rfcx_tf.cli.arguments import add_recording_ids_argument, print_added
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,19 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
         f"{len(tables)} tables, {imported.empty_tables} of them empty: {imported.repeated} rows "
         f"were there already, {imported.unjudged} without a verdict were left out."
     )
-    for species in imported.new_classes:
-        print(f"New species s{species.species_id}: {species.name}")
     if imported.missing:
         print(
             f"{len(imported.missing)} recordings of the tables are not in {arguments.data}/train, "
             f"such as {imported.missing[0]}."
         )
-    print(
-        f"Added {imported.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
-        f"{imported.added_fp} to {arguments.data / 'train_fp.csv'}."
-    )
-    print_next(
-        *("make-tfrecords", "--config", "FILE", "--data", arguments.data),
-        *("--out", "tfrecords/NAME"),
-    )
+    print_added(imported, arguments.data)
     return 0

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_number, list_left_out, print_next
+from rfcx_tf.cli.arguments import add_number, list_left_out, print_added, print_next
 from rfcx_tf.core.errors import UserError
 
 
@@ -135,18 +135,9 @@ def _apply(arguments: argparse.Namespace) -> int:
         f"{applied.repeated} rows were there already; {applied.unsure} unsure ones and "
         f"{applied.empty} without a verdict were left out."
     )
-    for species in applied.new_classes:
-        print(f"New species s{species.species_id}: {species.name}")
     if applied.copied:
         print(f"Copied {len(applied.copied)} recordings into {arguments.data / 'train'}.")
-    print(
-        f"Added {applied.added_tp} rows to {arguments.data / 'train_tp.csv'} and "
-        f"{applied.added_fp} to {arguments.data / 'train_fp.csv'}."
-    )
-    print_next(
-        *("make-tfrecords", "--config", "FILE", "--data", arguments.data),
-        *("--out", "tfrecords/NAME"),
-    )
+    print_added(applied, arguments.data)
     if applied.missing:
         print(
             f"{len(applied.missing)} recordings of these rows are not in "

@@ -21,12 +21,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-
-from rfcx_tf.core.errors import UserError
 
 # Of sound in a clip, before and behind the event.
 CONTEXT_S = 1.0
@@ -54,13 +52,6 @@ class PickRules:
     per_recording: int = 3
     longest_s: float = 10.0
     seed: int = 0
-
-    def __post_init__(self):
-        """Raises UserError for a value that makes no sense."""
-        for name, value in asdict(self).items():
-            if not 0 <= value < np.inf or (value == 0 and name != "seed"):
-                least = "0 or more" if name == "seed" else "more than 0"
-                raise UserError(f"{name} must be {least}. Received: {value:g}.")
 
     def seconds(self, events: pd.DataFrame) -> np.ndarray:
         """The time that it takes to judge each event, float [events]."""

@@ -1,1 +1,1 @@
-"""Trained models out into the world: SavedModel."""
+"""Trained models for other programs: SavedModel, LiteRT files, a server."""

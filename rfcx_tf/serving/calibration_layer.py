@@ -1,6 +1,6 @@
 """Scores [..., classes] in, probabilities out: a calibration in stock TensorFlow operations.
 
-`Calibration.probabilities` in a graph, for a served model. Between the knots of a class
+It gives a served model what `Calibration.probabilities` gives in NumPy. For each class
 
     logit p = y[0] + sum_k (y[k+1] - y[k]) * clip((x - x[k]) / (x[k+1] - x[k]), 0, 1)
 

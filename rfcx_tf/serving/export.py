@@ -1,7 +1,7 @@
 """A trained run as a SavedModel: for TensorFlow Serving and for anyone.
 
-exported/NAME/1/ takes waveforms or WAV files and needs nothing but TensorFlow. What is in it says
-`rfcx_tf.serving.servable`.
+exported/NAME/1/ takes waveforms or WAV files and needs nothing but TensorFlow.
+`rfcx_tf.serving.servable` says what is in it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ DEFAULT_WARMUP_S = (60.0,)
 
 
 def check_exportable(runs: Iterable[Run]) -> None:
-    """Refuses runs that are no TensorFlow function, before any model is loaded.
-
-    Raises:
-        UserError: with the first run that is not of detectors.
-    """
+    """Raises UserError for a run whose model is no TensorFlow function, before any is loaded."""
     for run in runs:
         if run.kind != "detector":
             raise UserError(
@@ -79,8 +75,8 @@ def export_saved_model(
         assets_dir.mkdir()
         servable = ServableModel(scorer, assets_dir)
         servable.save(workspace / "model")
-        requests = servable.warmup_requests(warmup_s)
-        write_warmup_requests(workspace / "model", out_dir.resolve().name, requests)
+        calls = servable.warmup_calls(warmup_s)
+        write_warmup_requests(workspace / "model", out_dir.resolve().name, calls)
         version_dir = out_dir / str(max(versions, default=0) + 1)
         (workspace / "model").rename(version_dir)
     finally:
@@ -89,7 +85,7 @@ def export_saved_model(
 
 
 def _check_one_model(ensemble: EnsembleScorer) -> None:
-    """One waveform goes to all members, and their window scores are averaged window by window."""
+    """All members take one waveform, and their scores are averaged window by window."""
     first, *others = (member.card for member in ensemble.members)
     for card in others:
         if card.sample_rate_hz == first.sample_rate_hz and card.same_windows(first):

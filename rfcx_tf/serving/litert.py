@@ -4,10 +4,10 @@ exported/NAME.litert/
   float32.tflite    waveform float32 [1, samples] -> scores [1, classes],
                     window_scores [1, windows, classes], window_start_s [windows]
   float16.tflite    the same; the network's weights are stored as float16
-  int8.tflite       the same; the network's weights are int8, its activations are quantised as
-                    they come (dynamic range)
-  metadata.json     what a device needs to know; also inside every file, as its metadata `rfcx_tf`
-  labels.txt        species names, a line a class
+  int8.tflite       the same; the network's weights are int8, its activations are quantised at
+                    run time (dynamic range)
+  metadata.json     what a device needs to know; every file also holds it as metadata `rfcx_tf`
+  labels.txt        species names, one a line
 
 Only LiteRT's built-in operations are used. In all three files the front end is computed in float32:
 it is converted by itself and joined to the network. The converter cannot leave operations out, and
@@ -16,7 +16,7 @@ far wider than int8's 42 dB, in front of the mel bands. Converted as one, both f
 scores that were wrong by up to 1.0 on real recordings.
 
 The number of samples is fixed. `resize_tensor_input` must not be used: it raises no error, but the
-outputs stay those of a part of the sound. `rfcx_tf.scoring.litert` scores recordings of any
+outputs then cover only a part of the sound. `rfcx_tf.scoring.litert` scores recordings of any
 length piece by piece.
 """
 
@@ -49,12 +49,12 @@ _SIGNATURE = "serving_default"
 
 
 def choose_folds(run: RunFolder, folds: list[int] | None) -> list[int]:
-    """The folds that are exported: those asked for, or else the first finished one.
+    """The folds to export: `folds`, or else the first finished one.
 
     Size and time grow with every fold, and a field device has little of either.
 
     Raises:
-        UserError: if one that was asked for, or every one, is not finished.
+        UserError: if one of `folds` is not finished, or no fold is.
     """
     finished = run.finished_folds
     wanted = finished[:1] if folds is None else list(dict.fromkeys(folds))
@@ -67,9 +67,9 @@ def choose_folds(run: RunFolder, folds: list[int] | None) -> list[int]:
 
 
 def load_convertible(run: RunFolder, folds: list[int], seconds: float) -> DetectorScorer:
-    """Folds of a run that can become a LiteRT model of this input length.
+    """Loads folds of a run that can become a LiteRT model of this input length.
 
-    Their card has the run's calibration, though it is of all folds together.
+    The card has the run's calibration, although that was fitted on all folds together.
 
     Raises:
         UserError: if the FFT length is no power of two, or a window does not fit the input; as
@@ -107,9 +107,9 @@ def litert_metadata(scorer: DetectorScorer, folds: list[int], seconds: float) ->
         seconds: length of the model's input.
 
     Returns:
-        `card`, all that is known of the model (`ModelCard.to_json`), and what it leaves to say.
-        Window i begins at sample i * hop_samples and spans window_hops hops. A class counts as
-        detected from its `score_thresholds` on.
+        `card` (`ModelCard.to_json`), and what the card does not say. Window i begins at sample
+        i * hop_samples and spans window_hops hops. A class counts as detected from its
+        `score_thresholds` on.
     """
     config, card = scorer.config, scorer.card
     hop_samples = config.model.backbone.stride[0] * config.frontend.hop_length
@@ -183,7 +183,7 @@ def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) 
 def _convert(
     function: Callable, spec: tf.TensorSpec, precisions: Sequence[str]
 ) -> list[schema.ModelT]:
-    """One function of one tensor to tensors by name, as models with one signature."""
+    """Converts a function of one tensor to tensors by name: a model for every precision."""
     concrete = tf.function(function, [spec], autograph=False).get_concrete_function()
     names = sorted(concrete.structured_outputs)
     # Keras's variables make the converter stop; as constants they do not.
@@ -194,7 +194,7 @@ def _convert(
         lambda value: dict(zip(names, frozen(value), strict=True)), [spec], autograph=False
     )
     with tempfile.TemporaryDirectory() as folder:
-        # EfficientNets' activation has one, which cannot be saved and is not needed.
+        # The activation of EfficientNets has one, which cannot be saved and is not needed.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(module, folder, {_SIGNATURE: module.serve}, options)
         contents = []

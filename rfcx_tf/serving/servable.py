@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 import yaml
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from rfcx_tf.core.config import save_config
 from rfcx_tf.scoring.calibration import write_calibration
@@ -41,7 +41,7 @@ from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.ensemble import member_names
 from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
 from rfcx_tf.serving.calibration_layer import calibrated
-from rfcx_tf.serving.warmup import warmup_request, zeros
+from rfcx_tf.serving.warmup import zeros
 from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
 
 
@@ -114,20 +114,20 @@ class ServableModel:
         return self._first.embed_waveform(waveform)
 
     def describe(self, samples) -> dict[str, tf.Tensor]:
-        """What a client cannot see from numbers, for it may not see the assets.
+        """What explains the numbers to a client, which cannot read the assets.
 
         Args:
             samples: int32 [], of a recording at the model's rate.
 
         Returns:
             windows int32 []: how many the recording has; card string []: `ModelCard.to_json`,
-            which has all that follows, for whoever reads that; class_names string [classes],
+            which also holds all that follows; class_names string [classes],
             species_ids int32 [classes]; sample_rate_hz int32 []; window_s, hop_s float32 [];
             calibrated bool []; thresholds float32 [classes], from which probability on a species
             counts as detected, and score_thresholds, the same in scores (0.5 each where there is
             no calibration); calibration_score_logits and calibration_probability_logits float32
-            [classes, knots] (no knots where there is none); mean_box_s, low_hz, high_hz float32
-            [classes]: a call's usual length and band, NaN where not known.
+            [classes, knots] (no knots without a calibration); mean_box_s, low_hz, high_hz
+            float32 [classes]: a call's usual length and band, NaN where unknown.
         """
         config, card = self._first.config, self._card
         frames = 1 + samples // config.frontend.hop_length
@@ -157,8 +157,9 @@ class ServableModel:
         outputs = {name: tf.constant(value) for name, value in constants.items()}
         return {"windows": tf.maximum(windows, 1), **outputs}
 
-    def warmup_requests(self, lengths_s: Iterable[float]) -> list[PredictRequest]:
-        """A request of one window for every signature, and waveforms of these lengths."""
+    def warmup_calls(self, lengths_s: Iterable[float]) -> list[tuple[str, str, TensorProto, str]]:
+        """Calls of `write_warmup_requests`: one window for every signature, then waveforms of these
+        lengths."""
         config, rate_hz = self._first.config, self._card.sample_rate_hz
         window = zeros([1, math.ceil(self._card.window_s * rate_hz)])
         # The shortest file there is: the model fills the window up with silence.
@@ -172,11 +173,9 @@ class ServableModel:
             "about": ("samples", tf.make_tensor_proto(np.int32(rate_hz)), "windows"),
             "spectrogram": ("spectrogram", zeros([1, frames, config.frontend.bands]), "scores"),
         }
-        requests = [warmup_request(name, *inputs[name]) for name in self.signatures]
-        for seconds in lengths_s:
-            waveform = zeros([1, math.ceil(seconds * rate_hz)])
-            requests.append(warmup_request("serving_default", "waveform", waveform, "scores"))
-        return requests
+        waveforms = [zeros([1, math.ceil(seconds * rate_hz)]) for seconds in lengths_s]
+        calls = [(signature, *inputs[signature]) for signature in self.signatures]
+        return calls + [("serving_default", "waveform", value, "scores") for value in waveforms]
 
     def _with_probabilities(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         calibration = self._card.calibration
@@ -190,8 +189,7 @@ class ServableModel:
 
 
 def _trace(function, spec: tf.TensorSpec) -> tf.types.experimental.PolymorphicFunction:
-    # AutoGraph would take two thirds of an export's time, to rewrite Python that has no branches
-    # on tensors.
+    # AutoGraph takes two thirds of an export's time, and no Python here branches on tensors.
     return tf.function(function, [spec], autograph=False)
 
 

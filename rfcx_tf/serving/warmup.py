@@ -12,25 +12,9 @@ from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
-
-
-def warmup_request(signature: str, name: str, value: TensorProto, output: str) -> PredictRequest:
-    """A request of one signature.
-
-    Args:
-        signature: that is called.
-        name, value: of its one input.
-        output: the one that is asked for. Not all: with batching on, TensorFlow Serving would
-            batch a request for all outputs, then refuse it where one is not [batch, ...], and a
-            refused warm-up keeps the model from loading. A request for a part goes past that.
-    """
-    request = PredictRequest(inputs={name: value}, output_filter=[output])
-    request.model_spec.signature_name = signature
-    return request
 
 
 def zeros(shape: Iterable[int]) -> TensorProto:
@@ -43,14 +27,26 @@ def zeros(shape: Iterable[int]) -> TensorProto:
 
 
 def write_warmup_requests(
-    folder: Path, model_name: str, requests: Iterable[PredictRequest]
+    folder: Path, model_name: str, calls: Iterable[tuple[str, str, TensorProto, str]]
 ) -> None:
-    """Writes the requests into the folder of a version that no server sees yet."""
+    """Writes requests into the folder of a version that no server sees yet.
+
+    Args:
+        folder: of the version.
+        model_name: by which a server calls the model.
+        calls: for each request the signature, the name and value of its one input, and the output
+            that is asked for. Not all outputs: with batching on, TensorFlow Serving would batch
+            such a request, then refuse it where an output is not [batch, ...], and a refused
+            warm-up keeps the model from loading. It does not batch a request for one output.
+    """
     path = folder / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for request in requests:
-            request.model_spec.name = model_name
+        for signature, name, value, output in calls:
             log = PredictionLog()
-            log.predict_log.request.CopyFrom(request)
+            request = log.predict_log.request
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature
+            request.inputs[name].CopyFrom(value)
+            request.output_filter.append(output)
             writer.write(log.SerializeToString())

@@ -1,8 +1,8 @@
 """The bytes of WAV files -> mono waveforms [batch, samples], inside a TensorFlow graph.
 
-For a served model, which must read a recording without Python. `tf.audio.decode_wav` takes 16 bits
-only, and neither the extended header that often comes with 24 bits nor a chunk of odd length;
-so the chunks are walked here, with `tf.strings.substr` and `tf.io.decode_raw`.
+A served model must read a recording without Python. `tf.audio.decode_wav` takes 16 bits only, and
+neither the extended header that often comes with 24 bits nor a chunk of odd length. So this module
+walks through the chunks with `tf.strings.substr` and `tf.io.decode_raw`.
 
 A WAV file is `RIFF`, 4 bytes, `WAVE`, and chunks: four letters, a length as uint32, so many bytes,
 and one more where the length is odd. Numbers are little-endian. Reference: Microsoft, "Multiple
@@ -31,13 +31,13 @@ def decode_wav_batch(files: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
         sample_rate_hz: the rate that they must have.
 
     Returns:
-        float32 [batch, samples] in [-1, 1]. Channels are averaged, and what exceeds full scale
-        is clipped, as `rfcx_tf.audio.decode.read_audio` does it.
+        float32 [batch, samples] in [-1, 1]: like `rfcx_tf.audio.decode.read_audio`, the mean of
+        the channels, clipped to full scale.
 
     Raises:
-        InvalidArgumentError: as the graph runs, where a file is no WAV, is cut short, has another
-            rate or coding, no sample or samples that `check_waveform` refuses; where the files
-            differ in length; or where there is none.
+        InvalidArgumentError: when the graph runs, if there is no file, the files differ in length,
+            or one is no WAV, is cut short, or has another rate or coding or samples that
+            `check_waveform` refuses.
     """
     files = tf.reshape(files, [-1])
     check(tf.size(files) > 0, "A request must hold a WAV file. Found files:", tf.size(files))
@@ -60,7 +60,7 @@ def check_waveform(waveform: tf.Tensor) -> None:
     """Stops the running graph at a waveform that cannot be scored.
 
     Raises:
-        InvalidArgumentError: as the graph runs, where there is no sample, or one that is not
+        InvalidArgumentError: when the graph runs, if there is no sample, or one that is not
             finite or so large that the scale is not +-1.
     """
     check(
@@ -68,7 +68,7 @@ def check_waveform(waveform: tf.Tensor) -> None:
         "A waveform must have at least one sample. Found shape:",
         tf.shape(waveform),
     )
-    # A comparison with NaN is false. Not so its negation: TensorFlow makes `~(a <= b)` `a > b`.
+    # `a <= NaN` is false, but its negation is too: TensorFlow rewrites `~(a <= b)` as `a > b`.
     usable = tf.math.count_nonzero(tf.abs(waveform) <= HIGHEST_PEAK)
     unusable = tf.size(waveform, tf.int64) - usable
     check(
@@ -127,9 +127,9 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
 
 
 def _find_chunks(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Where the chunks `fmt ` and `data` have their bytes (0: nowhere), and the length of `data`.
+    """Where the bytes of `fmt ` and of `data` begin (0: nowhere), and the length of `data`.
 
-    It ends at `data`, as `fmt ` must come first.
+    The search ends at `data`: `fmt ` must come first.
     """
 
     def step(at, header, begin, _):

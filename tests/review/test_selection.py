@@ -2,11 +2,9 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.table import EVENT_COLUMNS
 from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
 
@@ -145,11 +143,3 @@ def test_what_rows_judge_is_left_out():
     )
     left = not_judged_yet(events, rows)
     assert left[KEY].to_numpy().tolist() == events[KEY].iloc[1:].to_numpy().tolist()
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"minutes": 0}, {"per_class": 0}, {"longest_s": float("nan")}, {"seed": -1}]
-)
-def test_rules_that_make_no_sense(wrong):
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        PickRules(**wrong)

@@ -78,6 +78,12 @@ def run(write_random_run, tiny_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def one_fold(run):
+    """The scorer of the run's first fold."""
+    return load_scorer(run, [0])
+
+
+@pytest.fixture(scope="module")
 def make_other(write_random_run, tiny_config, tmp_path_factory):
     """Makes a run of one fold with other values of the front end."""
 
@@ -403,17 +409,16 @@ def test_an_ensemble_of_other_windows_is_refused(run, make_other, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_versions_are_numbered(run, tmp_path, monkeypatch):
+def test_versions_are_numbered(one_fold, tmp_path, monkeypatch):
     monkeypatch.setattr(tf.saved_model, "save", lambda servable, path, _: Path(path).mkdir())
-    scorer = load_scorer(run, [0])
-    assert export_saved_model(scorer, tmp_path / "m") == tmp_path / "m" / "1"
+    assert export_saved_model(one_fold, tmp_path / "m") == tmp_path / "m" / "1"
     (tmp_path / "m" / "7").mkdir()
     (tmp_path / "m" / "notes").mkdir()
-    assert export_saved_model(scorer, tmp_path / "m") == tmp_path / "m" / "8"
+    assert export_saved_model(one_fold, tmp_path / "m") == tmp_path / "m" / "8"
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "7", "8", "notes"]
 
 
-def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
+def test_a_failure_leaves_nothing_behind(one_fold, tmp_path, monkeypatch):
     def fail(servable, path, signatures):
         Path(path).mkdir()
         (Path(path) / "saved_model.pb").write_bytes(b"half")
@@ -421,15 +426,18 @@ def test_a_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
     with pytest.raises(OSError, match="No space left"):
-        export_saved_model(load_scorer(run, [0]), tmp_path / "m")
+        export_saved_model(one_fold, tmp_path / "m")
     assert list((tmp_path / "m").iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+def test_lengths_and_places_that_make_no_sense_are_refused(one_fold, tmp_path):
+    with pytest.raises(UserError, match=r"longer than 0 s. Received: 3 -1"):
+        export_saved_model(one_fold, tmp_path / "m", warmup_s=[3, -1])
+    assert not (tmp_path / "m").exists()
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "m"):
         with pytest.raises(UserError, match="cannot be written") as caught:
-            export_saved_model(load_scorer(run, [0]), out)
+            export_saved_model(one_fold, out)
         assert str(out) in str(caught.value)
 
 
@@ -479,8 +487,3 @@ def test_script_takes_the_calibration_of_the_run(
     result = run_script(*command, "--calibration", tmp_path / "other.yaml")
     assert result.returncode == 2
     assert "has them in another order" in result.stderr
-    monkeypatch.undo()
-
-    with pytest.raises(UserError, match=r"longer than 0 s. Received: 3 -1"):
-        export_saved_model(load_scorer(run), tmp_path / "m", warmup_s=[3, -1])
-    assert not (tmp_path / "m").exists()

@@ -30,17 +30,23 @@ class Connection:
         """Opens the connection; nothing is sent yet.
 
         Args:
-            server, model, timeout_s: as for `open_transport`, with its errors.
+            server: http://HOST:8501, https://HOST or grpc://HOST:8500.
+            model: name of the served model.
+            timeout_s: for each attempt of a request, from its first byte to its reply's last.
             rules: how often a request is sent again.
+
+        Raises:
+            UserError: if the address has another form.
         """
         self._rules = rules
+        scheme, address = split_server(server)
         # Between requests and the end.
         self._lock = threading.Lock()
         opened = Future()
 
         async def live() -> None:
             try:
-                transport = open_transport(server, model, timeout_s)
+                transport = _open_transport(scheme, address, model, timeout_s)
             except BaseException as error:
                 opened.set_exception(error)
                 return
@@ -82,18 +88,8 @@ def _end(loop: asyncio.AbstractEventLoop, end: asyncio.Event, thread: threading.
         thread.join()
 
 
-def open_transport(server: str, model: str, timeout_s: float) -> Transport:
-    """A connection; must be called inside the event loop that uses it.
-
-    Args:
-        server: http://HOST:8501, https://HOST or grpc://HOST:8500.
-        model: name of the served model.
-        timeout_s: for each attempt of a request, from its first byte to its reply's last.
-
-    Raises:
-        UserError: if the address has another form.
-    """
-    scheme, address = split_server(server)
+def _open_transport(scheme: str, address: str, model: str, timeout_s: float) -> Transport:
+    """A transport for the event loop that this is called in."""
     # gRPC brings TensorFlow along, which takes seconds to import; REST does without.
     if scheme == "grpc":
         from rfcx_tf.scoring.served.grpc_transport import GrpcTransport

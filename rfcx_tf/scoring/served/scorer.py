@@ -140,17 +140,16 @@ def open_served(
     """Connects to a served model.
 
     Args:
-        server, model, timeout_s: as for `open_transport`.
+        server, model, timeout_s, rules: as for `Connection`.
         longest_s: longest piece of a recording; infinity: recordings stay whole, whatever their
             size.
         overlap_s: sound between a cut and the nearest window that is kept, at least.
         request_bytes: largest request; it may shorten pieces further.
         concurrency: most requests on their way at once.
-        rules: how often a request is sent again; None: the usual ones.
         sample_rate_hz, classes: of a model that does not say them; its recordings stay whole.
 
     Raises:
-        UserError: as `open_transport`, `find_function` and `plan_cuts`.
+        UserError: as `Connection`, `find_function` and `plan_cuts`.
     """
     connection = Connection(server, model, timeout_s, rules or RetryRules())
     try:

@@ -38,11 +38,11 @@ _HEADER_BYTES = 44
 
 @dataclass(frozen=True)
 class Alone:
-    """What a request that ran alone showed of the requests that look like it.
+    """What the first request of a shape showed, which ran alone.
 
     Attributes:
-        rows: its rows.
-        common: the outputs that have another length than that, so are no rows.
+        rows: its number of rows.
+        common: the outputs of another length, which therefore have no row for each of its rows.
     """
 
     rows: int
@@ -54,8 +54,7 @@ class Job:
     """A request that waits for its outputs.
 
     Attributes:
-        key: equal for requests that may be joined; None for one that may not.
-        rows: the length of its inputs.
+        key, rows: of `join_key`.
     """
 
     model: ServedModel
@@ -67,7 +66,7 @@ class Job:
 
 
 class Batcher:
-    """A queue before the model, worked off by a few threads."""
+    """A queue of requests, and a few threads that run the model for them."""
 
     def __init__(
         self, metrics: Metrics, max_batch: int, wait_s: float, max_pending: int, workers: int
@@ -94,10 +93,10 @@ class Batcher:
 
     @contextmanager
     def admit(self) -> Iterator[object]:
-        """A place for one request: a ticket for `submit`.
+        """Takes a place for one request and gives a ticket for `submit`.
 
         Raises:
-            ServingError: UNAVAILABLE if there is none.
+            ServingError: UNAVAILABLE if no place is free.
         """
         if len(self._admitted) >= self._max_pending:
             raise ServingError(
@@ -119,11 +118,7 @@ class Batcher:
     async def submit(
         self, ticket: object, model: ServedModel, signature: str, inputs: Arrays
     ) -> Arrays:
-        """The outputs of the model for checked inputs.
-
-        Raises:
-            Exception: what the model raises.
-        """
+        """The outputs of the model for checked inputs; raises what the model raises."""
         self._coming.discard(ticket)
         outputs = asyncio.get_running_loop().create_future()
         key, rows = join_key(model, signature, inputs) if self._max_batch > 1 else (None, 1)
@@ -185,10 +180,10 @@ class Batcher:
 
 
 def join_key(model: ServedModel, signature: str, inputs: Arrays) -> tuple[tuple | None, int]:
-    """What requests must have in common to be joined, and the rows of this one.
+    """A key that is equal for requests that may be joined, and the rows of this one.
 
-    Returns:
-        (None, 1) if an input has no rows or takes a fixed number, or their numbers differ.
+    The key is None for a request that may not: an input has no rows, takes a fixed number of them,
+    or has another number than the others.
     """
     specs = model.inputs[signature]
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
@@ -205,7 +200,7 @@ def join_key(model: ServedModel, signature: str, inputs: Arrays) -> tuple[tuple 
 
 
 def run_batch(jobs: list[Job]) -> list[Arrays | Exception]:
-    """The outputs, or the error, of each of the jobs; all have one key, several a learned one."""
+    """The outputs, or the error, of each job; all have one key, which is learned if several."""
     outputs = _run_joined(jobs) if len(jobs) > 1 else None
     return outputs or [_run_alone(job) for job in jobs]
 

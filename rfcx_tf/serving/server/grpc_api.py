@@ -28,8 +28,11 @@ def _refuse(message: str):
     return call
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the other calls are not implemented."""
+class GrpcApi(
+    prediction_service_pb2_grpc.PredictionServiceServicer,
+    model_service_pb2_grpc.ModelServiceServicer,
+):
+    """Predict, GetModelMetadata and GetModelStatus; the other calls are not implemented."""
 
     def __init__(self, service: PredictService):
         self._service = service
@@ -63,21 +66,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except ServingError as error:
             await context.abort(error.code, error.message)
 
-    Classify = Regress = MultiInference = _refuse("This call is not served. Use Predict.")
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; the configuration cannot be changed from outside."""
-
-    def __init__(self, service: PredictService):
-        self._service = service
-
     async def GetModelStatus(self, request, context):
         try:
-            return self._service.status(_target(request))
+            return self._service.versions.status(*_target(request))
         except ServingError as error:
             await context.abort(error.code, error.message)
 
+    Classify = Regress = MultiInference = _refuse("This call is not served. Use Predict.")
     HandleReloadConfigRequest = _refuse("The configuration is fixed. Restart the server.")
 
 
@@ -93,10 +88,9 @@ def make_grpc_server(service: PredictService, max_message_bytes: int) -> grpc.ai
             ("grpc.keepalive_time_ms", 60_000),
         ]
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(service), server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(service), server)
+    api = GrpcApi(service)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(api, server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(api, server)
     return server
 
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from rfcx_tf.serving.server.status import ServingError, invalid_argument
 
-_ROW, _COLUMN = "instances", "inputs"
+# The keys of a request in row format and of one in column format.
+ROWS, COLUMNS = "instances", "inputs"
 
 
 @dataclass(frozen=True)
@@ -70,32 +71,23 @@ def signature_name(document: dict) -> str:
     return name or "serving_default"
 
 
-def is_row_format(document: dict) -> bool:
-    """Whether a request is in row format (`instances`) rather than in columns (`inputs`).
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if it is neither or both.
-    """
-    if _ROW in document and _COLUMN in document:
-        raise invalid_argument(
-            f"Not formatted correctly expecting only one of '{_COLUMN}' or '{_ROW}' keys to exist"
-        )
-    if _ROW not in document and _COLUMN not in document:
-        raise invalid_argument(f"Missing '{_COLUMN}' or '{_ROW}' key")
-    return _ROW in document
-
-
 def read_inputs(document: dict, specs: dict[str, TensorSpec]) -> dict[str, np.ndarray]:
     """The arrays of a request, in the types of the signature's inputs.
 
     Raises:
-        ServingError: INVALID_ARGUMENT if the request does not name these inputs, or a value is of
-            another type; UNIMPLEMENTED for a type that JSON cannot carry.
+        ServingError: INVALID_ARGUMENT if the request is not in either format, does not name these
+            inputs, or a value is of another type; UNIMPLEMENTED for a type that JSON cannot carry.
     """
-    if is_row_format(document):
-        columns = _columns_of_rows(document[_ROW], specs)
+    if ROWS in document and COLUMNS in document:
+        raise invalid_argument(
+            f"Not formatted correctly expecting only one of '{COLUMNS}' or '{ROWS}' keys to exist"
+        )
+    if ROWS in document:
+        columns = _columns_of_rows(document[ROWS], specs)
+    elif COLUMNS in document:
+        columns = _columns(document[COLUMNS], specs)
     else:
-        columns = _columns(document[_COLUMN], specs)
+        raise invalid_argument(f"Missing '{COLUMNS}' or '{ROWS}' key")
     return {name: _array(columns[name], name, spec) for name, spec in specs.items()}
 
 
@@ -120,24 +112,24 @@ def write_outputs(outputs: dict[str, np.ndarray], row_format: bool) -> bytes:
 
 def _columns_of_rows(rows, specs: dict[str, TensorSpec]) -> dict[str, list]:
     if not isinstance(rows, list):
-        raise invalid_argument(f"Expecting '{_ROW}' to be a list/array")
+        raise invalid_argument(f"Expecting '{ROWS}' to be a list/array")
     if not rows:
-        raise invalid_argument(f"No values in '{_ROW}' array")
+        raise invalid_argument(f"No values in '{ROWS}' array")
     if not _is_named(rows[0]):
         if len(specs) > 1:
             raise invalid_argument(
-                f"{_ROW} is a plain list, but expecting list of objects as multiple input tensors "
+                f"{ROWS} is a plain list, but expecting list of objects as multiple input tensors "
                 f"required: {','.join(sorted(specs))}"
             )
         if any(_is_named(row) for row in rows):
-            raise invalid_argument(f"Expecting value/list but got object in '{_ROW}' list")
+            raise invalid_argument(f"Expecting value/list but got object in '{ROWS}' list")
         return {next(iter(specs)): rows}
     for number, row in enumerate(rows):
         if not _is_named(row):
             raise invalid_argument(f"Expecting object but got list at item {number} of input list")
         if row.keys() != specs.keys():
             raise invalid_argument(
-                f"Failed to process element: {number} of '{_ROW}' list. Its keys are "
+                f"Failed to process element: {number} of '{ROWS}' list. Its keys are "
                 f"{','.join(sorted(row))}; keys must be equal to: {','.join(sorted(specs))}"
             )
     return {name: [row[name] for row in rows] for name in specs}
@@ -147,13 +139,13 @@ def _columns(value, specs: dict[str, TensorSpec]) -> dict[str, object]:
     if not _is_named(value):
         if len(specs) > 1:
             raise invalid_argument(
-                f"{_COLUMN} is a plain value/list, but expecting an object as multiple input "
+                f"{COLUMNS} is a plain value/list, but expecting an object as multiple input "
                 f"tensors required: {','.join(sorted(specs))}"
             )
         return {next(iter(specs)): value}
     for name in specs:
         if name not in value:
-            raise invalid_argument(f"Missing named input: {name} in '{_COLUMN}' object.")
+            raise invalid_argument(f"Missing named input: {name} in '{COLUMNS}' object.")
     return value
 
 
@@ -230,7 +222,7 @@ def _other_type(value, name: str, wanted) -> ServingError:
 
 
 def _check_rows(outputs: dict[str, np.ndarray]) -> None:
-    advice = f"Send the request in column format ('{_COLUMN}' instead of '{_ROW}')."
+    advice = f"Send the request in column format ('{COLUMNS}' instead of '{ROWS}')."
     batch_size = None
     for name, array in outputs.items():
         if array.ndim == 0:

@@ -9,7 +9,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
 
 
 class Metrics:
-    """The counters of one server; a registry of their own keeps several servers apart."""
+    """The counters of one server, in a registry of their own: a process may hold several."""
 
     def __init__(self):
         registry = self._registry = CollectorRegistry()

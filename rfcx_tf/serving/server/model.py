@@ -78,22 +78,6 @@ class ServedModel:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise invalid_argument(f"Input {name} must be finite. It holds NaN or infinity.")
 
-    def check_output_filter(self, signature: str, names: list[str]) -> None:
-        """Finds out whether these are outputs of a signature, each named once.
-
-        Raises:
-            ServingError: INVALID_ARGUMENT if not.
-        """
-        outputs = self.signature_defs[signature].outputs
-        for number, name in enumerate(names):
-            if name not in outputs:
-                raise invalid_argument(
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in "
-                    f"the set {{{','.join(sorted(outputs))}}}."
-                )
-            if name in names[:number]:
-                raise invalid_argument(f"duplicate output tensor alias: {name}")
-
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls a signature with arrays that `check_inputs` has passed; outputs in name order.
 
@@ -148,8 +132,15 @@ def read_request(
         name: _array(name, tensor, specs.get(name)) for name, tensor in request.inputs.items()
     }
     model.check_inputs(signature, inputs)
-    names = list(request.output_filter)
-    model.check_output_filter(signature, names)
+    outputs, names = model.signature_defs[signature].outputs, list(request.output_filter)
+    for number, name in enumerate(names):
+        if name not in outputs:
+            raise invalid_argument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in "
+                f"the set {{{','.join(sorted(outputs))}}}."
+            )
+        if name in names[:number]:
+            raise invalid_argument(f"duplicate output tensor alias: {name}")
     return signature, inputs, names
 
 

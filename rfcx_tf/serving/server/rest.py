@@ -92,7 +92,7 @@ def make_application(
                     f"The model has {', '.join(sorted(model.inputs))}."
                 )
             inputs = json_tensors.read_inputs(document, model.inputs[signature])
-            row_format = json_tensors.is_row_format(document)
+            row_format = json_tensors.ROWS in document
             model.check_inputs(signature, inputs)
             return signature, inputs, []
 
@@ -109,7 +109,7 @@ def make_application(
         if found["metadata"]:
             text = _metadata_json(service.metadata(_target(found)))
         else:
-            text = _json(service.status(_target(found)))
+            text = _json(service.versions.status(*_target(found)))
         return web.Response(text=text, content_type="application/json")
 
     async def malformed(request: web.Request) -> web.Response:

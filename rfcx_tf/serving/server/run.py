@@ -21,13 +21,13 @@ from rfcx_tf.serving.server.versions import Versions
 
 log = logging.getLogger(__name__)
 
-# Idle connections, and those whose request never gets beyond its headers, are closed after that.
+# Closes idle connections, and those whose request never gets beyond its headers.
 _IDLE_CONNECTION_S = 75.0
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How to serve; the values are described where `rfcx-tf serve` takes them."""
+    """How to serve; `rfcx_tf.cli.serve` describes the values."""
 
     folder: Path
     name: str

@@ -1,4 +1,4 @@
-"""What REST and gRPC have in common: a prediction from its decoding to its answer."""
+"""What REST and gRPC share: a prediction from the decoding of its request to its answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import TypeVar
 import grpc
 import numpy as np
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
-from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse
 
 from rfcx_tf.serving.server.batching import Batcher
 from rfcx_tf.serving.server.metrics import Metrics
@@ -33,7 +32,7 @@ class PredictService:
     """Answers requests about one model, whatever protocol they come by."""
 
     def __init__(self, versions: Versions, batcher: Batcher, metrics: Metrics, timeout_s: float):
-        self._versions = versions
+        self.versions = versions
         self._batcher = batcher
         self._metrics = metrics
         self._timeout_s = timeout_s
@@ -43,7 +42,7 @@ class PredictService:
     @property
     def ready(self) -> bool:
         """Whether new requests are welcome."""
-        return self._versions.current is not None and not self.stopping
+        return self.versions.current is not None and not self.stopping
 
     async def predict(
         self,
@@ -68,10 +67,10 @@ class PredictService:
         begin_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         timeout_s = min(self._timeout_s, client_timeout_s or self._timeout_s)
-        # Of a request that names no signature of the model; clients must not invent labels.
+        # Empty for a request that names no signature of the model: clients must not invent labels.
         signature, code = "", grpc.StatusCode.CANCELLED
         try:
-            with self._batcher.admit() as ticket, self._versions.use(*target) as model:
+            with self._batcher.admit() as ticket, self.versions.use(*target) as model:
                 async with asyncio.timeout(timeout_s):
                     signature, inputs, names = await loop.run_in_executor(self._codec, read, model)
                     outputs = await self._batcher.submit(ticket, model, signature, inputs)
@@ -102,21 +101,13 @@ class PredictService:
         Raises:
             ServingError: if it is not served.
         """
-        with self._versions.use(*target) as model:
+        with self.versions.use(*target) as model:
             response = GetModelMetadataResponse()
             response.model_spec.name = target[0]
             response.model_spec.version.value = model.version
             signatures = SignatureDefMap(signature_def=model.signature_defs)
             response.metadata["signature_def"].Pack(signatures)
             return response
-
-    def status(self, target: tuple[str, int | None, str]) -> GetModelStatusResponse:
-        """The states of a model's versions.
-
-        Raises:
-            ServingError: if there is none.
-        """
-        return self._versions.status(*target)
 
     def close(self) -> None:
         """Ends the threads; no request must be running."""

@@ -6,11 +6,9 @@ import re
 
 import grpc
 
-# TensorFlow Serving's table (model_servers/http_server.cc).
-HTTP_STATUS = {
-    grpc.StatusCode.OK: 200,
+# TensorFlow Serving's table (model_servers/http_server.cc); all others are 500.
+_HTTP_STATUS = {
     grpc.StatusCode.CANCELLED: 499,
-    grpc.StatusCode.UNKNOWN: 500,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
     grpc.StatusCode.NOT_FOUND: 404,
@@ -21,9 +19,7 @@ HTTP_STATUS = {
     grpc.StatusCode.ABORTED: 409,
     grpc.StatusCode.OUT_OF_RANGE: 400,
     grpc.StatusCode.UNIMPLEMENTED: 501,
-    grpc.StatusCode.INTERNAL: 500,
     grpc.StatusCode.UNAVAILABLE: 503,
-    grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 # TensorFlow's error codes are gRPC's.
@@ -45,7 +41,7 @@ class ServingError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message[:_LONGEST_MESSAGE]
-        self.http_status = http_status or HTTP_STATUS[code]
+        self.http_status = http_status or _HTTP_STATUS.get(code, 500)
 
 
 def invalid_argument(message: str) -> ServingError:

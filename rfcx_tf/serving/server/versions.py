@@ -33,9 +33,9 @@ class _Serving:
 class Versions:
     """Serves the highest version of one model and follows its folder.
 
-    A new version is loaded and warmed up beside the old one; from one moment to the next it takes
-    all new requests, and the old one is dropped when its last request has ended. A folder that
-    does not load is refused once, and looked at again only when something in it has changed.
+    A new version is loaded and warmed up beside the old one. Then it takes all new requests at
+    once, and the old one is dropped when its last request has ended. A folder that does not load
+    is refused, and tried again only when something in it has changed.
     """
 
     def __init__(self, name: str, folder: Path, metrics: Metrics):
@@ -114,23 +114,17 @@ class Versions:
         """
         _refuse_label(label)
         states = self._states if name == self.name else {}
-        if version is None:
-            if not states:
-                raise ServingError(
-                    grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}"
-                )
-            chosen = [states[number] for number in sorted(states, reverse=True)]
-        elif version in states:
-            chosen = [states[version]]
-        else:
+        chosen = [states[v] for v in sorted(states, reverse=True) if version in (None, v)]
+        if not chosen:
+            wanted = "any versions" if version is None else f"version {version}"
             raise ServingError(
-                grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}"
+                grpc.StatusCode.NOT_FOUND, f"Could not find {wanted} of model {name}"
             )
         return GetModelStatusResponse(model_version_status=chosen)
 
     async def _look(self, settled: bool) -> None:
-        """Loads the highest version above the present one that can be; `settled`: and whose
-        folder is as it was at the last look, for it may still be on its way."""
+        """Loads the highest version that loads, if it is above the present one. With `settled` its
+        folder must be as it was at the last look: one that changes is still being copied."""
         folders = await asyncio.to_thread(_version_folders, self._folder)
         present = self._serving.model.version if self._serving else None
         for gone in self._seen.keys() - folders.keys():
@@ -155,7 +149,7 @@ class Versions:
         try:
             model, warmed_up = await asyncio.to_thread(_load_model, folder, version)
         except Exception as error:
-            # Of whatever kind: what lies in the folder decides it, and the old version serves on.
+            # Of any kind, by what lies in the folder; the old version serves on.
             lines = op_message(error).splitlines() or [type(error).__name__]
             message = f"{lines[0][:500].rstrip('.')}."
             self._set_state(version, ModelVersionStatus.END, grpc.StatusCode.UNKNOWN, message)
