@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, DecodingError, OpenedSound, open_sound
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, OpenedSound, open_sound
+from rfcx_tf.core.errors import DecodingError, UserError
 
 # FLAC, MP3, OGG, WAV and what else is read.
 _KINDS = ", ".join(extension[1:].upper() for extension in AUDIO_EXTENSIONS)

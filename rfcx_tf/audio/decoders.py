@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class DecodingError(Exception):
-    """A file that cannot be decoded, or not any further; the message says why in some words."""
-
-
 class OpenedSound(Protocol):
     """An opened sound file.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rfcx_tf.audio.decode import AudioError, open_recording
-from rfcx_tf.audio.decoders import DecodingError
+from rfcx_tf.core.errors import DecodingError
 
 
 @dataclass(frozen=True)

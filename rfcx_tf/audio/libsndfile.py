@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from rfcx_tf.audio.decoders import DecodingError
+from rfcx_tf.core.errors import DecodingError
 
 # What may follow the sound of an MP3, in bytes; libsndfile stops where it guessed the end.
 _LARGEST_TAG = 1 << 14

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: data, files, arguments, settings."""
+"""Errors: most of them a user can mend, in data, files, arguments, settings."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class WorkStopped(RuntimeError):
     The text is one line that says what is kept and how to go on. A verb prints it and exits with
     status 1.
     """
+
+
+class DecodingError(Exception):
+    """A sound file that cannot be decoded, or not to its end; the message says why."""
 
 
 def first_few(names: Iterable[str], limit: int = 3) -> str:
