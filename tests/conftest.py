@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 # Before NumPy: of the tests' small matrices, threads of linear algebra only make more work. They
 # spin while they wait for each other.
@@ -30,6 +31,15 @@ TINY_DURATION_S = 6.0
 def pytest_collection_modifyitems(items):
     """Trainings come first: a long test at the end would have the other workers wait for it."""
     items.sort(key=lambda item: not {"training", "test_end_to_end.py"} & set(item.path.parts))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with rfcx-sample/ and fieldmix/, or a skip where nothing names it."""
+    folder = os.environ.get("RFCX_REAL_DATA")
+    if not folder:
+        pytest.skip("RFCX_REAL_DATA does not name the folder with rfcx-sample/ and fieldmix/")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

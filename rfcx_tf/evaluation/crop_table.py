@@ -27,7 +27,7 @@ def crop_table(
     known: np.ndarray,
     probability: np.ndarray,
 ) -> pd.DataFrame:
-    """The table of some crops.
+    """Joins lines of an index with the labels and predictions of their crops.
 
     Args:
         rows: lines of a shards' index.

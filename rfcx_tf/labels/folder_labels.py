@@ -1,4 +1,4 @@
-"""Rows and species -> behind those that train_tp.csv, train_fp.csv and species.csv hold."""
+"""New rows and species -> behind the lines of train_tp.csv, train_fp.csv and species.csv."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FolderLabels:
         return cls(data_dir, raw, rows, species_classes(data_dir, rows))
 
     def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int]:
-        """Those of these rows that the folder does not have, each once, and how many others.
+        """The rows that the folder lacks, each once, and the number of the others.
 
         Raises:
             UserError: naming the place of the first row that is wrong or contradicts another.
@@ -82,8 +82,8 @@ class FolderLabels:
     def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
         """Writes rows (`not_there_yet`) and species behind those that are there.
 
-        Every file is written whole or not at all; where a stop left some of them without
-        their part, the same call after `read` again adds it.
+        Every file is written whole or not at all. After an interruption `read` and the same call
+        add what is missing.
         """
         _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
         for present, name in TABLES.items():
@@ -92,7 +92,7 @@ class FolderLabels:
 
 
 def name_key(name: str) -> str:
-    """A species' name without what does not tell it from another: case and spaces."""
+    """A species' name without case and with single spaces: names are compared by it."""
     return " ".join(name.split()).casefold()
 
 

@@ -1,4 +1,4 @@
-"""A mark: who was heard where, in which recording. Readers of annotation tables give them."""
+"""A mark: one box in a recording and its species. Readers of annotation tables give marks."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """A Raven selection table -> marks.
 
-The recording of a row is that of `recording_id`, which this project's tables have where it is not
-the file's name, of `Begin Path` or `Begin File`, or else the one that the table is named after.
-`File Offset (s)` is the time within the recording. Rows without a verdict, in a table that has
-that column, are marks that nobody has judged. Where recordings are called by their paths
-(`TableColumns.folders`), a table without `recording_id` is for the recording of its own path.
+`recording_id` names the recording of a row; this project's tables have it where it is not the
+file's name. Else `Begin Path` or `Begin File` names it, or else the table's own name. `File Offset
+(s)` is the time within the recording. If a table has a column of verdicts, nobody has judged the
+rows where that is empty. Where recordings are called by their paths (`TableColumns.folders`), a
+table without `recording_id` is for the recording of its own path.
 """
 
 from __future__ import annotations

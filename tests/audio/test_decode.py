@@ -6,7 +6,6 @@ import functools
 import io
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -574,16 +573,9 @@ def test_index_tfrec_refuses_other_files(tmp_path, content, reason):
     assert str(path) in str(caught.value) and reason in str(caught.value)
 
 
-def real_data() -> Path:
-    folder = os.environ.get("RFCX_REAL_DATA")
-    if not folder:
-        pytest.skip("RFCX_REAL_DATA does not name the folder with rfcx-sample/ and fieldmix/")
-    return Path(folder)
-
-
 @pytest.mark.parametrize("name", ["rfcx-sample", "fieldmix"])
-def test_real_recordings_are_one_minute(name):
-    for path in list(find_recordings([real_data() / name / "train"]).values())[:3]:
+def test_real_recordings_are_one_minute(real_data, name):
+    for path in list(find_recordings([real_data / name / "train"]).values())[:3]:
         samples = read_audio(path, RATE_HZ)
         assert len(samples) == 60 * RATE_HZ
         assert 0 < np.abs(samples).max() <= 1

@@ -1,8 +1,6 @@
 """The front end against librosa and SciPy, and against itself cut into pieces."""
 
-import os
 import warnings
-from pathlib import Path
 
 import keras
 import librosa
@@ -166,16 +164,13 @@ def test_both_compressions_lie_beside_each_other_band_by_band(name):
     np.testing.assert_allclose(streamed, found[0], rtol=1e-6)
 
 
-def test_real_recordings_match_librosa():
-    folder = os.environ.get("RFCX_REAL_DATA")
-    if not folder:
-        pytest.skip("RFCX_REAL_DATA names no folder with real recordings.")
+def test_real_recordings_match_librosa(real_data):
     paths = [
         path
         for source in ("rfcx-sample", "fieldmix")
-        for path in sorted((Path(folder) / source / "train").glob("*.flac"))[::20]
+        for path in sorted((real_data / source / "train").glob("*.flac"))[::20]
     ]
-    assert paths, f"no recording under {folder}"
+    assert paths, f"no recording under {real_data}"
     for path in paths:
         waveform, sample_rate_hz = soundfile.read(path, dtype="float32")
         for pcen in (PcenConfig(), BIOACOUSTIC):

@@ -1,9 +1,7 @@
 """A data folder in the competition's layout: what is read, and what is refused and how."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -286,15 +284,8 @@ def test_worker_processes_do_not_load_tensorflow():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def real_data() -> Path:
-    folder = os.environ.get("RFCX_REAL_DATA")
-    if not folder:
-        pytest.skip("RFCX_REAL_DATA does not name the folder with rfcx-sample/ and fieldmix/")
-    return Path(folder)
-
-
-def test_real_competition_tables():
-    found = read_kaggle_folder(real_data() / "rfcx-sample")
+def test_real_competition_tables(real_data):
+    found = read_kaggle_folder(real_data / "rfcx-sample")
     counts = found.counts
     assert (counts["used_tp"] + counts["skipped_tp"], counts["used_fp"] + counts["skipped_fp"]) == (
         1216,
@@ -305,12 +296,12 @@ def test_real_competition_tables():
     # Means of species 0, 8 and 18 as published with the task.
     means = mean_box_s(found.rows)
     assert [round(means[s], 2) for s in (0, 8, 18)] == [0.89, 4.12, 0.69]
-    tables = [pd.read_csv(real_data() / "rfcx-sample" / f"train_{t}.csv") for t in ("tp", "fp")]
+    tables = [pd.read_csv(real_data / "rfcx-sample" / f"train_{t}.csv") for t in ("tp", "fp")]
     assert found.rows["t_max"].tolist() == pd.concat(tables)["t_max"].tolist()
 
 
-def test_real_fieldmix():
-    found = read_kaggle_folder(real_data() / "fieldmix")
+def test_real_fieldmix(real_data):
+    found = read_kaggle_folder(real_data / "fieldmix")
     counts = found.counts
     assert (counts["used_tp"], counts["used_fp"], found.missing) == (651, 2850, [])
     assert len(found.classes) == 19 and found.classes[0] == SpeciesClass(0, "baby_cry")
