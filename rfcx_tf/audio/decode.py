@@ -20,7 +20,7 @@ import soxr
 from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, OpenedSound, open_sound
 from rfcx_tf.core.errors import DecodingError, UserError
 
-# FLAC, MP3, OGG, WAV and what else is read.
+# Such as "FLAC, MP3, OGG, WAV".
 _KINDS = ", ".join(extension[1:].upper() for extension in AUDIO_EXTENSIONS)
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
@@ -106,8 +106,8 @@ def read_audio_parts(
 
     Args:
         source, sample_rate_hz: as for `read_audio`.
-        parts_of: given the number of samples, says which of them are wanted: first sample and
-            the one after the last, within the recording, in any order.
+        parts_of: takes the number of samples and gives the wanted parts: the first sample of each
+            and the one after its last, within the recording, in any order.
 
     Returns:
         float32 [samples] of the whole recording: in the parts what `read_audio` gives, to the
@@ -259,11 +259,7 @@ def _sought_parts(sound: OpenedSound, parts: list[tuple[int, int]], name: str) -
 
 @contextmanager
 def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedSound]:
-    """An opened recording.
-
-    Raises:
-        AudioError: where the file is missing, unreadable, empty or not audio.
-    """
+    """Opens a recording; AudioError if the file is missing, unreadable, empty or not audio."""
     name = _name(source)
     if isinstance(source, str | Path):
         source = AudioSource(Path(source))
@@ -288,7 +284,10 @@ def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedS
 
 
 def _check_samples(samples: np.ndarray, begin_s: float, rate_hz: int, name: str) -> None:
-    """Refuses samples [samples], which begin so far into the recording, that no sound has."""
+    """Raises AudioError for samples [samples] that no sound has.
+
+    They begin `begin_s` into the recording.
+    """
     # Without a copy of the recording. A NaN is the highest and the lowest.
     peak = max(samples.max(initial=0.0), -samples.min(initial=0.0))
     if not np.isfinite(peak):

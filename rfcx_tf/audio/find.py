@@ -36,7 +36,7 @@ def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str,
 
 
 def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> dict[str, Path]:
-    """Finds the recordings of a table, and whatever else there is, among files and folders.
+    """Finds all recordings among files and folders, called as a table calls them.
 
     A recording is called by its path where the table does so, or where another file has the same
     name; else by its name.
@@ -66,8 +66,8 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
-    """Files in folders and their subfolders that hold sound, by their first bytes, but whose
-    names do not end like that of a sound file; sorted. A file among `folders` is passed over.
+    """Files in folders and their subfolders that hold sound, as their first bytes show, but have
+    another extension; sorted. A file among `folders` is passed over.
     """
     return sorted(
         {
@@ -83,7 +83,8 @@ def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
 
 
 def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
-    """Where in a folder a file that belongs to a recording lies; in subfolders if its id is a path.
+    """The path of a file in a folder that belongs to a recording; below subfolders if its id is a
+    path.
 
     Raises:
         UserError: for an id that leads out of the folder or names no file.

@@ -31,11 +31,7 @@ class SndfileSound:
     """See `OpenedSound`."""
 
     def __init__(self, stream: BinaryIO):
-        """Reads the header.
-
-        Raises:
-            DecodingError: if libsndfile does not know the file.
-        """
+        """Reads the header; DecodingError if libsndfile does not know the format."""
         self._stream = stream
         try:
             # libsndfile reads a file by itself; from a Python stream it would take the

@@ -34,7 +34,7 @@ def add_config_argument(parser: argparse._ActionsContainer, **options) -> None:
 
 
 def load_recipe(arguments: argparse.Namespace):
-    """The recipe that `--config` and `--set` say, a `Config`."""
+    """The `Config` that `--config` and `--set` describe."""
     from rfcx_tf.core.config import load_config
 
     return load_config(find_recipe(arguments.config), arguments.overrides)
@@ -104,11 +104,7 @@ def add_weights_argument(parser: argparse._ActionsContainer) -> None:
 
 
 def read_folds(text: str, folds: int) -> list[int]:
-    """The folds that `--fold K`, `--fold K,K` or `--fold all` means, of so many.
-
-    Raises:
-        UserError: if it is neither.
-    """
+    """The folds that `--fold K`, `--fold K,K` or `--fold all` names; UserError for other text."""
     if text == "all":
         return list(range(folds))
     numbers = [part.strip() for part in text.split(",")]
@@ -125,14 +121,10 @@ def add_number(
     *,
     or_zero: bool = False,
 ) -> None:
-    """Adds an option that takes a finite number above 0.
+    """Adds an option that takes a finite number above 0, or also 0.
 
     Args:
-        parser: of the verb, or a group of it.
-        option: its name.
-        default: an int for whole numbers, else a float.
-        help_text: to which the default is added.
-        or_zero: whether 0 will do as well.
+        default: an int for whole numbers, else a float; it is added to the help text.
     """
     parser.add_argument(
         option,
@@ -179,7 +171,7 @@ def print_added(added, data_dir: Path) -> None:
 
 
 def list_left_out(heading: str, lines: Iterable[str]) -> int:
-    """Lists on stderr what was left out, if anything was; the exit status, 0 or 1."""
+    """Lists on stderr what was left out, if anything was; returns the exit status, 0 or 1."""
     lines = list(lines)
     if not lines:
         return 0

@@ -3,9 +3,9 @@
     rfcx-tf calibrate --run runs/rfcx           -> runs/rfcx/calibration.yaml, .md, .png
     rfcx-tf calibrate --run runs/a runs/b --weights weights.yaml --out both.yaml
 
-A probability is that of a candidate box of an annotator to be a TP, where TP and FP mix as in the
-annotations. In continuous recordings most windows hold no candidate, and precision is lower.
-Figures are of crops that took no part in the fit. The truth is used for scoring only.
+A probability says how likely a candidate box of an annotator is a TP, if TP and FP mix as in the
+annotations. In continuous recordings most windows hold no candidate, so precision is lower. All
+figures are of crops that took no part in the fit. The truth is used for scoring only.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     rfcx-tf ensemble --run runs/a runs/b runs/c --out weights.yaml \\
         --truth DIR/train_truth.csv                         -> weights.yaml, weights.md
 
---windows adds how the highest mean of the runs' windows does (predict --combine window). Since
-our own runs keep no windows, they score again what they held out.
+--windows also reports the highest mean of the runs' windows (predict --combine window). Runs keep
+no window scores, so they score again what they held out.
 
 The truth is used for scoring only. predict and export take the weights: --weights FILE.
 """

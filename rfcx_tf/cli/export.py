@@ -5,11 +5,11 @@
     rfcx-tf export --run runs/rfcx --out exported/rfcx.litert --format litert
         -> float32.tflite, float16.tflite, int8.tflite, metadata.json, labels.txt
 
-A SavedModel takes WAV files as well. With a calibration it gives probabilities beside the scores:
-that of the run, if it has one, or the file of --calibration.
+A SavedModel takes WAV files as well. With a calibration, the run's own or the file of
+--calibration, it gives probabilities beside the scores.
 
-LiteRT (TensorFlow Lite) files are of one run, and of one fold unless --folds names more, whose
-scores are averaged: size and time grow with every fold.
+LiteRT (TensorFlow Lite) files hold one run, and one fold of it: size and time grow with every fold.
+--folds names several, whose scores are averaged.
 """
 
 from __future__ import annotations

@@ -5,11 +5,11 @@
 
 Tables are Raven selection tables (with the species in a column, and TP or FP in another where
 somebody has judged the boxes) and Audacity labels (`species`, or `species|FP`). Rows are added to
-DIR/train_tp.csv and DIR/train_fp.csv, species to DIR/species.csv; nothing in them is lost, and the
-same tables again change nothing.
+DIR/train_tp.csv and DIR/train_fp.csv, species to DIR/species.csv. What is in these files stays, and
+the same tables again change nothing.
 
-With --recording-ids path selections/site1/a.txt is for the recording DIR/train/site1/a.wav, whose
-id is site1/a.
+With --recording-ids path, selections/site1/a.txt belongs to the recording DIR/train/site1/a.wav,
+whose id is site1/a.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ EXTRAS = {
     "apache_beam": "bulk",
 }
 
-# By group and verb, in the order of `--help`. Verb `make-tfrecords` is the module
-# rfcx_tf.cli.make_tfrecords, with `add_arguments(parser)` and `run(arguments)`; only the module of
-# the verb that is asked for is imported.
+# By group and verb, in the order of `--help`. The verb `make-tfrecords` is the module
+# rfcx_tf.cli.make_tfrecords with `add_arguments(parser)` and `run(arguments)`. Only the module of
+# the verb that runs is imported.
 VERBS = {
     "Every day": {
         "make-demo-data": "write a small synthetic rainforest with complete truth",
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def exit_status(work: Callable[[], int | None]) -> int:
     """Runs a command to its end and returns its exit status.
 
-    0 is success, 1 work that left something out (listed) or stopped, 2 bad input (one line on
-    stderr), 130 Ctrl-C, 141 a reader that went away (`... | head`). Any other exception is a
-    defect of ours and keeps its traceback.
+    0: success. 1: the work left something out (listed) or stopped. 2: bad input (one line on
+    stderr). 130: Ctrl-C. 141: the reader went away (`... | head`). Any other exception is a defect
+    of ours and keeps its traceback.
     """
     try:
         status = work()

@@ -11,29 +11,29 @@
     rfcx-tf predict --server grpc://127.0.0.1:8500 --model rfcx --audio FIELD --out scores.csv
 
 Folders are searched with their subfolders for .flac, .mp3, .ogg and .wav files, in capitals too.
-What a file holds is told from its bytes: a FLAC named .wav is read. A file with sound in it that
-is named like none of these is not, and is listed with the files that cannot be read.
+The first bytes of a file tell its format: a FLAC named .wav is read. A file of sound with another
+extension is not read; it is listed with the files that could not be scored.
 
 Recordings are called by their files' names. Where recorders at several sites name files alike, name
 the folder above the sites and --recording-ids path, for site1/20210101_050000 and so on.
 
-Results of single recordings are kept in OUT.parts until all are there. The same command goes on
-where it was stopped, and later tries those again that could not be read.
+OUT.parts keeps the results of single recordings until all are there. The same command goes on
+where it was stopped, and tries again the recordings that could not be read.
 
-Events (what was heard when) are of calibrated probabilities where there is a calibration, else of
-scores. --events names a file for all recordings (events.csv) or a folder for one file each, in
-subfolders where recordings are called by their paths.
+Events (what was heard when) are found in calibrated probabilities where there is a calibration,
+else in scores. --events names a file for all recordings (events.csv), or a folder for one file
+each, in subfolders where recordings are called by their paths.
 
 --workers and --runner make it an Apache Beam pipeline. Runs, recordings and the output must then
 lie where every worker finds them by the same path (give absolute ones), and workers on other
 machines need this package.
 
---server takes any TensorFlow Serving that holds a model of `export`, and `rfcx-tf serve`. The model
-itself says which sample rate, species, windows and calibration it has; of another model that takes
-waveforms and gives `scores`, --sample-rate and --classes say it. Recordings up to --chunk-s are
-sent whole and have the scores of the run. Longer ones are sent in pieces that overlap; their
-window scores and events are the same, beside rounding, but not quite their recording scores where
-the model is of several folds, which a server does not tell apart.
+--server names a TensorFlow Serving or an `rfcx-tf serve` with a model of `export`, which says its
+sample rate, species, windows and calibration. Another model that takes waveforms and gives `scores`
+needs --sample-rate and --classes. Recordings up to --chunk-s are sent whole and get the scores of
+the run. Longer ones are sent in pieces that overlap: their window scores and events are the same,
+beside rounding. Their recording scores differ a little if the model has several folds, because a
+server gives the mean of the folds only.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
-    # What could go wrong at the end is tried now, not after hours of work.
+    # What could go wrong at the end is checked before hours of work.
     tables = output_tables(arguments)
     tables.check(len(recordings))
     score = _score_served if arguments.server else _score_with_runs

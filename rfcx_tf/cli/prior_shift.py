@@ -4,9 +4,9 @@
     rfcx-tf prior-shift --run runs/rfcx --scores scores.csv --out prior.yaml \\
         --apply shifted_scores.csv
 
-The scores must be those of the same runs and weights, combined by their mean. Species that are
-common there are raised, rare ones lowered. No truth is used. It rests on calls and noise being
-alike in both sets, so try it on recordings whose truth is known before you trust it.
+The scores must come from the same runs and weights, combined by their mean. The prior raises scores
+of species that are common in the recordings and lowers those of rare ones. No truth is used. Calls
+and noise must be alike in both sets: try it on recordings whose truth is known before you trust it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@
     rfcx-tf report --events events.csv --audio DIR --scores scores.csv \\
         --window-scores windows.parquet --run runs/rfcx --out report.html
 
-Of a run: figures of what its folds did not see, tables of species, reliability and precision-recall
-curves, training, configuration. Of events: the surest of each species with spectrogram, window
-scores and sound, activity by hour of day, tables; with --run its sections too. Pictures and sound
-are in the page, which loads nothing. With --events, --truth is of the recordings of --scores.
+The page of a run shows figures of what its folds did not see, tables of species, reliability and
+precision-recall curves, training, configuration. The page of events shows the surest of each
+species with spectrogram, window scores and sound, activity by hour of day, tables; --run adds the
+sections of the run. The page holds its pictures and sounds and loads nothing. With --events,
+--truth is for the recordings of --scores.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     rfcx-tf review apply --review review/review.csv --data DATA
 
 `pick` writes review/review.csv with an empty column `verdict`, a clip and a picture of every event,
-and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. A low
-threshold for events, so that there are some on both sides of where the model decides.
+and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. Find events
+with a low threshold, so that some lie on both sides of where the model decides.
 `apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make-tfrecords reads. A
 verdict is TP (the species is in the box), FP (it is not), unsure, or empty: not judged yet.
 """

@@ -3,8 +3,9 @@
 rfcx-tf serve --model exported/rfcx
     -> http://127.0.0.1:8501/v1/models/rfcx:predict, gRPC on 127.0.0.1:8500
 
-Any folder of numbered SavedModels can be served. A new version that appears in it is loaded and
-takes over without a request lost. Anyone who reaches the ports may use them: there is no password.
+It serves any folder of numbered SavedModels. A new version that appears in the folder is loaded
+and takes over without losing a request. Anyone who reaches the ports may use them: there is no
+password.
 """
 
 from __future__ import annotations

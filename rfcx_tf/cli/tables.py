@@ -12,7 +12,7 @@ _EVENTS = "what events are"
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--out` and all that says which tables to write."""
+    """Adds `--out` and the options of the other tables."""
     parser.add_argument("--out", required=True, type=Path, help="CSV file for the scores")
     parser.add_argument(
         "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
@@ -65,11 +65,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def output_tables(arguments: argparse.Namespace):
-    """What `add_table_arguments` says, as `OutputTables`.
-
-    Raises:
-        UserError: if something for events is given without `--events`.
-    """
+    """The `OutputTables` of the arguments; UserError for an option of events without `--events`."""
     from rfcx_tf.events.output import OutputTables
 
     if not arguments.events:

@@ -14,7 +14,7 @@ class UserError(ValueError):
 
 
 class WorkStopped(RuntimeError):
-    """Work that cannot go on, through no fault of its input: another worker is gone.
+    """Work that cannot go on although its input is right: another worker is gone.
 
     The text is one line that says what is kept and how to go on. A verb prints it and exits with
     status 1.

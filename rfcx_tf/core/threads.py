@@ -1,4 +1,4 @@
-"""Work done ahead of its use: results in order, few in memory."""
+"""A function applied to items by threads: results in order, few of them in memory."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Recordings and runs in, results of single recordings out, as an Apache Beam pipeline.
 
-An element is a recording. Every worker process loads the models once, and keeps the result of a
-recording in the journal at once. So a pipeline that failed, or a bundle that is done twice, loses
-and repeats nothing. Flink, Spark and Dataflow give the work of a lost worker to another one. The
-local runner fails then, or waits for it forever, so it is ended and run again here for what is
-left.
+An element is a recording. Every worker process loads the models once and writes the result of each
+recording into the journal at once. So a pipeline that failed loses nothing, and a bundle that is
+done twice repeats nothing. Flink, Spark and Dataflow give the work of a lost worker to another one.
+The local runner fails instead, or waits forever, so this module ends it and runs it again for what
+is left.
 
-Needs requirements-bulk.txt. Runs, recordings and journal must lie where every worker finds them by
-the same path, such as a network file system.
+It needs requirements-bulk.txt. Every worker must find runs, recordings and journal by the same
+paths, as on a network file system.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LIST_OF_FAILED = ".failed.json"
 
 @dataclass(frozen=True)
 class BulkJob:
-    """What every worker is told.
+    """What every worker needs to know.
 
     Attributes:
         runs: run folders.
@@ -106,7 +106,7 @@ def predict_in_bulk(
     """Scores recordings with a Beam pipeline; what is in the journal is not done again.
 
     Args:
-        job: what workers are told.
+        job: what workers need to know.
         recordings: paths by recording id.
         card: of the runs together.
         runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of Beam's.
@@ -117,8 +117,7 @@ def predict_in_bulk(
         As `predict_recordings`, with recordings in the order given.
 
     Raises:
-        RuntimeError: what made the pipeline fail, if it got nowhere. Results that were there
-            stay.
+        RuntimeError: if the pipeline failed without scoring a recording. Earlier results stay.
     """
 
     def is_done(name: str) -> bool:
@@ -209,7 +208,7 @@ def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]
 
 @contextmanager
 def _progress(folder: Path, recordings: int, shown: bool) -> Iterator[None]:
-    """A bar over the recordings whose results are there, whoever made them."""
+    """Shows a bar that counts the results in the journal."""
     ended = threading.Event()
     bar = tqdm(total=recordings, desc="predict", unit="recording", disable=not shown)
 

@@ -1,42 +1,6 @@
-"""Runs of random weights to export, and a SavedModel of a few plain operations to serve."""
-
-import json
+"""A SavedModel of a few plain operations to serve."""
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def write_random_run(tiny_shards):
-    """A function that writes a run as if trained: write(path, config, folds=(0, 1), seed=0).
-
-    Its weights are random, and such that window scores differ; it returns a `RunFolder`.
-    """
-    import keras
-    import numpy as np
-
-    from rfcx_tf.model.detector import build_detector
-    from rfcx_tf.runs.run import RunFolder
-    from rfcx_tf.shards.records import read_manifest
-
-    def write(path, config, folds=(0, 1), seed=0):
-        run = RunFolder.create(path, config, read_manifest(tiny_shards), tiny_shards)
-        random = np.random.default_rng(seed)
-        # Of frames of usual sounds.
-        mean, variance = (0.5, 0.2) if config.frontend.compression == "pcen" else (15.0, 4.0)
-        for fold in folds:
-            keras.utils.set_random_seed(seed + fold)
-            detector = build_detector(config, run.info.classes, run.info.mean_box_s)
-            for weight in detector.weights:
-                if weight.name in ("gamma", "moving_variance"):
-                    weight.assign(random.uniform(0.5, 1.5, weight.shape))
-            detector.get_layer("input_bn").moving_mean.assign([mean])
-            detector.get_layer("input_bn").moving_variance.assign([variance])
-            run.fold(fold).mkdir(parents=True)
-            detector.save_weights(run.weights(fold))
-            (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
-        return run
-
-    return write
 
 
 @pytest.fixture(scope="session")

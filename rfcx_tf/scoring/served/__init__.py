@@ -1,1 +1,1 @@
-"""A served model, over REST or gRPC."""
+"""A served model as a scorer, over REST or gRPC."""

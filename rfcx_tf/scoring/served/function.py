@@ -1,8 +1,8 @@
-"""The function of a served model that scores waveforms: how it is asked, and what its model is.
+"""The function of a served model that scores waveforms: its requests, its replies and its card.
 
-A model of rfcx-tf export has a signature `about` that gives its card. Without one, the sample
-rate and the species must come from whoever calls; recordings are then sent whole, and there are
-scores but no events.
+A model of rfcx-tf export has a signature `about` that gives its card. For a model without one, the
+caller gives the sample rate and the species; recordings are then sent whole, and there are scores
+but no events.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ def find_function(
     sample_rate_hz: int | None = None,
     classes: Sequence[SpeciesClass] | None = None,
 ) -> ScoringFunction:
-    """Asks a server for what its model is.
+    """Asks a server which function of its model scores waveforms, and for the model's card.
 
     Args:
         connection: to the model.
-        sample_rate_hz, classes: of a model without `about`; else they must be None.
+        sample_rate_hz, classes: of a model without `about`; None for other models.
 
     Raises:
         UserError: if the server cannot be reached, has no such model, one of another kind or one
@@ -134,8 +134,8 @@ def find_function(
 def wav_bytes(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
     """A WAV file of a waveform, float32 [samples], without loss.
 
-    With 16 bits where these hold every sample, as of a 16-bit recording that was not resampled:
-    half the size of the float format that is taken otherwise.
+    It has 16 bits where they hold every sample, as in a 16-bit recording that was not resampled:
+    half the size of the float format that it has otherwise.
     """
     steps = waveform * _STEPS_OF_16_BITS
     whole = np.rint(steps)

@@ -1,4 +1,4 @@
-"""Requests that fail for a moment are sent again, after growing waits of random length."""
+"""A request that fails for a moment is sent again, after growing waits of random length."""
 
 from __future__ import annotations
 

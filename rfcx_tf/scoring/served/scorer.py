@@ -24,8 +24,8 @@ _REST_OF_REQUEST = 2000
 class ServedScorer:
     """Scores by a model behind a server.
 
-    However long recordings are and however many are scored at once, at most so many requests are
-    on their way. A context manager: at its end what is on its way is given up.
+    At most `concurrency` requests are on their way, however long recordings are and however many
+    are scored at once. As a context manager it gives up at its end what is on its way.
 
     Attributes:
         card, sample_rates_hz, at_once: see `Scorer`.
@@ -60,10 +60,9 @@ class ServedScorer:
         return ServedStream(self)
 
     def fingerprint(self, windows: bool) -> str:
-        """Differs between predictions whose results differ, as far as servers tell.
+        """Differs between predictions whose results differ, as far as a server tells.
 
-        Args:
-            windows: whether window scores are kept.
+        `windows` says whether window scores are kept.
         """
         address, version = self._connection.transport.address, self._function.version
         # Scores of a recording in pieces depend on the cuts.

@@ -1,7 +1,6 @@
 """`predict --server`: equal to prediction where a real server has an export of a run; with a
 scripted server it is stopped, goes on and fails in part."""
 
-import json
 import math
 import os
 import re
@@ -12,48 +11,32 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 from fake_serving import window_scores
 
-from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.open import open_run
-from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.scoring.served.scorer import open_served
-from rfcx_tf.serving.export import export_saved_model
-from rfcx_tf.shards.records import read_manifest
+from rfcx_tf.serving.servable import ServableModel
 
 ROOT = Path(__file__).resolve().parents[3]
 COLUMNS = ["s2", "s5", "s9"]
 
 
 @pytest.fixture(scope="module")
-def run(tiny_config, tiny_shards, tmp_path_factory):
+def run(write_random_run, tiny_config, tmp_path_factory):
     """Two folds of random weights, and a calibration with thresholds that some windows reach."""
-    manifest = read_manifest(tiny_shards)
-    path = tmp_path_factory.mktemp("client") / "run"
-    run = RunFolder.create(path, tiny_config, manifest, tiny_shards)
-    random = np.random.default_rng(0)
-    for fold in (0, 1):
-        keras.utils.set_random_seed(fold)
-        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
-        for weight in detector.weights:
-            if weight.name in ("gamma", "moving_variance"):
-                weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        run.fold(fold).mkdir()
-        detector.save_weights(run.weights(fold))
-        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
+    run = write_random_run(tmp_path_factory.mktemp("client") / "run", tiny_config)
     knots = np.tile(np.float32([-20, -1, 1, 20]), (3, 1))
     rows = [{"name": "x", "method": "isotonic", "present": 1, "absent": 1, "note": ""}] * 3
     thresholds = np.float32([0.2, 0.3, 0.1])
     calibration = Calibration(COLUMNS, knots, knots / 2 - 0.5, thresholds, rows, "a test")
-    write_calibration(calibration, path / "calibration.yaml")
+    write_calibration(calibration, run.path / "calibration.yaml")
     return run
 
 
@@ -80,7 +63,10 @@ def scorer(run):
 def served(scorer, tmp_path_factory):
     """Addresses of scripts/serve.py with the run's export."""
     folder = tmp_path_factory.mktemp("exported") / "tiny"
-    export_saved_model(scorer, folder, warmup_s=[])
+    servable = ServableModel(scorer, tmp_path_factory.mktemp("assets"))
+    # What the client asks for; tracing the others takes time.
+    servable.signatures = {name: servable.signatures[name] for name in ("batch", "wav", "about")}
+    servable.save(folder / "1")
     command = [sys.executable, ROOT / "scripts" / "serve.py", "--model", folder]
     server = subprocess.Popen(
         [*command, "--rest-port", "0", "--grpc-port", "0"], stdout=subprocess.PIPE, text=True
