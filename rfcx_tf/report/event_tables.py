@@ -70,14 +70,13 @@ def activity_charts(activity: Activity | None, names: Mapping[str, str]) -> list
     hours = activity.counts.shape[1]
     bars = [activity.hour_text(hour) for hour in range(hours)]
     ticks = range(0, hours + 1, 6 if activity.of_day else max(1, hours // 6))
-    recorded_h = activity.recorded_h
     figures = []
     unit, missing = "events", None
-    if recorded_h is not None:
-        unit, missing = "events per recorded hour", recorded_h == 0
-        name, unit_recorded = "Minutes recorded by hour", "minutes recorded"
-        chart = bar_chart(recorded_h * 60, bars, name, unit=unit_recorded, ticks=ticks)
-        figures.append(("Minutes recorded", f"{recorded_h.sum() * 60:.0f} in all", chart))
+    if activity.recorded_h is not None:
+        unit, missing = "events per recorded hour", activity.recorded_h == 0
+        minutes, words = activity.recorded_h * 60, "Minutes recorded by hour"
+        chart = bar_chart(minutes, bars, words, unit="minutes recorded", ticks=ticks)
+        figures.append(("Minutes recorded", f"{minutes.sum():.0f} in all", chart))
     totals = activity.counts.sum(axis=1).sort_values(ascending=False, kind="stable")
     for species_id, count in totals.items():
         name, values = names[f"s{species_id}"], activity.shown.loc[species_id]

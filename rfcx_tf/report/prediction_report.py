@@ -88,12 +88,9 @@ def prediction_report(
     # What events are ranked by.
     events = events.assign(value=events["probability"].fillna(events["score"]))
     best = best_events(events, per_class)
-    window_curves = None
-    if windows is not None:
-        window_curves = WindowCurves(windows, best["recording_id"], calibration)
-    evaluation = None
-    if scores is not None and truth is not None:
-        evaluation = evaluate_scores(scores, truth, names)
+    window_curves = windows and WindowCurves(windows, best["recording_id"], calibration)
+    has_truth = scores is not None and truth is not None
+    evaluation = evaluate_scores(scores, truth, names) if has_truth else None
     activity = hourly_activity(events, starts, durations_s)
     is_calibrated = events["probability"].notna().any()
     sections = [

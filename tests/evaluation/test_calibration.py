@@ -264,16 +264,12 @@ def test_script_writes_calibration_report_and_figure(tmp_path, run_script):
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 
-def test_bad_input_is_refused_in_one_line_with_status_2(tmp_path, run_script):
+def test_arguments_that_do_not_go_together_are_refused(tmp_path, run_script):
     for arguments, rule in (
         (("--run", "a", "b"), "Name a file with --out"),
         (("--run", "a", "--wanted", "accuracy"), "--wanted takes"),
-        (("--run", tmp_path), "is not one"),
         (("--run", tmp_path, "--out", tmp_path / "x.png"), "are for report and figure"),
-        (("--run", tmp_path, "--truth", tmp_path / "t.csv"), "cannot be read"),
     ):
         result = run_script("calibrate", *arguments)
-        assert (result.returncode, result.stdout) == (2, "")
-        (line,) = result.stderr.splitlines()
-        assert line.startswith("error: ") and rule in line
+        assert result.returncode == 2 and rule in result.stderr
     assert not list(tmp_path.iterdir())
