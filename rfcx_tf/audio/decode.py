@@ -24,7 +24,7 @@ from rfcx_tf.core.errors import DecodingError, UserError
 _KINDS = ", ".join(extension[1:].upper() for extension in AUDIO_EXTENSIONS)
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
-_HIGHEST_PEAK = 8.0
+HIGHEST_PEAK = 8.0
 
 # A seek costs as much as decoding a third of a second, so larger parts are not worth it.
 _LARGEST_PARTS = 0.75
@@ -296,7 +296,7 @@ def _check_samples(samples: np.ndarray, begin_s: float, rate_hz: int, name: str)
             f"The recording {name} has samples that are not finite: "
             f"the first at {first_s:.3f} s. Export it again."
         )
-    if peak > _HIGHEST_PEAK:
+    if peak > HIGHEST_PEAK:
         raise AudioError(
             f"The recording {name} must have samples within +-1. "
             f"Received: a peak of {peak:g}. Scale it to full scale 1."

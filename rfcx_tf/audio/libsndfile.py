@@ -21,7 +21,7 @@ _WAV_DATA_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _RF64_DATA_CUT = "does not match value from 'ds64' chunk"
 _OGG_CUT = "Last page lacks an end-of-stream bit"
 # Programs that write WAV into a pipe put this or more for "length unknown".
-_WAV_LENGTH_UNKNOWN = 0x7FFFF000
+WAV_LENGTH_UNKNOWN = 0x7FFFF000
 # In these a seek is exact to the sample, and the header's length is what there is to decode.
 _SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
 _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -82,7 +82,7 @@ class SndfileSound:
             )
         log = self._file.extra_info
         wav = _WAV_DATA_CUT.search(log)
-        if wav and int(wav[1]) < _WAV_LENGTH_UNKNOWN:
+        if wav and int(wav[1]) < WAV_LENGTH_UNKNOWN:
             return f"{wav[2]} of {wav[1]} bytes of samples are there"
         if _RF64_DATA_CUT in log:
             return f"its header counts more samples than the {decoded} that are there"

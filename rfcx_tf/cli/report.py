@@ -19,6 +19,8 @@ from pathlib import Path
 from rfcx_tf.cli.arguments import add_number, list_left_out
 from rfcx_tf.core.errors import UserError
 
+_EVENTS = "a report of events"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, help="run folder")
@@ -61,7 +63,13 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.files import atomic_write_text, check_writable
     from rfcx_tf.scoring.score_table import read_scores, read_truth
 
-    check_arguments(arguments)
+    if not (arguments.run or arguments.events):
+        raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
+    if not arguments.events:
+        why = "is for events. Add --events CSV, or leave it out."
+        arguments.parser.refuse_group(arguments, _EVENTS, why)
+    if arguments.events and arguments.truth and not arguments.scores:
+        raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
     check_writable(arguments.out)
     truth = read_truth(arguments.truth) if arguments.truth else None
     scores = read_scores(arguments.scores) if arguments.scores else None
@@ -109,17 +117,3 @@ def run(arguments: argparse.Namespace) -> int:
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
     return list_left_out("Could not be read", failed)
-
-
-_EVENTS = "a report of events"
-
-
-def check_arguments(arguments: argparse.Namespace) -> None:
-    """Refuses arguments that do not go together."""
-    if not (arguments.run or arguments.events):
-        raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
-    if not arguments.events:
-        why = "is for events. Add --events CSV, or leave it out."
-        arguments.parser.refuse_group(arguments, _EVENTS, why)
-    if arguments.events and arguments.truth and not arguments.scores:
-        raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")

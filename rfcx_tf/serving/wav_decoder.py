@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
-HIGHEST_PEAK = 8.0
+from rfcx_tf.audio.decode import HIGHEST_PEAK
+from rfcx_tf.audio.libsndfile import WAV_LENGTH_UNKNOWN
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-# Programs that write WAV into a pipe put this or more for "length unknown".
-_LENGTH_UNKNOWN = 0x7FFFF000
 
 
 def decode_wav_batch(files: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
@@ -101,7 +99,7 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     check(begin > 0, "A WAV file must hold samples. Found no chunk `data`.")
     there = _size(file) - begin
     check(
-        tf.logical_or(length <= there, length >= _LENGTH_UNKNOWN),
+        tf.logical_or(length <= there, length >= WAV_LENGTH_UNKNOWN),
         "A WAV file must be whole. Found one cut short: bytes of samples there, and promised:",
         there,
         length,

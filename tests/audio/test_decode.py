@@ -173,18 +173,9 @@ def test_file_without_permission(tmp_path):
             os.seteuid(0)
 
 
-@pytest.mark.parametrize("extension", ["flac", "wav", "ogg", "mp3"])
-def test_empty_file(tmp_path, extension):
-    path = tmp_path / f"empty.{extension}"
-    path.write_bytes(b"")
-    assert_refused(path, f"empty.{extension}", "0 bytes")
-
-
-@pytest.mark.parametrize("extension", ["flac", "wav", "ogg", "mp3"])
-def test_text_under_an_audio_name(tmp_path, extension):
-    path = tmp_path / f"text.{extension}"
-    path.write_text("<html>404 not found</html>\n" * 50)
-    assert_refused(path, f"text.{extension}", "not readable as FLAC, MP3, OGG, WAV:")
+def test_empty_file(tmp_path):
+    (tmp_path / "empty.flac").touch()
+    assert_refused(tmp_path / "empty.flac", "empty.flac", "0 bytes")
 
 
 @pytest.mark.parametrize(
@@ -215,27 +206,10 @@ def test_flac_damaged_inside(tmp_path):
     assert_refused(path, "a.flac", "damaged")
 
 
-def test_flac_without_its_length(tmp_path):
-    encoded = bytearray(write(tmp_path / "a.flac", noise(RATE_HZ)).read_bytes())
-    # The last 36 bits before the 16-byte checksum in STREAMINFO count the samples.
-    assert int.from_bytes(encoded[22:26], "big") == RATE_HZ
-    encoded[22:26] = bytes(4)
-    assert_refused(bytes(encoded), "does not say in its header how long")
-
-
-def test_wav_from_a_pipe_has_no_length_and_is_read(tmp_path):
-    encoded = bytearray(write(tmp_path / "a.wav", noise(1000)).read_bytes())
-    data = encoded.find(b"data")
-    encoded[4:8] = encoded[data + 4 : data + 8] = b"\xff" * 4
-    assert len(read_audio(bytes(encoded), RATE_HZ)) == 1000
-
-
-def test_mp3_without_a_length_tag_is_read(tmp_path):
+def test_mp3_without_a_length_tag_is_read():
     # Variable bit rate: libsndfile's guess at the length is then far too high.
     sound = np.concatenate([np.zeros(2 * RATE_HZ), noise(RATE_HZ), np.zeros(2 * RATE_HZ)])
-    encoded = write(tmp_path / "a.mp3", sound).read_bytes()
-    second_frame = encoded.find(encoded[:2], 10)
-    encoded = encoded[second_frame:]
+    encoded = mp3_without_length(sound)
     assert soundfile.info(io.BytesIO(encoded)).frames > 1.2 * len(sound)
     assert abs(len(read_audio(encoded, RATE_HZ)) - len(sound)) < 3 * 1152
 
@@ -325,10 +299,20 @@ def too_loud(folder):
     return write(folder / "a.wav", noise(1000) * 32768, subtype="FLOAT")
 
 
-@pytest.mark.parametrize("bad", [cut_flac, cut_wav, text_file, not_finite, no_samples, too_loud])
-def test_blocks_refuse_what_the_whole_is_refused_for(tmp_path, bad):
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (cut_flac, "cut short"),
+        (cut_wav, "cut short"),
+        (text_file, "not readable as FLAC, MP3, OGG, WAV:"),
+        (not_finite, "not finite: the first at 2.021 s"),
+        (no_samples, "no samples"),
+        (too_loud, "within +-1. Received: a peak of 16"),
+    ],
+)
+def test_what_no_sound_has_is_refused_as_a_whole_and_in_blocks(tmp_path, bad, words):
     path = bad(tmp_path)
-    text = assert_refused(path, "a.")
+    text = assert_refused(path, "a.", words)
     with pytest.raises(AudioError) as caught:
         list(blocks_of(path, RATE_HZ, 0.1))
     assert str(caught.value) == text
@@ -508,16 +492,23 @@ def test_damage_is_refused_in_the_parts_and_not_seen_outside():
     np.testing.assert_array_equal(found[80_000:], whole[80_000:])
 
 
-def flac_without_its_length(folder):
-    return flac_of_length(encoded("FLAC", "PCM_16"), 0)
-
-
-def flac_longer_than_it_says(folder):
-    return flac_of_length(encoded("FLAC", "PCM_16"), 150_000)
-
-
-def flac_of_length(flac, samples):
+def flac_of_length(samples):
+    # The last 36 bits before the 16-byte checksum in STREAMINFO count the samples.
+    flac = encoded("FLAC", "PCM_16")
+    assert int.from_bytes(flac[22:26], "big") == 100_000
     return flac[:22] + samples.to_bytes(4, "big") + flac[26:]
+
+
+def flac_without_its_length(folder):
+    return flac_of_length(0)
+
+
+def flac_shorter_than_it_says(folder):
+    return flac_of_length(150_000)
+
+
+def test_flac_without_its_length(tmp_path):
+    assert_refused(flac_without_its_length(tmp_path), "does not say in its header how long")
 
 
 @pytest.mark.parametrize(
@@ -528,7 +519,7 @@ def flac_of_length(flac, samples):
         no_samples,
         too_loud,
         flac_without_its_length,
-        flac_longer_than_it_says,
+        flac_shorter_than_it_says,
     ],
 )
 def test_parts_are_refused_for_what_the_whole_is_refused_for(tmp_path, bad):
@@ -538,21 +529,11 @@ def test_parts_are_refused_for_what_the_whole_is_refused_for(tmp_path, bad):
     assert_parts_refused_as_the_whole(source, parts)
 
 
-def test_no_samples(tmp_path):
-    assert_refused(write(tmp_path / "a.wav", np.zeros(0)), "a.wav", "no samples")
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_samples_that_are_not_finite(tmp_path, value):
+def test_infinite_samples(tmp_path):
     samples = noise(RATE_HZ)
-    samples[RATE_HZ // 4 :: 1000] = value
+    samples[RATE_HZ // 4 :: 1000] = np.inf
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
     assert_refused(path, "a.wav", "not finite", "0.250 s")
-
-
-def test_float_samples_in_units_of_16_bit(tmp_path):
-    path = write(tmp_path / "a.wav", noise(1000) * 32768, subtype="FLOAT")
-    assert_refused(path, "a.wav", "within +-1", "peak of 16")
 
 
 @pytest.mark.parametrize(

@@ -309,10 +309,3 @@ def test_lengths_in_frames_and_cells(tiny_config):
 def test_slides_are_whole_cells(empty, slide_s, cells):
     """One cell of 16 frames of 512 samples at 48 kHz lasts 0.1707 s."""
     assert load_config(empty, [f"pseudo.slide_s={slide_s}"]).pseudo_slide_cells == cells
-
-
-def test_recipes_from_before_pseudo_labels_are_read_as_they_were(tmp_path):
-    save_config(Config(), tmp_path / "saved.yaml")
-    values = yaml.safe_load((tmp_path / "saved.yaml").read_text())
-    del values["pseudo"]
-    assert load_config(written(tmp_path, yaml.safe_dump(values))) == Config()
