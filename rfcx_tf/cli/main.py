@@ -31,7 +31,7 @@ VERBS = {
         "make-demo-data": "write a small synthetic rainforest with complete truth",
         "import-annotations": "add boxes drawn in Raven or Audacity to a data folder",
         "make-tfrecords": "cut spectrogram crops around all boxes into shards",
-        "train": "train a detector on shards, one fold or several",
+        "train": "train a detector, a listener or a baseline on shards",
         "evaluate": "evaluate scores, or what a run held out",
         "calibrate": "make probabilities and thresholds from what runs held out",
         "predict": "score recordings, and find events in them",
@@ -44,8 +44,6 @@ VERBS = {
         "ensemble": "fit weights of several runs on what they held out",
         "pseudo-label": "train students on labels by runs, in rounds",
         "prior-shift": "estimate how common species are in unlabelled recordings",
-        "listener": "train regressions on the embeddings of a pretrained model",
-        "baseline": "score held-out recordings with a baseline without a network",
     },
 }
 

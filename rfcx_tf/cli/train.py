@@ -1,8 +1,24 @@
-"""Trains a detector on shards, one fold or several. Run it again to go on after a stop.
+"""Trains what a recipe describes on shards. Run it again to go on after a stop.
 
     rfcx-tf train --config configs/rfcx.yaml --tfrecords tfrecords/rfcx --run runs/rfcx
+    rfcx-tf train --config configs/listeners/birdnet.yaml --model MODEL \\
+        --tfrecords tfrecords/rfcx --run runs/birdnet
+    rfcx-tf train --config configs/rfcx.yaml --set kind=baseline --tfrecords tfrecords/rfcx \\
+        --run runs/rfcx-baseline
     rfcx-tf train --run runs/all --join runs/part_a runs/part_b
     tensorboard --logdir runs
+
+A recipe says its kind:
+
+    detector   (the default) a network, one fold or several
+    listener   regressions on the embeddings of a model that you have, a TFLite file or the folder
+               of a SavedModel; all folds. With another --set c=0.01 it only fits anew.
+    baseline   regressions on pooled statistics of the detector's crops, without a network. A
+               detector that scores no better has learned nothing about the shape of calls.
+
+A run of each goes where the others go: predict, evaluate, ensemble, and as a teacher into
+pseudo-label. A listener with --pseudo learns from all windows of the recordings, not only from
+those with rows; with labels made --per-fold its out-of-fold scores are clean.
 
 Over several machines: the same command on each, with TensorFlow's TF_CONFIG in the environment,
 such as {"cluster": {"worker": ["a:9000", "b:9000"]}, "task": {"type": "worker", "index": 0}}.
@@ -20,14 +36,21 @@ from pathlib import Path
 from rfcx_tf.cli.arguments import (
     add_config_argument,
     add_override_argument,
+    find_recipe,
     list_left_out,
-    load_recipe,
     print_next,
     read_folds,
 )
 from rfcx_tf.core.errors import UserError
 
 _TRAINING = "training"
+_DEFAULT_FOLDS = {"detector": "0", "baseline": "all"}
+# What goes with some kinds of recipes only.
+_OPTIONS = {
+    "detector": {"fold", "pseudo", "start"},
+    "listener": {"model", "pseudo"},
+    "baseline": {"fold"},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_override_argument(training, "change one value of the recipe, such as training.epochs=3")
     training.add_argument("--tfrecords", type=Path, help="folder of shards")
     training.add_argument(
-        "--fold", default="0", help="fold to hold out, several as in 1,3, or `all` (default: 0)"
+        "--data", type=Path, help="the recordings, if they moved since the shards were made"
+    )
+    training.add_argument(
+        "--fold",
+        help="fold to hold out, several as in 1,3, or `all` (default: 0, of a baseline all)",
     )
     training.add_argument(
         "--pseudo",
@@ -50,10 +77,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="labels of `pseudo-label`, OUT/round1/labels, to train on as well",
     )
     training.add_argument(
-        "--start", type=Path, metavar="RUN", help="run whose weights the folds begin with"
+        "--start", type=Path, metavar="RUN", help="run whose weights a detector's folds begin with"
     )
     training.add_argument(
-        "--data", type=Path, help="the recordings, if they moved since the shards were made"
+        "--model", type=Path, help="of a listener: TFLite file, or folder of a SavedModel"
     )
 
 
@@ -63,37 +90,74 @@ def run(arguments: argparse.Namespace) -> int:
         return _join(arguments)
     if arguments.tfrecords is None:
         raise UserError("Training needs shards of `make-tfrecords`. Add --tfrecords DIR.")
-    return _train(arguments)
+    from rfcx_tf.core.config import load_recipe_of_any_kind
+
+    recipe = load_recipe_of_any_kind(find_recipe(arguments.config), arguments.overrides)
+    _refuse_options(arguments, recipe.kind)
+    if recipe.kind == "listener":
+        failed = _train_listener(recipe, arguments)
+    else:
+        folds = read_folds(arguments.fold or _DEFAULT_FOLDS[recipe.kind], recipe.training.folds)
+        train = _train_detector if recipe.kind == "detector" else _train_baseline
+        failed = train(recipe, folds, arguments)
+    if failed is None:
+        return 0
+    print_next("evaluate", "--run", arguments.run)
+    return list_left_out("Recordings without out-of-fold scores", failed)
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
+    for option in sorted(set().union(*_OPTIONS.values()) - _OPTIONS[kind]):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"--{option} does not go with a {kind}'s recipe. Leave it out.")
+    if kind == "listener" and arguments.model is None:
+        raise UserError(
+            "A listener needs its model, a TFLite file or SavedModel. Add --model PATH."
+        )
 
-    config = load_recipe(arguments)
-    folds = read_folds(arguments.fold, config.training.folds)
+
+def _train_detector(recipe, folds: list[int], arguments: argparse.Namespace) -> list[str] | None:
+    from rfcx_tf.runs.run import RunFolder
+    from rfcx_tf.shards.pseudo_folder import PseudoLabels
     from rfcx_tf.training.multi_worker import read_worker
     from rfcx_tf.training.run import train_run
 
     worker = read_worker()
-    summaries = train_run(
-        config,
+    run = train_run(
+        recipe,
         arguments.tfrecords,
         arguments.run,
         folds,
-        pseudo=arguments.pseudo,
-        start=arguments.start,
+        pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
+        start=RunFolder.open(arguments.start) if arguments.start and worker.is_chief else None,
         data_dir=arguments.data,
     )
-    if not worker.is_chief:
+    if run is None:
         print(f"Worker {worker.number} of {worker.count} did its part; worker 0 wrote the run.")
-        return 0
-    print((arguments.run / "summary.md").read_text(encoding="utf-8"))
-    print(
-        f"Wrote {arguments.run}: weights, history, out-of-fold scores, summary.md, logs for "
-        "TensorBoard."
+        return None
+    print((run.path / "summary.md").read_text(encoding="utf-8"))
+    print(f"Wrote {run.path}: weights, history, out-of-fold scores, summary.md, TensorBoard logs.")
+    return [text for fold in folds for text in run.figures(fold)["recordings_failed"]]
+
+
+def _train_listener(recipe, arguments: argparse.Namespace) -> list[str]:
+    from rfcx_tf.shards.pseudo_folder import PseudoLabels
+    from rfcx_tf.training.listener import train_listener
+
+    pseudo = PseudoLabels(arguments.pseudo) if arguments.pseudo else None
+    run, failed = train_listener(
+        arguments.model, recipe, arguments.tfrecords, arguments.run, arguments.data, pseudo=pseudo
     )
-    print_next("evaluate", "--run", arguments.run)
-    failed = [text for summary in summaries for text in summary["recordings_failed"]]
-    return list_left_out("Recordings without out-of-fold scores", failed)
+    print(f"Wrote {run.path}: regressions, out-of-fold scores, embeddings.")
+    return failed
+
+
+def _train_baseline(recipe, folds: list[int], arguments: argparse.Namespace) -> list[str]:
+    from rfcx_tf.training.baseline import train_baseline
+
+    run = train_baseline(recipe, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data)
+    print(f"Wrote {run.path}: regressions, out-of-fold scores.")
+    return [text for fold in folds for text in run.figures(fold)["recordings_failed"]]
 
 
 def _join(arguments: argparse.Namespace) -> int:

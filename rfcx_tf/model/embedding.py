@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as tflite_schema
 
+from rfcx_tf.core.config import ListenerConfig
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.listener_config import ListenerConfig
 
 _SIGNATURE = "serving_default"
 # Windows that a SavedModel takes at once, if it takes any number.
@@ -59,48 +59,85 @@ class EmbeddingModel:
         network = (_SavedNetwork if path.is_dir() else _TfliteNetwork)(path, config)
         return cls(config, network)
 
-    def embed(self, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Embeds a whole recording.
-
-        Windows begin every `hop_s`. The last one ends with the recording or beyond it, where
-        there is silence; so there is always one.
-
-        Args:
-            waveform: float32 [samples] in [-1, 1] at the listener's sample rate.
-
-        Returns:
-            start_s: float32 [windows], begin of each window in seconds.
-            embeddings: float32 [windows, size].
-        """
-        hop = self.config.hop_samples
-        beyond_first = max(0, len(waveform) - self.config.window_samples)
-        starts = np.arange(1 + -(-beyond_first // hop)) * hop
-        start_s = (starts / self.config.sample_rate_hz).astype(np.float32)
-        return start_s, self.embed_at(waveform, starts)
-
-    def embed_at(self, waveform: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Embeds windows that begin at given samples; silence follows the recording.
-
-        Args:
-            waveform: float32 [samples].
-            starts: int64 [windows], first samples, 0 or more.
-
-        Returns:
-            float32 [windows, size].
-        """
-        if len(starts) == 0:
-            return np.empty((0, self.size), np.float32)
-        length = self.config.window_samples
-        missing = max(0, int(np.max(starts)) + length - len(waveform))
-        padded = np.pad(np.asarray(waveform, np.float32), (0, missing))
-        batches = np.array_split(starts, range(_BATCH, len(starts), _BATCH))
-        return np.concatenate([self._embed_batch(padded, batch) for batch in batches])
-
-    def _embed_batch(self, padded: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        windows = np.stack([padded[s : s + self.config.window_samples] for s in starts])
+    def embed(self, windows: np.ndarray) -> np.ndarray:
+        """Embeddings float32 [windows, size] of windows float32 [windows, samples] in [-1, 1]."""
         if self.config.window_peak is not None:
             windows = scale_to_peak(windows, self.config.window_peak)
         return self._network(windows)
+
+
+class EmbeddingStream:
+    """Embeds windows of one recording that comes in pieces, in the memory of a few windows.
+
+    The windows begin every `hop_s`. The last one ends with the recording or beyond it, where there
+    is silence; so there is always one.
+
+    Or they begin at given samples, and are moved into the recording at its end.
+    """
+
+    def __init__(self, model: EmbeddingModel, starts: np.ndarray | None = None):
+        """Takes first samples, int64 [windows] of 0 or more, ascending; None: every `hop_s`."""
+        self._model = model
+        self._starts = starts
+        self._sound = np.zeros(0, np.float32)
+        self._sound_begin = 0
+        self._cut_windows = 0
+        self._waiting: list[np.ndarray] = []
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Takes samples float32 [samples] in [-1, 1]; gives embeddings [windows, size] so far."""
+        self._sound = np.concatenate([self._sound, samples])
+        self._cut(self._starts_until(self._end - self._model.config.window_samples))
+        self._forget()
+        # Whole batches: then embeddings do not depend on the pieces that a recording comes in.
+        return self._embed(len(self._waiting) // _BATCH * _BATCH)
+
+    def finish(self) -> np.ndarray:
+        """Ends the recording and gives the rest of the embeddings."""
+        hop = self._model.config.hop_samples
+        latest = max(0, self._end - self._model.config.window_samples)
+        if self._starts is None:
+            self._cut(self._starts_until(-(-latest // hop) * hop))
+        else:
+            self._cut(np.minimum(self._starts[self._cut_windows :], latest))
+        return self._embed(len(self._waiting))
+
+    @property
+    def _end(self) -> int:
+        return self._sound_begin + len(self._sound)
+
+    def _starts_until(self, last: int) -> np.ndarray:
+        """Where windows begin that are not cut yet, as far as sample `last`."""
+        if self._starts is None:
+            hop = self._model.config.hop_samples
+            return np.arange(self._cut_windows, 1 + last // hop) * hop
+        left = self._starts[self._cut_windows :]
+        return left[left <= last]
+
+    def _cut(self, starts: np.ndarray) -> None:
+        length = self._model.config.window_samples
+        for start in starts - self._sound_begin:
+            window = self._sound[start : start + length]
+            self._waiting.append(np.pad(window, (0, length - len(window))))
+        self._cut_windows += len(starts)
+
+    def _forget(self) -> None:
+        """Drops sound before the next window, but for what a window moved to the end needs."""
+        needed = self._end - self._model.config.window_samples
+        if self._starts is None:
+            needed = min(needed, self._cut_windows * self._model.config.hop_samples)
+        elif self._cut_windows < len(self._starts):
+            needed = min(needed, int(self._starts[self._cut_windows]))
+        dropped = max(0, needed - self._sound_begin)
+        self._sound = self._sound[dropped:]
+        self._sound_begin += dropped
+
+    def _embed(self, count: int) -> np.ndarray:
+        """Embeds the first windows that wait."""
+        windows, self._waiting = self._waiting[:count], self._waiting[count:]
+        batches = [np.stack(windows[i : i + _BATCH]) for i in range(0, count, _BATCH)]
+        nothing = np.empty((0, self._model.size), np.float32)
+        return np.concatenate([nothing, *map(self._model.embed, batches)])
 
 
 def scale_to_peak(windows: np.ndarray, peak: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 
 _MAX_ITERATIONS = 5000
-# A teacher's half per mille is nothing, and most classes are absent from most windows.
+# A model's half per mille is nothing, and most classes are absent from most windows.
 _LEAST_PROBABILITY = 5e-4
 
 
@@ -68,8 +68,8 @@ class MaskedRegressions:
 
 
 @dataclass(frozen=True)
-class SoftRows:
-    """Rows that a teacher labelled with probabilities.
+class PseudoLabelledRows:
+    """Rows that models labelled with probabilities.
 
     Attributes:
         features: float32 [rows, features].
@@ -87,36 +87,38 @@ def fit_regressions(
     target: np.ndarray,
     weights: np.ndarray,
     c: float,
-    soft: SoftRows | None = None,
+    pseudo: PseudoLabelledRows | None = None,
 ) -> MaskedRegressions:
     """Standardises all features and fits each class on the rows whose label weighs something.
 
     Present and absent are weighed so that both count as much in every class: annotators say no
-    more often than yes, and not equally often of all classes. Soft rows count as they are, since
-    they are not chosen by anybody: as present with the weight p and absent with 1 - p, which has
-    the gradient of the cross-entropy with p.
+    more often than yes, and not equally often of all classes. Pseudo-labelled rows
+    count as they are, since nobody has chosen them: as present with the weight p and absent with
+    1 - p, which has the gradient of the cross-entropy with p.
 
     Args:
         features: float32 [rows, features].
         target: float32 [rows, classes], 1 where the class is present.
         weights: float32 [rows, classes], weight of every label; 0 where it counts for nothing.
         c: inverse strength of the L2 regularisation, scikit-learn's C.
-        soft: more rows; they do not decide how features are standardised, nor that a class is
+        pseudo: more rows; they do not decide how features are standardised, nor that a class is
             fitted.
     """
     features = features.astype(np.float64)
     scaler = StandardScaler().fit(features)
     standardised = scaler.transform(features)
-    soft_features = None if soft is None else scaler.transform(soft.features.astype(np.float64))
+    pseudo_features = (
+        None if pseudo is None else scaler.transform(pseudo.features.astype(np.float64))
+    )
     # The products are so small that several threads only wait for each other, on a busy
     # machine more than ten times as long as one takes.
     with threadpool_limits(1, "blas"):
         fits = []
         for number in range(target.shape[1]):
             rows = _annotated_rows(standardised, target[:, number], weights[:, number])
-            if rows is not None and soft is not None:
+            if rows is not None and pseudo is not None:
                 more = _doubled_rows(
-                    soft_features, soft.probability[:, number], soft.weights[:, number]
+                    pseudo_features, pseudo.probability[:, number], pseudo.weights[:, number]
                 )
                 rows = [np.concatenate(parts) for parts in zip(rows, more, strict=True)]
             fits.append(None if rows is None else _fit_class(*rows, c))

@@ -6,7 +6,7 @@ of its annotated rows. What is there is not computed again, so an interrupted ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -14,13 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio
+from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
 from rfcx_tf.core.files import atomic_file
-from rfcx_tf.core.threads import map_ahead
-from rfcx_tf.model.embedding import EmbeddingModel
+from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream
 
-# Decoding is quicker than listening by far.
-_DECODING_THREADS = 1
+_BLOCK_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -136,32 +134,34 @@ def embed_recordings(
     with tqdm(total=len(sources), unit="recording", disable=not progress, desc="listen") as bar:
         missing = [name for name in sources if store.read(name) is None]
         bar.update(len(sources) - len(missing))
-        for name, waveform in _decoded(sources, missing, model.config.sample_rate_hz):
-            if isinstance(waveform, AudioError):
-                failed.append(str(waveform))
-            else:
-                store.write(name, _embed(model, waveform, store.boxes_s[name]))
+        for name in missing:
+            try:
+                store.write(name, _embed(model, sources[name], store.boxes_s[name]))
+            except AudioError as error:
+                failed.append(str(error))
             bar.update()
     return failed
 
 
-def _decoded(
-    sources: dict[str, AudioSource], names: list[str], sample_rate_hz: int
-) -> Iterator[tuple[str, np.ndarray | AudioError]]:
-    def decode(name: str) -> tuple[str, np.ndarray | AudioError]:
-        try:
-            return name, read_audio(sources[name], sample_rate_hz)
-        except AudioError as error:
-            return name, error
-
-    return map_ahead(decode, names, _DECODING_THREADS)
-
-
-def _embed(model: EmbeddingModel, waveform: np.ndarray, boxes_s: np.ndarray) -> RecordingEmbeddings:
-    rate, length = model.config.sample_rate_hz, model.config.window_samples
-    window_start_s, windows = model.embed(waveform)
+def _embed(model: EmbeddingModel, source: AudioSource, boxes_s: np.ndarray) -> RecordingEmbeddings:
+    """In the memory of a block of sound and of the embeddings."""
+    rate_hz, length, samples = model.config.sample_rate_hz, model.config.window_samples, 0
     # As crops are: centred on the box, and moved into the recording at its ends.
-    centred = np.round(boxes_s.mean(axis=1) * rate - length / 2).astype(np.int64)
-    starts = np.clip(centred, 0, max(0, len(waveform) - length))
-    rows = model.embed_at(waveform, starts)
-    return RecordingEmbeddings(window_start_s, windows, (starts / rate).astype(np.float32), rows)
+    centred = np.round(boxes_s.mean(axis=1) * rate_hz - length / 2).astype(np.int64)
+    starts = np.maximum(centred, 0)
+    by_time = np.argsort(starts, kind="stable")
+    windows, rows = EmbeddingStream(model), EmbeddingStream(model, starts[by_time])
+    embedded: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for sound in decode_blocks(source, [rate_hz], _BLOCK_S):
+        samples += len(sound[rate_hz])
+        for stream, parts in zip((windows, rows), embedded, strict=True):
+            parts.append(stream.push(sound[rate_hz]))
+    of_windows = np.concatenate([*embedded[0], windows.finish()])
+    of_rows = np.empty((len(starts), model.size), np.float32)
+    of_rows[by_time] = np.concatenate([*embedded[1], rows.finish()])
+    return RecordingEmbeddings(
+        (np.arange(len(of_windows)) * model.config.hop_samples / rate_hz).astype(np.float32),
+        of_windows,
+        (np.minimum(starts, max(0, samples - length)) / rate_hz).astype(np.float32),
+        of_rows,
+    )

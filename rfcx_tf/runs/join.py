@@ -44,6 +44,12 @@ def join_folds(
             `out` holds something else. Nothing is written then.
     """
     out = Path(out)
+    for part in parts:
+        if part.kind != "detector":
+            raise UserError(
+                f"Folds of detectors are joined. {part.path} is a {part.kind}'s run: train all "
+                "its folds in one."
+            )
     for part in parts[1:]:
         _check_same_run(parts[0], part)
     joined = _open_joined(out)

@@ -19,12 +19,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rfcx_tf.core.config import differences
+from rfcx_tf.core.config import ListenerConfig, differences
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
-from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.runs.run import holds_something_else, package_versions
+from rfcx_tf.runs.run import check_new, package_versions, refuse_other
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest
 
@@ -70,7 +69,7 @@ class ListenerRun:
         kind: tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
     """
 
-    kind = "listener"
+    kind = ListenerConfig.kind
 
     def __init__(self, path: Path, config: ListenerConfig, info: ListenerInfo):
         self.path = path
@@ -105,13 +104,9 @@ class ListenerRun:
         """
         path = Path(path)
         if is_listener(path):
-            earlier = cls.open(path)
-            _check_same(earlier, config, model_hash, manifest)
-        elif path.exists() and (not path.is_dir() or holds_something_else(path)):
-            raise UserError(
-                f"A run needs a new or empty folder. {path} holds something else. "
-                "Name another --run."
-            )
+            cls.open(path)._check_same(config, model_path, model_hash, shards, manifest)
+        else:
+            check_new(path)
         info = ListenerInfo(
             model=str(Path(model_path).resolve()),
             model_hash=model_hash,
@@ -148,7 +143,7 @@ class ListenerRun:
             return cls(path, config, ListenerInfo(**values))
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
-                f"A listener's run is a folder with {_INFO}, made by rfcx-tf listener. {path} is "
+                f"A listener's run is a folder with {_INFO}, made by rfcx-tf train. {path} is "
                 "not one."
             ) from None
 
@@ -185,34 +180,20 @@ class ListenerRun:
         """Identifies the model and how it listens."""
         return f"{self.info.model_hash} {self.config.embedding_fingerprint}"
 
+    def _check_same(self, config, model, model_hash, shards, manifest) -> None:
+        """Refuses to mix embeddings of two models, or folds of two assignments, in one folder."""
+        info = self.info
+        if info.shards_id != manifest.shards_id:
+            began = f"{info.tfrecords} ({info.shards_id})"
+            refuse_other(self.path, "shards", began, f"{shards} ({manifest.shards_id})")
+        if info.model_hash != model_hash:
+            began = f"{info.model} ({info.model_hash})"
+            refuse_other(self.path, "model", began, f"{model} ({model_hash})")
+        for key, old, new in differences(self.config.model_dump(), config.model_dump()):
+            if key not in ListenerConfig.FREE:
+                refuse_other(self.path, "recipe", f"{key} = {old}", new)
+
 
 def is_listener(path: str | Path) -> bool:
     """Whether a folder is a listener's run."""
     return (Path(path) / _INFO).exists()
-
-
-def _check_same(
-    run: ListenerRun, config: ListenerConfig, model_hash: str, manifest: Manifest
-) -> None:
-    """Refuses to mix embeddings of two models, or folds of two assignments, in one folder."""
-    begun = f"{run.path} began with"
-    if run.info.shards_id != manifest.shards_id:
-        raise UserError(
-            f"A listener goes on with the shards that it began with. {begun} {run.info.tfrecords} "
-            f"({run.info.shards_id}), not {manifest.shards_id}. Name another --run."
-        )
-    if run.info.model_hash != model_hash:
-        raise UserError(
-            f"A listener goes on with the model that it began with. {begun} {run.info.model} "
-            f"({run.info.model_hash}), not {model_hash}. Name another --run."
-        )
-    if run.config.embedding_fingerprint != config.embedding_fingerprint:
-        key, old, new = next(
-            change
-            for change in differences(run.config.model_dump(), config.model_dump())
-            if change[0] not in ListenerConfig.FREE
-        )
-        raise UserError(
-            f"A listener goes on listening as it began. {run.path}: {key} was {old}, is {new}. "
-            "Name another --run."
-        )

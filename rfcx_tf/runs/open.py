@@ -39,9 +39,9 @@ def open_runs(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> lis
         UserError: as `open_run`, or if there are overrides but no run that takes them.
     """
     runs = [open_run(path, overrides) for path in paths]
-    if overrides and all(run.kind == "listener" for run in runs):
+    if overrides and all(run.kind != "detector" for run in runs):
         raise UserError(
-            f"A listener has nothing to set at prediction. Received: --set {overrides[0]}. "
+            f"A {runs[0].kind} has nothing to set at prediction. Received: --set {overrides[0]}. "
             "Leave it out."
         )
     return runs

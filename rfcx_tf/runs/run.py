@@ -1,8 +1,8 @@
-"""A run on disk: everything needed to understand it, repeat it and use it.
+"""A run of detectors or of a baseline on disk: what is needed to understand, repeat and use it.
 
 runs/NAME/
   config.yaml           the recipe, every value
-  run.json              classes, mean box lengths, front end, shards, versions, command
+  run.json              kind, classes, mean box lengths, front end, shards, versions, command
   oof_scores.csv        out-of-fold scores of whole recordings, all finished folds
   oof_crops.csv         out-of-fold probabilities of the annotated crops
   summary.md            figures of all finished folds, and which are missing
@@ -14,6 +14,8 @@ runs/NAME/
     oof_scores.csv, oof_crops.csv
     done.json             figures of the finished fold
     run.json              of a fold that --join brought here: of the run that it was in
+
+A fold of a baseline holds regressions.npz, the two tables and done.json.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import rfcx_tf
-from rfcx_tf.core.config import Config, differences, load_config, save_config
+from rfcx_tf.core.config import Config, differences, load_recipe_of_any_kind, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
@@ -49,6 +52,7 @@ class RunInfo:
         pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
+        kind: of the recipe.
     """
 
     classes: list[SpeciesClass]
@@ -64,26 +68,27 @@ class RunInfo:
     pseudo_id: str = ""
     start: str = ""
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
+    kind: str = Config.kind
 
 
 class RunFolder:
-    """Paths and small files of a run of detectors.
+    """Paths and small files of a run of detectors or of a baseline.
 
     Attributes:
         path: the folder.
         config: the recipe.
         info: what is known of its data.
-        kind: tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
+        kind: of the recipe; tells it from the runs of other kinds, see `rfcx_tf.runs.open`.
         model_hash: of the model below what was trained; here there is none.
     """
 
-    kind = "detector"
     model_hash = ""
 
     def __init__(self, path: Path, config: Config, info: RunInfo):
         self.path = path
         self.config = config
         self.info = info
+        self.kind = config.kind
 
     @classmethod
     def create(
@@ -111,44 +116,6 @@ class RunFolder:
                 another start is in it.
         """
         path = Path(path)
-        pseudo_path = str(pseudo.folder.resolve()) if pseudo else ""
-        pseudo_id = pseudo.id if pseudo else ""
-        start_path = str(start.path.resolve()) if start else ""
-        if (path / "run.json").exists():
-            run = cls.open(path)
-            changed = differences(run.config.model_dump(), config.model_dump())
-            if changed:
-                key, old, new = changed[0]
-                raise UserError(
-                    f"A run goes on with the recipe that it began with. {path}: {key} was {old}, "
-                    f"is {new}"
-                    f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. "
-                    "Name another --run."
-                )
-            if run.info.shards_id != manifest.shards_id:
-                raise UserError(
-                    f"A run goes on with the shards that it began with. {path} began with "
-                    f"{run.info.tfrecords} ({run.info.shards_id}), {shards} holds others "
-                    f"({manifest.shards_id}). Name another --run."
-                )
-            if run.info.pseudo_id != pseudo_id:
-                raise UserError(
-                    f"A run goes on with the pseudo-labels that it began with. {path} began with "
-                    f"{_shards_in_words(run.info.pseudo, run.info.pseudo_id)}, --pseudo names "
-                    f"{_shards_in_words(pseudo_path, pseudo_id)}. Name the first or another --run."
-                )
-            if run.info.start != start_path:
-                raise UserError(
-                    f"A run goes on with the start that it began with. {path} began with the "
-                    f"weights of {run.info.start or 'no run'}, --start names "
-                    f"{start_path or 'no run'}. Name the first or another --run."
-                )
-            return run
-        if path.exists() and (not path.is_dir() or holds_something_else(path)):
-            raise UserError(
-                f"A run needs a new or empty folder. {path} holds something else. "
-                "Name another --run."
-            )
         info = RunInfo(
             classes=manifest.classes,
             mean_box_s=manifest.mean_box_s,
@@ -158,16 +125,43 @@ class RunFolder:
             recordings=len(manifest.recordings),
             counts=manifest.counts,
             command=" ".join(sys.argv),
-            versions=package_versions(),
-            pseudo=pseudo_path,
-            pseudo_id=pseudo_id,
-            start=start_path,
+            versions=package_versions(*(["scikit-learn"] if config.kind == "baseline" else [])),
+            pseudo=str(pseudo.folder.resolve()) if pseudo else "",
+            pseudo_id=pseudo.id if pseudo else "",
+            start=str(start.path.resolve()) if start else "",
             box_hz=manifest.box_hz,
+            kind=config.kind,
         )
+        if (path / "run.json").exists():
+            run = cls.open(path)
+            run._check_same(config, info)
+            return run
+        check_new(path)
         with atomic_file(path / "config.yaml") as temporary:
             save_config(config, temporary)
         atomic_write_text(path / "run.json", json.dumps(asdict(info), indent=1))
         return cls(path, config, info)
+
+    def _check_same(self, config: Config, info: RunInfo) -> None:
+        """Refuses to go on with another recipe or other data."""
+        own = self.info
+        if self.kind != config.kind:
+            refuse_other(self.path, "kind of recipe", self.kind, config.kind)
+        changed = differences(self.config.model_dump(), config.model_dump())
+        if changed:
+            key, old, new = changed[0]
+            more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+            refuse_other(self.path, "recipe", f"{key} = {old}", f"{new}{more}")
+        if own.shards_id != info.shards_id:
+            shards = [f"{of.tfrecords} ({of.shards_id})" for of in (own, info)]
+            refuse_other(self.path, "shards", *shards)
+        if own.pseudo_id != info.pseudo_id:
+            labels = [
+                f"{of.pseudo} ({of.pseudo_id})" if of.pseudo else "none" for of in (own, info)
+            ]
+            refuse_other(self.path, "pseudo-labels", *labels)
+        if own.start != info.start:
+            refuse_other(self.path, "start", own.start or "none", info.start or "none")
 
     @classmethod
     def open(cls, path: str | Path, overrides: Sequence[str] = ()):
@@ -198,7 +192,7 @@ class RunFolder:
                 f"A run is a folder with config.yaml and run.json, made by rfcx-tf train. {path} "
                 "is not one."
             ) from None
-        return cls(path, load_config(path / "config.yaml", overrides), info)
+        return cls(path, load_recipe_of_any_kind(path / "config.yaml", overrides), info)
 
     def fold(self, number: int) -> Path:
         """Folder of one fold."""
@@ -212,22 +206,43 @@ class RunFolder:
     @property
     def finished_folds(self) -> list[int]:
         """Folds that are trained to the end."""
-        return [
-            k for k in range(self.config.training.folds) if (self.fold(k) / "done.json").exists()
-        ]
+        folds = range(self.config.training.folds)
+        return [fold for fold in folds if (self.fold(fold) / "done.json").exists()]
 
-    def weights(self, number: int) -> Path:
-        """Weights of one fold's detector."""
-        return self.fold(number) / "detector.weights.h5"
+    def figures(self, fold: int) -> dict:
+        """Figures of a finished fold, as in `done.json`."""
+        return json.loads((self.fold(fold) / "done.json").read_text(encoding="utf-8"))
+
+    def finish(self, fold: int, figures: dict) -> None:
+        """Marks a fold as finished: the last file that is written of it."""
+        text = json.dumps({"fold": fold, **figures}, indent=1)
+        atomic_write_text(self.fold(fold) / "done.json", text)
+
+    def weights(self, fold: int) -> Path:
+        """Weights of one fold's detector, or its regressions."""
+        name = "regressions.npz" if self.kind == "baseline" else "detector.weights.h5"
+        return self.fold(fold) / name
+
+
+def check_new(path: Path) -> None:
+    """Refuses a folder that holds something else than a run, see `holds_something_else`."""
+    if path.exists() and (not path.is_dir() or holds_something_else(path)):
+        raise UserError(
+            f"A run needs a new or empty folder. {path} holds something else. Name another --run."
+        )
+
+
+def refuse_other(path: Path, what: str, began: str, found: str) -> NoReturn:
+    """Refuses to go on with a run in another way than it began."""
+    raise UserError(
+        f"A run goes on with the {what} that it began with. {path} began with {began}, not "
+        f"{found}. Name another --run."
+    )
 
 
 def holds_something_else(folder: Path) -> bool:
     """Whether a folder has more in it than a run leaves that was killed as it began."""
     return any(p.name != "config.yaml" and not p.name.startswith(".") for p in folder.iterdir())
-
-
-def _shards_in_words(folder: str, shards_id: str) -> str:
-    return f"{folder} ({shards_id})" if shards_id else "none"
 
 
 def package_versions(*others: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +12,7 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd, FrontEndStream
 from rfcx_tf.model.regressions import MaskedRegressions
+from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
 
@@ -32,6 +34,8 @@ def pooled_statistics(windows) -> tf.Tensor:
 class BaselineScorer:
     """One logistic regression a class, on windows as long as a crop and half a crop apart.
 
+    Scores are averaged over folds.
+
     What is left over at the end of a recording is heard in a window that ends with it. A
     recording shorter than a crop gets silence behind it.
 
@@ -43,7 +47,14 @@ class BaselineScorer:
 
     at_once = 1
 
-    def __init__(self, config: Config, classes: list[SpeciesClass], regressions: MaskedRegressions):
+    def __init__(
+        self,
+        config: Config,
+        classes: Sequence[SpeciesClass],
+        heads: Sequence[MaskedRegressions],
+        made_by: str = "",
+    ):
+        """Takes the recipe, the species, the regressions of every fold and the run's folder."""
         self.config = config
         crop_s = config.crop_frames * config.frontend.frame_s
         missing = (math.nan,) * len(classes)
@@ -56,11 +67,11 @@ class BaselineScorer:
             mean_box_s=missing,
             box_hz=tuple(zip(missing, missing, strict=True)),
             frontend=config.frontend.fingerprint,
-            made_by="the baseline",
+            made_by=made_by,
         )
         self.sample_rates_hz = (self.card.sample_rate_hz,)
         self._front_end = FrontEnd(config.frontend)
-        self._regressions = regressions
+        self._heads = list(heads)
 
     @property
     def hop_frames(self) -> int:
@@ -71,9 +82,20 @@ class BaselineScorer:
         """See `Scorer`."""
         return _BaselineStream(self, FrontEndStream(self._front_end))
 
-    def score_windows(self, windows: np.ndarray) -> np.ndarray:
-        """Probabilities float64 [windows, classes] of spectrograms [windows, frames, bands]."""
-        return self._regressions.probability(pooled_statistics(windows)).numpy()
+    def fold_scores(self, windows: np.ndarray) -> np.ndarray:
+        """Probabilities float64 [folds, windows, classes] of [windows, frames, bands]."""
+        statistics = pooled_statistics(windows)
+        return np.stack([head.probability(statistics).numpy() for head in self._heads])
+
+
+def load_baseline(run: RunFolder, folds: Sequence[int]) -> BaselineScorer:
+    """The regressions of some folds of a run.
+
+    Raises:
+        UserError: if regressions are missing or damaged.
+    """
+    heads = [MaskedRegressions.load(run.weights(fold)) for fold in folds]
+    return BaselineScorer(run.config, run.info.classes, heads, str(run.path))
 
 
 class _BaselineStream:
@@ -102,9 +124,11 @@ class _BaselineStream:
         missing = max(0, shortest - self._samples)
         self._add(self._front_end.push(np.zeros(missing, np.float32)))
         self._add(self._front_end.finish())
-        self._scores.append(self._scorer.score_windows(self._last[np.newaxis]))
-        windows = np.concatenate(self._scores)
-        return RecordingScores(windows.max(axis=0), windows.astype(np.float32))
+        self._scores.append(self._scorer.fold_scores(self._last[np.newaxis]))
+        folds = np.concatenate(self._scores, axis=1)
+        return RecordingScores(
+            folds.max(axis=1).mean(axis=0), folds.mean(axis=0).astype(np.float32)
+        )
 
     def _add(self, frames: np.ndarray) -> None:
         length, hop = self._scorer.config.crop_frames, self._scorer.hop_frames
@@ -113,5 +137,5 @@ class _BaselineStream:
         count = max(0, 1 + (len(self._frames) - length) // hop)
         if count:
             windows = [self._frames[i * hop : i * hop + length] for i in range(count)]
-            self._scores.append(self._scorer.score_windows(np.stack(windows)))
+            self._scores.append(self._scorer.fold_scores(np.stack(windows)))
             self._frames = self._frames[count * hop :]

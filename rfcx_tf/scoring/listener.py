@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.embedding import EmbeddingModel, hash_model
+from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions
 from rfcx_tf.runs.embeddings import read_windows
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
-
-# Windows that are heard together begin within so many seconds.
-BLOCK_S = 60.0
 
 
 class ListenerScorer:
@@ -77,33 +74,20 @@ class _ListenerStream:
 
     def __init__(self, scorer: ListenerScorer):
         self._scorer = scorer
-        self._waiting = np.zeros(0, np.float32)
-        self._samples = 0
+        self._stream = EmbeddingStream(scorer.embedding)
         self._fold_scores: list[np.ndarray] = []
 
     def push(self, sound: Sound) -> None:
         """See `ScoreStream`."""
-        samples = sound[self._scorer.card.sample_rate_hz]
-        self._samples += len(samples)
-        self._waiting = np.concatenate([self._waiting, samples])
-        config = self._scorer.embedding.config
-        if len(self._waiting) >= BLOCK_S * config.sample_rate_hz:
-            beyond_first = len(self._waiting) - config.window_samples
-            self._score(max(0, 1 + beyond_first // config.hop_samples))
+        self._score(self._stream.push(sound[self._scorer.card.sample_rate_hz]))
 
     def finish(self) -> RecordingScores:
         """See `ScoreStream`."""
-        config = self._scorer.embedding.config
-        beyond_first = max(0, self._samples - config.window_samples)
-        windows = 1 + -(-beyond_first // config.hop_samples)
-        self._score(windows - sum(scores.shape[1] for scores in self._fold_scores))
+        self._score(self._stream.finish())
         return combine_folds(np.concatenate(self._fold_scores, axis=1))
 
-    def _score(self, windows: int) -> None:
-        hop = self._scorer.embedding.config.hop_samples
-        embeddings = self._scorer.embedding.embed_at(self._waiting, np.arange(windows) * hop)
+    def _score(self, embeddings: np.ndarray) -> None:
         self._fold_scores.append(self._scorer.fold_scores(embeddings))
-        self._waiting = self._waiting[windows * hop :]
 
 
 class _KeptStream:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.open import Run, open_run
+from rfcx_tf.scoring.baseline import load_baseline
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card, load_detectors
 from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
@@ -94,4 +95,5 @@ def _load_detector(run: Run, folds: Sequence[int], shards_id: str) -> Scorer:
 _LOADERS: dict[str, Callable[[Run, Sequence[int], str], Scorer]] = {
     "detector": _load_detector,
     "listener": load_listener,
+    "baseline": lambda run, folds, shards_id: load_baseline(run, folds),
 }

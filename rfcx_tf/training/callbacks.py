@@ -137,7 +137,6 @@ class RunState(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_began = time.perf_counter()
-        begin_draws(self.model, self._config, epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         config = self._config
@@ -201,16 +200,33 @@ class RunState(keras.callbacks.Callback):
                 old.unlink()
 
 
-def begin_draws(classifier: keras.Model, config: TrainingConfig, epoch: int, worker: int = 0):
+class EpochDraws(keras.callbacks.Callback):
     """Sets the random numbers of dropout and of mixes to those of an epoch's beginning.
 
     Weight files leave out their state, so every epoch begins with its own: a resumed run draws
     the masks that it would have drawn. Every worker has its own as well.
     """
-    steps_done = (worker * config.epochs + epoch) * config.steps_per_epoch
-    draws_done = steps_done * config.accumulation_steps
-    for layer in [*classifier.detector.layers, classifier]:
-        generator = getattr(layer, "seed_generator", None)
-        if generator is not None:
-            seed = np.asarray(generator.state)[0]
-            generator.state.assign(np.array([seed, draws_done], np.uint32))
+
+    def __init__(self, config: TrainingConfig, worker: int = 0):
+        super().__init__()
+        self._config = config
+        self._worker = worker
+
+    def on_epoch_begin(self, epoch, logs=None):
+        config = self._config
+        steps_done = (self._worker * config.epochs + epoch) * config.steps_per_epoch
+        draws_done = steps_done * config.accumulation_steps
+        for layer in [*self.model.detector.layers, self.model]:
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                seed = np.asarray(generator.state)[0]
+                generator.state.assign(np.array([seed, draws_done], np.uint32))
+
+
+class MovingAverage(keras.callbacks.SwapEMAWeights):
+    """Puts the moving average of the weights into the model between epochs."""
+
+    def __init__(self, resumed: bool):
+        """Takes whether the model was restored: a saved state holds the average in the model."""
+        super().__init__(swap_on_epoch=True)
+        self._ema_weights_in_model = resumed

@@ -139,8 +139,8 @@ class MultiWorkerClassifier(CropClassifier):
                 callback_list.on_train_batch_end(number, logs)
             callback_list.on_epoch_end(epoch, logs)
             # A learning rate that was cut is among the variables.
-            (stop,) = chiefs_numbers(strategy, self.stop_training)
-            take_chiefs_variables(self)
+            (stop,) = broadcast_numbers(strategy, self.stop_training)
+            broadcast_variables(self)
             if stop:
                 break
         callback_list.on_train_end(logs)
@@ -150,25 +150,22 @@ class MultiWorkerClassifier(CropClassifier):
         call = tf.function(lambda batch: self(batch, training=False))
         return np.concatenate([call(batch).numpy() for batch in dataset])
 
-    def take_chiefs_variables(self) -> None:
-        """Sets weights and optimiser to the chief's; all workers call it."""
-        variables = [*self.weights, *self.optimizer.variables]
-        with _losing_workers():
-            values = _sum_of_chiefs(self.distribute_strategy)(
-                [np.asarray(variable) for variable in variables]
-            )
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+
+def broadcast_variables(classifier: CropClassifier) -> None:
+    """Sets weights and optimiser to the chief's. All workers call it; alone it does nothing."""
+    if read_worker().count == 1:
+        return
+    variables = [*classifier.weights, *classifier.optimizer.variables]
+    with _losing_workers():
+        values = _sum_of_chiefs(classifier.distribute_strategy)(
+            [np.asarray(variable) for variable in variables]
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
-def take_chiefs_variables(classifier: CropClassifier) -> None:
-    """Sets weights and optimiser to the chief's; all workers call it, and a single one may."""
-    if isinstance(classifier, MultiWorkerClassifier):
-        classifier.take_chiefs_variables()
-
-
-def chiefs_numbers(strategy: tf.distribute.Strategy, *values: int) -> list[int]:
-    """The chief's whole numbers on every worker; all must call it, with equally many.
+def broadcast_numbers(strategy: tf.distribute.Strategy, *values: int) -> list[int]:
+    """The chief's whole numbers on every worker. All call it, with equally many.
 
     Raises:
         WorkerLost: if another worker is gone.
@@ -176,9 +173,13 @@ def chiefs_numbers(strategy: tf.distribute.Strategy, *values: int) -> list[int]:
     if read_worker().count == 1:
         return [int(value) for value in values]
     with _losing_workers():
-        # One more, so that no values are a meeting, too.
-        numbers = _sum_of_chiefs(strategy)([np.int32(value) for value in (*values, 0)])
-    return [int(number) for number in numbers[:-1]]
+        numbers = _sum_of_chiefs(strategy)([np.int32(value) for value in values])
+    return [int(number) for number in numbers]
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """A barrier: no worker goes on before all have come here."""
+    broadcast_numbers(strategy, 0)
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.core.config import ConfigError, load_yaml
+from rfcx_tf.core.config import ConfigError, ListenerConfig, load_yaml
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.listener_config import ListenerConfig
-from rfcx_tf.model.embedding import EmbeddingModel, hash_model, scale_to_peak
+from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream, hash_model, scale_to_peak
 
 WINDOW, HOP, SIZE = 50, 20, 6
 
@@ -55,6 +54,12 @@ def saved(network, tmp_path_factory):
     return save_model(network, tmp_path_factory.mktemp("saved") / "model")
 
 
+def embed(model, waveform, starts=None, pieces=3) -> np.ndarray:
+    stream = EmbeddingStream(model, starts)
+    parts = [stream.push(piece) for piece in np.array_split(waveform, pieces)]
+    return np.concatenate([*parts, stream.finish()])
+
+
 def by_hand(network, waveform, starts) -> np.ndarray:
     weights, bias = network.get_layer("hidden").get_weights()
     padded = np.concatenate([waveform, np.zeros(WINDOW)])
@@ -82,22 +87,33 @@ def test_windows_of_a_recording_by_hand(kind, samples, starts, network, request)
         path, config(output="before_last" if kind == "tflite" else "embedding")
     )
     waveform = np.random.default_rng(samples).normal(0, 0.3, samples).astype(np.float32)
-    start_s, embeddings = model.embed(waveform)
+    embeddings = embed(model, waveform, pieces=1)
     assert model.size == SIZE
-    assert start_s.dtype == embeddings.dtype == np.float32
-    np.testing.assert_allclose(start_s, np.array(starts) / 100, rtol=1e-6)
+    assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, by_hand(network, waveform, starts), atol=1e-5)
-    # Beyond the end there is silence.
-    at = np.array([7, samples + 3])
-    expected = by_hand(network, np.pad(waveform, (0, 60)), at)
-    np.testing.assert_allclose(model.embed_at(waveform, at), expected, atol=1e-5)
-    assert model.embed_at(waveform, np.empty(0, int)).shape == (0, SIZE)
+    # To the bit, in whatever pieces the recording comes.
+    np.testing.assert_array_equal(embed(model, waveform, pieces=9), embeddings)
+    # At given places; those beyond the end are moved into the recording.
+    at = np.sort(np.random.default_rng(1).integers(0, samples + 30, 40))
+    inside = np.minimum(at, max(0, samples - WINDOW))
+    found = embed(model, waveform, at, pieces=1)
+    np.testing.assert_allclose(found, by_hand(network, waveform, inside), atol=1e-5)
+    np.testing.assert_array_equal(embed(model, waveform, at, pieces=9), found)
+    assert embed(model, waveform, np.empty(0, int)).shape == (0, SIZE)
+
+
+def test_memory_of_a_stream_does_not_grow_with_the_recording(tflite):
+    model = EmbeddingModel.open(tflite, config())
+    for stream in (EmbeddingStream(model), EmbeddingStream(model, np.array([5, 90_000]))):
+        for _ in range(100):
+            stream.push(np.zeros(1000, np.float32))
+            assert len(stream._sound) <= WINDOW + HOP and len(stream._waiting) < 16
 
 
 def test_a_model_that_takes_one_window_at_a_time_is_given_one(network, tmp_path):
     path = save_model(network, tmp_path / "model", windows=1)
     waveform = np.random.default_rng(0).normal(0, 0.3, 200).astype(np.float32)
-    _, embeddings = EmbeddingModel.open(path, config(output="embedding")).embed(waveform)
+    embeddings = embed(EmbeddingModel.open(path, config(output="embedding")), waveform)
     expected = by_hand(network, waveform, range(0, 161, 20))
     np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
@@ -108,7 +124,7 @@ def test_the_tensor_that_is_asked_for_is_read(network, tflite):
     weights, bias = network.get_layer("species").get_weights()
 
     def read(output):
-        return EmbeddingModel.open(tflite, config(output=output)).embed(waveform)[1]
+        return EmbeddingModel.open(tflite, config(output=output)).embed(waveform[np.newaxis])
 
     np.testing.assert_allclose(read("before_last"), hidden, atol=1e-5)
     np.testing.assert_allclose(read("output"), hidden @ weights + bias, atol=1e-5)
@@ -121,7 +137,7 @@ def test_the_tensor_that_is_asked_for_is_read(network, tflite):
 
 def test_windows_are_scaled_to_the_peak(network, tflite):
     waveform = np.random.default_rng(2).normal(0.1, 0.3, 90).astype(np.float32)
-    _, embeddings = EmbeddingModel.open(tflite, config(window_peak=0.25)).embed(waveform)
+    embeddings = embed(EmbeddingModel.open(tflite, config(window_peak=0.25)), waveform)
     for start, found in zip((0, 20, 40), embeddings, strict=True):
         window = waveform[start : start + WINDOW].astype(float)
         window -= window.mean()

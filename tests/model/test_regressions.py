@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.regressions import MaskedRegressions, SoftRows, fit_regressions
+from rfcx_tf.model.regressions import MaskedRegressions, PseudoLabelledRows, fit_regressions
 
 
 def rows(seed=0, count=120):
@@ -55,7 +55,7 @@ def test_soft_rows_count_by_their_cross_entropy(weight):
     """Against SciPy's minimum of the loss as it is defined, with one label for every row."""
     features, target, weights = rows()
     random = np.random.default_rng(3)
-    soft = SoftRows(
+    soft = PseudoLabelledRows(
         features=random.normal(3, 2, (80, 5)).astype(np.float32),
         probability=random.choice([0.0, 0.2, 0.9, 1.0], (80, 3)).astype(np.float32),
         weights=random.choice([0.0, weight], (80, 3)).astype(np.float32),
@@ -83,7 +83,7 @@ def test_soft_rows_count_by_their_cross_entropy(weight):
 def test_soft_rows_do_not_make_a_class_that_no_row_has():
     features, target, weights = rows()
     target[:, 0] = 0
-    taught = SoftRows(features, np.ones_like(target), np.ones_like(target))
+    taught = PseudoLabelledRows(features, np.ones_like(target), np.ones_like(target))
     assert fit_regressions(features, target, weights, 1.0, taught).fitted.tolist() == [0, 1, 1]
 
 

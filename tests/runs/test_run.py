@@ -68,7 +68,7 @@ def test_another_recipe_is_refused_with_key_and_both_values(tmp_path):
     RunFolder.create(tmp_path, config(epochs=7), manifest(), tmp_path)
     other = config(epochs=9, batch_size=32)
     text = refused(RunFolder.create, tmp_path, other, manifest(), tmp_path)
-    assert "training.epochs was 7, is 9 (and 1 more)" in text
+    assert "began with training.epochs = 7, not 9 (and 1 more)" in text
 
 
 def test_other_shards_are_refused_with_both_ids(tmp_path):
@@ -102,11 +102,11 @@ def test_a_run_notes_its_pseudo_labels_and_start_and_goes_on_with_the_same(tmp_p
         return str(caught.value)
 
     text = refusal(pseudo=pseudo_labels(tmp_path / "others", "7c6b"))
-    assert f"began with {tmp_path / 'labels'} (9f8e), --pseudo names" in text
+    assert f"began with {tmp_path / 'labels'} (9f8e), not" in text
     assert f"{tmp_path / 'others'} (7c6b)" in text
-    assert "--pseudo names none" in refusal(pseudo=None)
-    assert f"weights of {start.path}, --start names no run" in refusal(start=None)
-    assert f"--start names {run.path}" in refusal(start=run)
+    assert "(9f8e), not none" in refusal(pseudo=None)
+    assert f"began with {start.path}, not none" in refusal(start=None)
+    assert f"not {run.path}" in refusal(start=run)
 
 
 def test_a_run_from_before_there_were_pseudo_labels_opens_and_goes_on(tmp_path):

@@ -24,10 +24,11 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.make import make_shards
+from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import ShardReader
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training import run as run_module
-from rfcx_tf.training.callbacks import RunState, TrainingDiverged
+from rfcx_tf.training.callbacks import EpochDraws, RunState, TrainingDiverged
 from rfcx_tf.training.run import train_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,8 +56,10 @@ def small(tiny_config, **training) -> Config:
 
 
 def train(config, shards, run_dir, folds=(0,), data=None, **options):
+    """The figures of every fold."""
     options |= {"data_dir": data, "verbose": False, "report": lambda _: None}
-    return train_run(config, shards, run_dir, list(folds), **options)
+    run = train_run(config, shards, run_dir, list(folds), **options)
+    return [run.figures(fold) for fold in folds]
 
 
 def history_of(run_dir) -> pd.DataFrame:
@@ -264,8 +267,9 @@ def test_every_fold_trains_in_the_precision_that_was_said(
     """Keras forgets the precision with the graphs of a fold. Here folds are made, not trained."""
     seen = []
 
-    def make_fold(run, reader, fold, strategy, **options):
-        classifier = fold_module._build_classifier(run.config, reader.manifest, fold, strategy)
+    def make_fold(run, config, reader, fold, strategy, **options):
+        run.finish(fold, {})
+        classifier = fold_module._build_classifier(config, reader.manifest, fold, strategy)
         backbone = classifier.detector.get_layer("resnet10")
         seen.append(backbone.get_layer("stem_conv").compute_dtype)
 
@@ -407,7 +411,7 @@ def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
         augment={"tp_mixup": 0.5, "feature_mixup": 0.5},
         pseudo={"weight": 0.5, "fraction": 0.375},
     )
-    options = {"pseudo": pseudo_shards, "start": reference[0]}
+    options = {"pseudo": PseudoLabels(pseudo_shards), "start": RunFolder.open(reference[0])}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     read, original = set(), ShardReader.__getitem__
     callbacks_of = fold_module._callbacks
@@ -442,10 +446,10 @@ def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
     info = RunFolder.open(stopped).info
     recorded = (info.pseudo, info.pseudo_id, info.start)
     assert recorded == (str(pseudo_shards), "pseudo", str(reference[0]))
-    text = refused(config, tiny_shards, stopped, start=reference[0])
-    assert f"began with {pseudo_shards} (pseudo), --pseudo names none" in text
-    text = refused(config, tiny_shards, stopped, pseudo=pseudo_shards)
-    assert f"began with the weights of {reference[0]}, --start names no run" in text
+    text = refused(config, tiny_shards, stopped, start=options["start"])
+    assert f"began with {pseudo_shards} (pseudo), not none" in text
+    text = refused(config, tiny_shards, stopped, pseudo=options["pseudo"])
+    assert f"began with {reference[0]}, not none" in text
     train(config, tiny_shards, stopped, **options)
     pd.testing.assert_frame_equal(history_of(stopped), history_of(whole), check_exact=True)
     for own, expected in zip(trained_weights(stopped), trained_weights(whole), strict=True):
@@ -470,7 +474,7 @@ def test_pseudo_labels_for_something_else_are_refused(
 ):
     labels = [[0.9, 0.1, 0.1]], [[1, 1, 1]]
     folder = write_pseudo_shards(tmp_path, [0], *labels, **manifest)
-    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=folder)
+    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=PseudoLabels(folder))
     assert expected in text
     assert str(folder) in text
 
@@ -482,7 +486,7 @@ def test_pseudo_labels_of_a_recording_that_changed_its_fold_are_refused(
     row = int(np.flatnonzero(index["fold"] == 1)[0])
     labels = [[0.9, 0.1, 0.1]], [[1, 1, 1]]
     folder = write_pseudo_shards(tmp_path, [row], *labels, window_folds=[0])
-    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=folder)
+    text = refused(tiny_config, tiny_shards, tmp_path / "run", pseudo=PseudoLabels(folder))
     assert f"{index['recording_id'][row]} is in 0 in {folder} and in 1 in {tiny_shards}" in text
 
 
@@ -503,21 +507,20 @@ def test_a_start_with_another_model_or_without_the_fold_is_refused(
         return start
 
     start = start_with(changed(config, model={"frequency_coordinate": True}))
-    text = refused(config, tiny_shards, run, start=start)
+    text = refused(config, tiny_shards, run, start=RunFolder.open(start))
     assert f"{start} has model.frequency_coordinate = True, here it is False" in text
     start_with(changed(config, frontend={"f_min_hz": 50.0}))
-    text = refused(config, tiny_shards, run, start=start)
+    text = refused(config, tiny_shards, run, start=RunFolder.open(start))
     assert "frontend.f_min_hz = 50.0, here it is 0.0" in text
     start_with(config, classes=[{"species_id": 2, "name": "low"}])
-    text = refused(config, tiny_shards, run, start=start)
+    text = refused(config, tiny_shards, run, start=RunFolder.open(start))
     assert "classes = [2], here it is [2, 5, 9]" in text
     # Its detector of a fold has learned from what this one holds out.
     start_with(changed(config, training={"fold_seed": 3}))
-    text = refused(config, tiny_shards, run, start=start)
+    text = refused(config, tiny_shards, run, start=RunFolder.open(start))
     assert "training.fold_seed = 3, here it is 0" in text
-    text = refused(config, tiny_shards, run, folds=[0, 1], start=reference[0])
+    text = refused(config, tiny_shards, run, folds=[0, 1], start=RunFolder.open(reference[0]))
     assert f"Finished in {reference[0]}: 0. Asked for: 1." in text
-    assert "is not one" in refused(config, tiny_shards, run, start=tmp_path / "none")
 
 
 class FakeModel:
@@ -617,15 +620,15 @@ def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
     assert state.describe_checkpoint().startswith("epoch 3, the last")
 
 
-def test_dropout_masks_depend_on_the_epoch_alone(tmp_path):
+def test_dropout_masks_depend_on_the_epoch_alone():
     model = FakeModel()
     dropout = keras.layers.Dropout(0.5, seed=3)
     model.layers = [dropout]
-    state = RunState(tmp_path, TrainingConfig(steps_per_epoch=10))
-    state.set_model(model)
+    draws = EpochDraws(TrainingConfig(steps_per_epoch=10))
+    draws.set_model(model)
     masks = []
     for epoch in (0, 1, 1):
-        state.on_epoch_begin(epoch)
+        draws.on_epoch_begin(epoch)
         masks.append([np.array(dropout(np.ones((4, 50)), training=True)) for _ in range(2)])
     np.testing.assert_array_equal(masks[1], masks[2])
     different = {mask.tobytes() for epoch in masks[:2] for mask in epoch}
@@ -681,7 +684,7 @@ def test_recordings_that_are_nowhere_are_missed_before_training(tiny_config, tin
 def test_another_recipe_in_the_same_run_is_refused(reference, tiny_config, tiny_shards):
     config = small(tiny_config, pictures_every_epochs=2, learning_rate=0.5)
     text = refused(config, tiny_shards, reference[0], folds=[1])
-    assert "training.learning_rate was 0.001, is 0.5" in text
+    assert "began with training.learning_rate = 0.001, not 0.5" in text
 
 
 def test_an_unknown_fold_is_refused(tiny_config, tiny_shards, tmp_path):

@@ -13,8 +13,8 @@ from sklearn.metrics import label_ranking_average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
+from rfcx_tf.core.config import ListenerConfig, LossConfig
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.listener_config import ListenerConfig
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.held_out import read_held_out
 from rfcx_tf.evaluation.held_out_windows import held_out_windows, highest_windows
@@ -22,14 +22,13 @@ from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.evaluation.run import evaluate_run
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
-from rfcx_tf.model.regressions import MaskedRegressions, SoftRows
+from rfcx_tf.model.regressions import MaskedRegressions, PseudoLabelledRows
 from rfcx_tf.runs import embeddings as recording_embeddings
 from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import open_run, open_runs
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring import listener as listener_module
 from rfcx_tf.scoring.load import load_scorer, load_together
 from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.scoring.score_table import read_scores, read_truth, write_scores
@@ -37,9 +36,10 @@ from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.serving.export import check_exportable
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, read_probability
 from rfcx_tf.shards.records import ShardReader, read_manifest, write_manifest
-from rfcx_tf.training.listener import NO_ROW, fit_fold, label_windows, train_listener
-from rfcx_tf.training.pseudo.labels import label_per_fold
-from rfcx_tf.training.pseudo.teachers import Teachers
+from rfcx_tf.training.listener import _labeller, annotated_windows, train_listener
+from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
+from rfcx_tf.training.pseudo.labels import write_pseudo_labels_per_fold
+from rfcx_tf.training.regression_folds import NO_ROW, fit_fold
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["s2", "s5", "s9"]
@@ -53,9 +53,11 @@ CONFIG = ListenerConfig(
     c=0.1,
     unknown_negative_weight=0.25,
 )
+LOSS = LossConfig(unknown_negative_weight=CONFIG.unknown_negative_weight)
 
 
 def train(model, shards, run, config=CONFIG, data=None):
+    """The run, and what could not be read."""
     return train_listener(
         model, config, shards, run, data, progress=False, report=lambda text: None
     )
@@ -71,7 +73,7 @@ def refused(call, *arguments) -> str:
 @pytest.fixture(scope="module")
 def listener(tone_model, tiny_shards, tmp_path_factory) -> ListenerRun:
     path = tmp_path_factory.mktemp("listener") / "run"
-    assert train(tone_model, tiny_shards, path).failed == []
+    assert train(tone_model, tiny_shards, path)[1] == []
     return ListenerRun.open(path)
 
 
@@ -84,13 +86,13 @@ def run_copy(listener, tmp_path) -> Path:
 def counted(monkeypatch) -> list[str]:
     """The recordings that are decoded to be listened to."""
     names = []
-    original = recording_embeddings.read_audio
+    original = recording_embeddings.decode_blocks
 
-    def read(source, rate):
+    def decode(source, *arguments):
         names.append(source.path.stem)
-        return original(source, rate)
+        return original(source, *arguments)
 
-    monkeypatch.setattr(recording_embeddings, "read_audio", read)
+    monkeypatch.setattr(recording_embeddings, "decode_blocks", decode)
     return names
 
 
@@ -141,7 +143,8 @@ def test_windows_are_labelled_by_rows_and_fitted_as_scikit_learn_does(
                     (present if row.kind == "tp" else absent)[[2, 5, 9].index(row.species_id)] = 1
             known = present | absent
             if known.any():
-                embeddings.append(model.embed_at(waveform, np.array([round(start_s * 16000)]))[0])
+                begin = round(start_s * 16000)
+                embeddings.append(model.embed(waveform[np.newaxis, begin : begin + 16000])[0])
                 target.append(present)
                 weights.append(np.where(known, 1.0, 0.25 if present.any() else 0.0))
     target, weights = np.array(target), np.array(weights)
@@ -165,8 +168,8 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
     reader = ShardReader(tiny_shards)
     extra = {"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")}
     labels = tmp_path / "labels"
-    label_per_fold(
-        Teachers([own_run], None, None),
+    write_pseudo_labels_per_fold(
+        LabellingRuns([own_run], None, None),
         reader,
         tiny_config,
         labels,
@@ -176,16 +179,15 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
         report=lambda line: None,
     )
     lines = []
-    options = {"pseudo": labels, "progress": False, "report": lines.append}
+    options = {"pseudo": PseudoLabels(labels), "progress": False, "report": lines.append}
     config = CONFIG.model_copy(update={"pseudo_weight": 0.5})
     # In a copy of a run, whose embeddings are taken as they are.
-    trained = train_listener(tone_model, config, tiny_shards, run_copy, **options)
-    run = ListenerRun.open(run_copy)
+    run, _ = train_listener(tone_model, config, tiny_shards, run_copy, **options)
     assert run.info.pseudo == str(labels) and run.info.pseudo_id == PseudoLabels(labels).id
     # Fold 0 and the one recording more, 11 windows each.
     names = [*reader.manifest.audio_sources(0), "elsewhere"]
-    assert f"and {11 * len(names)} that teachers labelled" in lines[1]
-    assert trained.recordings == len(reader.manifest.recordings) + 1
+    assert f"and {11 * len(names)} pseudo-labelled ones" in lines[1]
+    assert lines[-1] == "Listened to 11 recordings, now or earlier."
     embeddings, probability, weights = [], [], []
     for name in names:
         centre_s, theirs = read_probability(labels / "fold1", name)
@@ -201,15 +203,15 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
                 half = inside_s >= (row.t_max - row.t_min) / 2
                 known[half, [2, 5, 9].index(row.species_id)] = True
         weights.append(np.where(known, 0, 0.5))
-    soft = SoftRows(
+    soft = PseudoLabelledRows(
         np.concatenate(embeddings),
         np.concatenate([np.transpose(p) for p in probability]),
         np.concatenate(weights),
     )
-    expected = fit_fold(windows, 1, config, soft).probability(windows.embeddings)
-    found = MaskedRegressions.load(run.weights(1)).probability(windows.embeddings)
+    expected = fit_fold(windows, 1, LOSS, config.c, soft).probability(windows.features)
+    found = MaskedRegressions.load(run.weights(1)).probability(windows.features)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    untaught = MaskedRegressions.load(listener.weights(1)).probability(windows.embeddings)
+    untaught = MaskedRegressions.load(listener.weights(1)).probability(windows.features)
     assert np.abs(found - untaught).max() > 0.01
 
 
@@ -224,7 +226,9 @@ def test_recordings_of_one_name_are_not_taken_for_each_other(tmp_path):
 
 def test_labels_without_windows_do_not_teach(tone_model, tiny_shards, run_copy):
     train_it = (tone_model, CONFIG, tiny_shards, run_copy)
-    text = refused(lambda: train_listener(*train_it, pseudo=tiny_shards, progress=False))
+    text = refused(
+        lambda: train_listener(*train_it, pseudo=PseudoLabels(tiny_shards), progress=False)
+    )
     assert f"{tiny_shards}/windows holds none" in text
     # Nothing of what was trained before is gone.
     assert ListenerRun.open(run_copy).finished_folds == [0, 1]
@@ -248,7 +252,12 @@ def test_labels_of_other_classes_do_not_teach(tone_model, tiny_shards, run_copy,
     write_manifest(replace(manifest, classes=classes), tmp_path / "labels")
     text = refused(
         lambda: train_listener(
-            tone_model, CONFIG, tiny_shards, run_copy, pseudo=tmp_path / "labels", progress=False
+            tone_model,
+            CONFIG,
+            tiny_shards,
+            run_copy,
+            pseudo=PseudoLabels(tmp_path / "labels"),
+            progress=False,
         )
     )
     assert "Pseudo-labels must be of the classes of the shards" in text
@@ -261,7 +270,7 @@ def windows(listener, tiny_shards):
     boxes_s = {str(n): r[["t_min", "t_max"]].to_numpy() for n, r in rows.groupby("recording_id")}
     key = f"{listener.info.model_hash} {CONFIG.embedding_fingerprint}"
     store = EmbeddingStore(listener.path / "embeddings", key, boxes_s)
-    return label_windows(store, rows, reader.manifest, 1.0)
+    return annotated_windows(store, rows, _labeller(reader.manifest.classes, 1.0))
 
 
 @pytest.mark.parametrize("fold", [0, 1])
@@ -271,29 +280,29 @@ def test_nothing_of_held_out_recordings_is_fitted_on(listener, tiny_shards, wind
     assert sorted(windows.rows[centred]) == index.index.to_list()
     np.testing.assert_array_equal(index["fold"][windows.rows[centred]], windows.folds[centred])
     held_out = windows.folds == fold
-    spoilt = np.where(held_out[:, np.newaxis], np.nan, windows.embeddings)
-    other = fit_fold(replace(windows, embeddings=spoilt), fold, CONFIG)
-    head = fit_fold(windows, fold, CONFIG)
+    spoilt = np.where(held_out[:, np.newaxis], np.nan, windows.features)
+    other = fit_fold(replace(windows, features=spoilt), fold, LOSS, CONFIG.c)
+    head = fit_fold(windows, fold, LOSS, CONFIG.c)
     np.testing.assert_array_equal(other.coefficients, head.coefficients)
     np.testing.assert_array_equal(other.mean, head.mean)
     # And it is what the run keeps.
-    probability = head.probability(windows.embeddings[held_out & centred]).numpy()
+    probability = head.probability(windows.features[held_out & centred]).numpy()
     table = pd.read_csv(listener.fold(fold) / "oof_crops.csv")
     np.testing.assert_allclose(table[COLUMNS], probability, atol=1e-6)
 
 
 def test_unknown_labels_count_only_by_their_weight(windows):
     spoilt = replace(windows, target=np.where(windows.known > 0, windows.target, 1))
-    masked = CONFIG.model_copy(update={"unknown_negative_weight": 0.0})
-    one, other = (fit_fold(w, 0, masked) for w in (windows, spoilt))
+    masked = LossConfig(unknown_negative_weight=0)
+    one, other = (fit_fold(w, 0, masked, CONFIG.c) for w in (windows, spoilt))
     np.testing.assert_array_equal(one.coefficients, other.coefficients)
-    weakly = fit_fold(windows, 0, CONFIG)
+    weakly = fit_fold(windows, 0, LOSS, CONFIG.c)
     assert np.abs(weakly.coefficients - one.coefficients).max() > 1e-3
 
 
 def test_a_fold_that_leaves_nothing_to_train_on_is_refused(windows):
     alone = replace(windows, folds=np.zeros_like(windows.folds))
-    assert "Held out fold 0, the others have none." in refused(fit_fold, alone, 0, CONFIG)
+    assert "Held out fold 0, the others have none." in refused(fit_fold, alone, 0, LOSS, CONFIG.c)
 
 
 # What it keeps
@@ -343,8 +352,7 @@ def test_a_stopped_training_goes_on_where_it_was(
             train(tone_model, tiny_shards, tmp_path / "run")
     assert ListenerRun.open(tmp_path / "run").finished_folds == []
     counted.clear()
-    training = train(tone_model, tiny_shards, tmp_path / "run")
-    assert training.recordings == 10
+    assert train(tone_model, tiny_shards, tmp_path / "run")[1] == []
     assert sorted(counted + written) == [f"tiny{number:02d}" for number in range(10)]
 
 
@@ -395,7 +403,7 @@ def test_a_run_that_began_otherwise_is_refused(
         return refused(train, model, shards, run, config)
 
     slower = CONFIG.model_copy(update={"hop_s": 1.0, "c": 3.0})
-    assert f"{listener.path}: hop_s was 0.5, is 1.0." in text(config=slower)
+    assert f"{listener.path} began with hop_s = 0.5, not 1.0." in text(config=slower)
     other_model = tmp_path / "other.tflite"
     other_model.write_bytes(tone_model.read_bytes() + bytes(4))
     assert "the model that it began with" in text(model=other_model)
@@ -424,7 +432,10 @@ def test_a_model_scores_the_maximum_over_windows_averaged_over_folds(
     assert (card.sample_rate_hz, card.window_s) == (16000, 1.0)
     assert list(card.classes) == listener.info.classes
     outputs = score(listener, waveform)
-    start_s, embeddings = EmbeddingModel.open(tone_model, CONFIG).embed(waveform)
+    start_s = np.arange(11) / 2
+    embeddings = EmbeddingModel.open(tone_model, CONFIG).embed(
+        np.stack([waveform[8000 * i : 8000 * i + 16000] for i in range(11)])
+    )
     heads = [np.load(listener.weights(fold)) for fold in (0, 1)]
     by_fold = []
     for head in heads:
@@ -452,15 +463,13 @@ def test_own_runs_and_listeners_predict_together(own_run, listener, tiny_data):
     assert np.abs(own - heard).max() > 0.05
 
 
-def test_long_recordings_are_heard_in_blocks(listener, tiny_data, monkeypatch):
+def test_a_recording_is_heard_alike_in_whatever_pieces_it_comes(listener, tiny_data):
     waveform = read_audio(tiny_data / "train" / "tiny02.flac", 16000)[:-1234]
     expected = score(listener, waveform)
-    monkeypatch.setattr(listener_module, "BLOCK_S", 1.7)
-    for pieces in (1, 9):
-        blocks = ({16000: piece} for piece in np.array_split(waveform, pieces))
-        heard = score_blocks(load_scorer(listener), blocks)
-        np.testing.assert_allclose(heard.window_scores, expected.window_scores, atol=1e-6)
-        np.testing.assert_allclose(heard.scores, expected.scores, atol=1e-6)
+    blocks = ({16000: piece} for piece in np.array_split(waveform, 9))
+    heard = score_blocks(load_scorer(listener), blocks)
+    np.testing.assert_allclose(heard.window_scores, expected.window_scores, atol=1e-6)
+    np.testing.assert_allclose(heard.scores, expected.scores, atol=1e-6)
 
 
 def test_what_was_heard_in_training_is_not_heard_again(listener, tiny_data):
@@ -557,7 +566,7 @@ def test_runs_that_cannot_be_used_are_refused(
     (tmp_path / "moved.tflite").write_bytes(b"other")
     assert hash_model(tmp_path / "moved.tflite") in refused(load, run_copy)
     (run_copy / "listener.json").write_text("{}")
-    assert "made by rfcx-tf listener" in refused(open_run, run_copy)
+    assert "made by rfcx-tf train" in refused(open_run, run_copy)
 
 
 def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
@@ -566,17 +575,17 @@ def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
     data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
     (data / "train" / "tiny05.flac").write_bytes(b"not a sound")
     listener_yaml, run = tmp_path / "tones.yaml", tmp_path / "run"
-    values = CONFIG.model_dump(exclude_none=True)
+    values = {"kind": "listener"} | CONFIG.model_dump(exclude_none=True)
     listener_yaml.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
     result = run_script(
-        *("listener", "--listener", listener_yaml, "--model", tone_model),
+        *("train", "--config", listener_yaml, "--model", tone_model),
         *("--run", run, "--tfrecords", tiny_shards, "--data", data, "--set", "c=0.2"),
     )
     assert result.returncode == 1
     assert "Fold 1: fitted 3 of 3 classes on " in result.stdout
     assert f"Wrote {run}: " in result.stdout
-    assert "embeddings of 9 recordings" in result.stdout
-    assert "Recordings without scores, 1 in all:" in result.stderr
+    assert "Listened to 9 recordings" in result.stdout
+    assert "Recordings without out-of-fold scores, 1 in all:" in result.stderr
     assert "tiny05.flac" in result.stderr.splitlines()[-1]
     assert ListenerRun.open(run).config.c == 0.2
     names = read_scores(run / "oof_scores.csv")["recording_id"]
@@ -589,10 +598,10 @@ def test_scripts_train_and_evaluate_and_list_what_cannot_be_read(
 
 
 def test_bad_input_is_refused_in_one_line(tone_model, tiny_shards, tmp_path, run_script):
-    (tmp_path / "bad.yaml").write_text("sample_rate_hz: 100\n")
-    arguments = ["--listener", tmp_path / "bad.yaml", "--model", tone_model]
+    (tmp_path / "bad.yaml").write_text("kind: listener\nsample_rate_hz: 100\n")
+    arguments = ["--config", tmp_path / "bad.yaml", "--model", tone_model]
     arguments += ["--tfrecords", tiny_shards, "--run", tmp_path / "run"]
-    result = run_script("listener", *arguments)
+    result = run_script("train", *arguments)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")

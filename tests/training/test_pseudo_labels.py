@@ -7,8 +7,8 @@ from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.shards.records import ShardReader, parse_crop
-from rfcx_tf.training.pseudo.labels import label_per_fold, label_windows
-from rfcx_tf.training.pseudo.teachers import Teachers
+from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
+from rfcx_tf.training.pseudo.labels import write_pseudo_labels, write_pseudo_labels_per_fold
 
 
 def labels_of(folder):
@@ -24,8 +24,8 @@ def test_a_recording_is_labelled_by_the_detectors_that_held_it_out(
     reader = ShardReader(tiny_shards)
     runs = [fake_teacher(tmp_path / "a", reader.manifest.classes)]
     extra = {"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")}
-    manifest = label_windows(
-        Teachers(runs, None, None),
+    manifest = write_pseudo_labels(
+        LabellingRuns(runs, None, None),
         reader,
         pseudo_recipe,
         tmp_path / "labels",
@@ -49,9 +49,9 @@ def test_a_single_fold_is_taught_by_its_own_detectors_alone(
 ):
     reader = ShardReader(tiny_shards)
     runs = [fake_teacher(tmp_path / "a", reader.manifest.classes, finished_folds=[1])]
-    group = Teachers(runs, None, 1)
+    group = LabellingRuns(runs, None, 1)
     group.check_folds(range(2), reader.manifest)
-    label_windows(group, reader, pseudo_recipe, tmp_path / "labels", extra={}, progress=False)
+    write_pseudo_labels(group, reader, pseudo_recipe, tmp_path / "labels", extra={}, progress=False)
     target, folds = labels_of(tmp_path / "labels")
     # Its student does not learn from fold 1.
     assert set(folds) == {0}
@@ -62,12 +62,12 @@ def test_every_fold_has_labels_of_its_own(
     tiny_shards, tiny_data, pseudo_recipe, tmp_path, fake_teacher
 ):
     reader, out = ShardReader(tiny_shards), tmp_path / "labels"
-    group = Teachers([fake_teacher(tmp_path / "a", reader.manifest.classes)], None, None)
+    group = LabellingRuns([fake_teacher(tmp_path / "a", reader.manifest.classes)], None, None)
     extra = {"elsewhere": AudioSource(tiny_data / "train" / "tiny00.flac")}
 
     def label(folds, **options):
         arguments = {"extra": extra, "progress": False, "report": lambda line: None} | options
-        return label_per_fold(group, reader, pseudo_recipe, out, folds, **arguments)
+        return write_pseudo_labels_per_fold(group, reader, pseudo_recipe, out, folds, **arguments)
 
     label([0])
     first = PseudoLabels(out)
@@ -84,7 +84,7 @@ def test_every_fold_has_labels_of_its_own(
     with pytest.raises(UserError, match="has none for fold 2"):
         labels.of_fold(2)
     # Clean labels and others are never taken for each other.
-    alike = label_windows(group, reader, pseudo_recipe, tmp_path / "alike", extra=extra)
+    alike = write_pseudo_labels(group, reader, pseudo_recipe, tmp_path / "alike", extra=extra)
     assert alike.shards_id != labels.id
 
 
@@ -92,13 +92,13 @@ def test_annotated_recordings_are_not_taken_for_others(
     tiny_shards, tiny_data, pseudo_recipe, tmp_path, fake_teacher
 ):
     reader = ShardReader(tiny_shards)
-    group = Teachers([fake_teacher(tmp_path / "a", reader.manifest.classes)], None)
+    group = LabellingRuns([fake_teacher(tmp_path / "a", reader.manifest.classes)], None)
     name = next(iter(reader.manifest.audio_sources(0)))
     extra = {name: AudioSource(tiny_data / "train" / f"{name}.flac")}
     options = {"extra": extra, "progress": False}
-    own = label_windows(group.of_fold(0), reader, pseudo_recipe, tmp_path / "own", **options)
+    own = write_pseudo_labels(group.of_fold(0), reader, pseudo_recipe, tmp_path / "own", **options)
     assert name not in own.recordings
-    alike = label_windows(group, reader, pseudo_recipe, tmp_path / "alike", **options)
+    alike = write_pseudo_labels(group, reader, pseudo_recipe, tmp_path / "alike", **options)
     assert alike.recordings[name]["fold"] == 0
 
 
@@ -106,13 +106,15 @@ def test_labels_for_all_folds_alike_are_not_mixed_with_others(
     tiny_shards, pseudo_recipe, tmp_path, fake_teacher
 ):
     reader, out = ShardReader(tiny_shards), tmp_path / "labels"
-    group = Teachers([fake_teacher(tmp_path / "a", reader.manifest.classes)], None, None)
-    manifest = label_windows(group, reader, pseudo_recipe, out, extra={}, progress=False)
+    group = LabellingRuns([fake_teacher(tmp_path / "a", reader.manifest.classes)], None, None)
+    manifest = write_pseudo_labels(group, reader, pseudo_recipe, out, extra={}, progress=False)
     labels = PseudoLabels(out)
     assert labels.id == manifest.shards_id
     assert labels.of_fold(0) is labels.of_fold(1)
     with pytest.raises(UserError, match="holds labels for all folds alike"):
-        label_per_fold(group, reader, pseudo_recipe, out, [0], extra={}, progress=False)
+        write_pseudo_labels_per_fold(
+            group, reader, pseudo_recipe, out, [0], extra={}, progress=False
+        )
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"other": 1}'])
@@ -133,7 +135,7 @@ def test_teachers_are_averaged_by_their_weights(tiny_shards, pseudo_recipe, tmp_
     reader = ShardReader(tiny_shards)
     classes = reader.manifest.classes
     runs = [fake_teacher(tmp_path / "a", classes, [0]), fake_teacher(tmp_path / "b", classes, [1])]
-    group = Teachers(runs, [0.25, 0.75], None)
+    group = LabellingRuns(runs, [0.25, 0.75], None)
     group.load([-1], reader.manifest.shards_id)
     probability = group.scorer(-1).stream().finish().window_scores
     np.testing.assert_allclose(probability, 0.25 * 0.1 + 0.75 * 0.2, rtol=1e-6)
@@ -143,11 +145,11 @@ def test_a_teacher_without_a_fold_is_refused(tiny_shards, tmp_path, fake_teacher
     manifest = ShardReader(tiny_shards).manifest
     teacher = fake_teacher(tmp_path / "a", manifest.classes, [0])
     with pytest.raises(UserError, match=r"a lacks 1\..*--fold"):
-        Teachers([teacher], None).check_folds(range(2), manifest)
+        LabellingRuns([teacher], None).check_folds(range(2), manifest)
     # Other folds would have seen what is held out here.
     teacher.folds_and_seed = (2, 7)
     with pytest.raises(UserError, match=r"a has training\.folds 2 and training\.fold_seed 7"):
-        Teachers([teacher], None).check_folds([0], manifest)
+        LabellingRuns([teacher], None).check_folds([0], manifest)
 
 
 def test_labels_of_other_teachers_never_share_a_folder(
@@ -156,9 +158,11 @@ def test_labels_of_other_teachers_never_share_a_folder(
     reader = ShardReader(tiny_shards)
     runs = [fake_teacher(tmp_path / "a", reader.manifest.classes)]
     out = tmp_path / "labels"
-    label_windows(Teachers(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False)
+    write_pseudo_labels(
+        LabellingRuns(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False
+    )
     (tmp_path / "a" / "oof_scores.csv").write_text("recording_id,s2\nx,0.5\n")
     with pytest.raises(UserError, match="holds those of another"):
-        label_windows(
-            Teachers(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False
+        write_pseudo_labels(
+            LabellingRuns(runs, None, None), reader, pseudo_recipe, out, extra={}, progress=False
         )

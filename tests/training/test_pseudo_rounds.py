@@ -92,10 +92,10 @@ def test_rounds_stop_when_the_students_get_worse(
     monkeypatch.setattr(
         pseudo_rounds, "_evaluate", lambda *arguments: (next(figures), float("nan"))
     )
-    monkeypatch.setattr(pseudo_rounds, "label_per_fold", lambda *a, **k: [])
-    monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: None)
+    monkeypatch.setattr(pseudo_rounds, "write_pseudo_labels_per_fold", lambda *a, **k: [])
+    monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: teacher)
+    monkeypatch.setattr(pseudo_rounds, "PseudoLabels", lambda folder: None)
     monkeypatch.setattr(pseudo_rounds, "_describe_labels", lambda *a: (1, 1, 1.0, 1.0))
-    monkeypatch.setattr(pseudo_rounds.RunFolder, "open", classmethod(lambda cls, path: teacher))
     lines = []
     rounds = run_rounds(
         pseudo_recipe,
@@ -119,14 +119,14 @@ def test_kept_teachers_stay_beside_the_newest_student(
 ):
     taught_by = []
     monkeypatch.setattr(pseudo_rounds, "_evaluate", lambda *arguments: (0.5, float("nan")))
-    monkeypatch.setattr(pseudo_rounds, "label_per_fold", lambda *a, **k: [])
-    monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: None)
+    monkeypatch.setattr(pseudo_rounds, "write_pseudo_labels_per_fold", lambda *a, **k: [])
+    monkeypatch.setattr(pseudo_rounds, "train_run", lambda *a, **k: teacher)
+    monkeypatch.setattr(pseudo_rounds, "PseudoLabels", lambda folder: None)
     monkeypatch.setattr(pseudo_rounds, "_describe_labels", lambda *a: (1, 1, 1.0, 1.0))
-    monkeypatch.setattr(pseudo_rounds.RunFolder, "open", classmethod(lambda cls, path: teacher))
-    group = pseudo_rounds.Teachers
+    group = pseudo_rounds.LabellingRuns
     monkeypatch.setattr(
         pseudo_rounds,
-        "Teachers",
+        "LabellingRuns",
         lambda runs, weights: taught_by.append((runs, weights)) or group(runs, weights),
     )
     classes = ShardReader(tiny_shards).manifest.classes
@@ -202,7 +202,7 @@ def test_every_fold_is_taught_by_its_own_detectors_where_asked(
 
 
 def test_listeners_alone_give_no_warm_start(tmp_path, fake_teacher):
-    with pytest.raises(UserError, match=r"All teachers are listeners: .*a\. Leave out --warm"):
+    with pytest.raises(UserError, match=r"No teacher is a detector: .*a\. Leave out --warm"):
         pseudo_rounds._warm_start([fake_teacher(tmp_path / "a", [])])
 
 
@@ -213,7 +213,9 @@ def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
     monkeypatch.setattr(
         pseudo_rounds,
         "train_run",
-        lambda config, shards, run_dir, *_, **options: shutil.copytree(teacher.path, run_dir),
+        lambda config, shards, run_dir, *_, **options: RunFolder.open(
+            shutil.copytree(teacher.path, run_dir)
+        ),
     )
     save_config(pseudo_recipe, tmp_path / "recipe.yaml")
     other = tmp_path / "audio"

@@ -8,12 +8,16 @@ trust what it is given.
 
 from rfcx_tf.core.config.augment import AugmentConfig
 from rfcx_tf.core.config.backbone import BackboneConfig, as_pair
+from rfcx_tf.core.config.baseline import BaselineConfig
 from rfcx_tf.core.config.crops import CropConfig, DatasetConfig
 from rfcx_tf.core.config.frontend import COMPRESSIONS, FrontEndConfig, PcenConfig
+from rfcx_tf.core.config.listener import ListenerConfig
 from rfcx_tf.core.config.load import (
     ConfigError,
+    Recipe,
     differences,
     load_config,
+    load_recipe_of_any_kind,
     load_yaml,
     save_config,
 )

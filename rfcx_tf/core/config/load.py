@@ -11,10 +11,15 @@ from typing import TypeVar
 import pydantic
 import yaml
 
+from rfcx_tf.core.config.baseline import BaselineConfig
+from rfcx_tf.core.config.listener import ListenerConfig
 from rfcx_tf.core.config.recipe import Config
 from rfcx_tf.core.errors import UserError
 
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)
+# What `rfcx-tf train` takes. A recipe says its kind, such as `kind: listener`; the first is the
+# default.
+Recipe = Config | ListenerConfig | BaselineConfig
 
 
 class ConfigError(UserError):
@@ -24,6 +29,16 @@ class ConfigError(UserError):
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Reads a recipe; see `load_yaml`."""
     return load_yaml(Config, path, overrides)
+
+
+def load_recipe_of_any_kind(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe by the schema of its `kind`; see `load_yaml`."""
+    values = _read(path, overrides)
+    kind = values.pop("kind", Config.kind)
+    schemas = {str(schema.kind): schema for schema in Recipe.__args__}
+    if str(kind) not in schemas:
+        raise ConfigError(f"{path}: kind must be one of {', '.join(schemas)}. Received: {kind}.")
+    return _check(schemas[str(kind)], values, path)
 
 
 def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
@@ -37,6 +52,10 @@ def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] =
     Raises:
         ConfigError: with one line that names the file or the key.
     """
+    return _check(schema, _read(path, overrides), path)
+
+
+def _read(path: str | Path, overrides: Sequence[str]) -> dict:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     except OSError as error:
@@ -48,17 +67,21 @@ def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] =
         raise ConfigError(f"The config {path} must map keys to values. Received: {_short(values)}.")
     for override in overrides:
         _apply_override(values, override)
+    return values
+
+
+def _check(schema: type[Schema], values: dict, path: str | Path) -> Schema:
     try:
         return schema.model_validate(values)
     except pydantic.ValidationError as error:
         raise ConfigError(f"{path}: {_first_problem(error)}") from None
 
 
-def save_config(config: Config, path: str | Path) -> None:
-    """Writes every value, defaults included, as YAML that `load_config` takes."""
-    Path(path).write_text(
-        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
+def save_config(config: Recipe, path: str | Path) -> None:
+    """Writes every value, defaults included, as YAML that can be read again."""
+    kind = {} if config.kind == Config.kind else {"kind": config.kind}
+    values = kind | config.model_dump(mode="json")
+    Path(path).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[tuple[str, object, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pydantic
 from pydantic import Field
@@ -24,6 +24,8 @@ class Config(ConfigSection):
     Attributes:
         seed: decides initial weights, draws, augmentation and dropout.
     """
+
+    kind: ClassVar[str] = "detector"
 
     # Below 2**31: TensorFlow's stateless seeds are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

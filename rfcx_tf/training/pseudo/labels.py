@@ -40,15 +40,15 @@ from rfcx_tf.shards.plans import (
 from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
 from rfcx_tf.shards.pseudo_folder import begin_per_fold, fold_folder, write_probability
 from rfcx_tf.shards.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
-from rfcx_tf.training.pseudo.teachers import Teachers
+from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
 
 _BLOCK_S = 60.0
 # Of the files beside the shards.
 _WINDOWS_VERSION = 2
 
 
-def label_windows(
-    teachers: Teachers,
+def write_pseudo_labels(
+    teachers: LabellingRuns,
     reader: ShardReader,
     config: Config,
     out_dir: Path,
@@ -179,8 +179,8 @@ def _hear(
     return spectrogram, stream.finish()
 
 
-def label_per_fold(
-    teachers: Teachers,
+def write_pseudo_labels_per_fold(
+    teachers: LabellingRuns,
     reader: ShardReader,
     config: Config,
     out_dir: Path,
@@ -197,19 +197,19 @@ def label_per_fold(
         teachers: of all folds.
         folds: which get labels. More can follow, in the same folder.
         report: takes a line at a time.
-        reader, config, out_dir, extra, data_dir, progress: as of `label_windows`.
+        reader, config, out_dir, extra, data_dir, progress: as of `write_pseudo_labels`.
 
     Returns:
         What is known of recordings that could not be read, a line each.
 
     Raises:
-        UserError: as `label_windows`, or if other labels are in the folder.
+        UserError: as `write_pseudo_labels`, or if other labels are in the folder.
     """
     begin_per_fold(out_dir, _per_fold_id(teachers, reader.manifest, config, sorted(extra)))
     skipped: dict[str, None] = {}
     for fold in folds:
         report(f"Labels for fold {fold}, by its own detectors.")
-        own = label_windows(
+        own = write_pseudo_labels(
             teachers.of_fold(fold),
             reader,
             config,
@@ -222,12 +222,14 @@ def label_per_fold(
     return list(skipped)
 
 
-def _plan_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
+def _plan_id(teachers: LabellingRuns, manifest: Manifest, config: Config, extra: list[str]) -> str:
     """Identifies the labels, so that those of other teachers or bounds never share a folder."""
     return _hash_labelling(teachers.fingerprint, manifest, config, extra)
 
 
-def _per_fold_id(teachers: Teachers, manifest: Manifest, config: Config, extra: list[str]) -> str:
+def _per_fold_id(
+    teachers: LabellingRuns, manifest: Manifest, config: Config, extra: list[str]
+) -> str:
     """The same for all folds, however many of them are finished."""
     return _hash_labelling(f"per fold {teachers.recipe_fingerprint}", manifest, config, extra)
 

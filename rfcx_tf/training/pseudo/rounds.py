@@ -22,15 +22,16 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.recordings import evaluate_scores
-from rfcx_tf.runs.listener_run import ListenerRun
+from rfcx_tf.runs.open import Run
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.score_table import read_scores
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.shards.records import ShardReader
-from rfcx_tf.training.pseudo.labels import label_per_fold, label_windows
-from rfcx_tf.training.pseudo.teachers import Teachers
+from rfcx_tf.training.checks import check_folds, check_shards_fit
+from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
+from rfcx_tf.training.pseudo.labels import write_pseudo_labels, write_pseudo_labels_per_fold
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
-from rfcx_tf.training.run import check_folds, check_shards_fit, train_run
+from rfcx_tf.training.run import train_run
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ class Round:
 def run_rounds(
     config: Config,
     tfrecords: Path,
-    teachers: Sequence,
+    teachers: Sequence[Run],
     out_dir: Path,
     *,
     rounds: int,
     folds: list[int],
-    keep: Sequence[RunFolder | ListenerRun] = (),
+    keep: Sequence[Run] = (),
     weights: Sequence[float] | None = None,
     extra: dict[str, AudioSource] | None = None,
     per_fold: bool = False,
@@ -109,7 +110,7 @@ def run_rounds(
         UserError: if shards, teachers and recipe do not go together.
     """
     reader = ShardReader(tfrecords)
-    check_shards_fit(reader.manifest, config, Path(tfrecords))
+    check_shards_fit(reader, config)
     if config.window_cells * config.model.backbone.stride[0] < config.crop_frames:
         raise UserError(
             "Pseudo-labels are those of windows as long as crops. Received: model.head.window_s "
@@ -127,7 +128,7 @@ def run_rounds(
         )
     check_folds(reader.manifest, folds, data_dir)
     teachers = [*teachers, *keep]
-    Teachers(teachers, weights).check_folds(folds, reader.manifest)
+    LabellingRuns(teachers, weights).check_folds(folds, reader.manifest)
     start = _warm_start(teachers) if warm else None
     best, true = _evaluate(teachers, weights, reader, folds, truth)
     report(f"Teachers: {_format(best, true)}.")
@@ -135,28 +136,27 @@ def run_rounds(
     for number in range(1, rounds + 1):
         labels_dir = out_dir / f"round{number}" / "labels"
         student_dir = out_dir / f"round{number}" / "run"
-        group = Teachers(teachers, weights)
+        group = LabellingRuns(teachers, weights)
         options = {"extra": extra or {}, "data_dir": data_dir, "progress": verbose}
         if per_fold:
-            skipped = label_per_fold(
+            skipped = write_pseudo_labels_per_fold(
                 group, reader, config, labels_dir, folds, report=report, **options
             )
         else:
-            skipped = label_windows(group, reader, config, labels_dir, **options).skipped
+            skipped = write_pseudo_labels(group, reader, config, labels_dir, **options).skipped
         for text in skipped:
             report(f"Left out: {text}")
-        train_run(
+        student = train_run(
             config,
             tfrecords,
             student_dir,
             folds,
-            pseudo=labels_dir,
+            pseudo=PseudoLabels(labels_dir),
             start=start,
             data_dir=data_dir,
             verbose=verbose,
             report=report,
         )
-        student = RunFolder.open(student_dir)
         masked, true = _evaluate([student], None, reader, folds, truth)
         labels = _describe_labels(out_dir, number, folds, config)
         finished.append(Round(number, len(skipped), *labels, masked, true))
@@ -169,24 +169,24 @@ def run_rounds(
             report(f"Stopped: round {number} is worse than what was before it.")
             break
         best = max(best, masked)
-        start = student_dir if warm else None
+        start = student if warm else None
         teachers, weights = [student, *keep], None
     return finished
 
 
-def _warm_start(teachers: Sequence[RunFolder | ListenerRun]) -> Path:
+def _warm_start(teachers: Sequence[Run]) -> RunFolder:
     """The first teacher that has weights to begin with."""
-    own = [run.path for run in teachers if isinstance(run, RunFolder)]
+    own = [run for run in teachers if run.kind == "detector"]
     if not own:
         raise UserError(
-            "A warm start needs a teacher with the student's network. All teachers are "
-            f"listeners: {', '.join(str(run.path) for run in teachers)}. Leave out --warm."
+            "A warm start needs a teacher with the student's network. No teacher is a "
+            f"detector: {', '.join(str(run.path) for run in teachers)}. Leave out --warm."
         )
     return own[0]
 
 
 def _evaluate(
-    runs: Sequence,
+    runs: Sequence[Run],
     weights: Sequence[float] | None,
     reader: ShardReader,
     folds: list[int],

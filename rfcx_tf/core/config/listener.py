@@ -1,4 +1,4 @@
-"""How a pretrained embedding model listens: file + overrides -> ListenerConfig."""
+"""The recipe of a listener: how a pretrained embedding model listens, and its regressions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class ListenerConfig(ConfigSection):
         c: inverse strength of the L2 regularisation, scikit-learn's C.
         unknown_negative_weight: weight at which an unknown class counts as absent in a window
             with a known-present one; 0 keeps unknown classes out.
-        pseudo_weight: weight of a label by teachers, where there are any (`--pseudo`).
+        pseudo_weight: weight of a pseudo-label, where there are any (`--pseudo`).
     """
 
+    kind: ClassVar[str] = "listener"
     # What can change without another embedding.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"num_threads", "c", "unknown_negative_weight", "pseudo_weight"}

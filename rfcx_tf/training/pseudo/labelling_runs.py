@@ -1,4 +1,4 @@
-"""Runs as teachers: who labels the recordings of which fold."""
+"""Runs that label windows (teachers, in noisy-student words): which folds label which recording."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.shards.records import NO_FOLD, Manifest
 
 
-class Teachers:
+class LabellingRuns:
     """Runs that label windows together.
 
     Attributes:
@@ -42,9 +42,9 @@ class Teachers:
         self.only_fold = only_fold
         self._scorers: dict[int, EnsembleScorer] = {}
 
-    def of_fold(self, fold: int) -> Teachers:
+    def of_fold(self, fold: int) -> LabellingRuns:
         """The same runs, with the detectors of one fold alone."""
-        return Teachers(self._runs, self._weights, fold)
+        return LabellingRuns(self._runs, self._weights, fold)
 
     @property
     def fingerprint(self) -> str:
