@@ -30,15 +30,16 @@ from pathlib import Path
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.runs.open import open_run
 from rfcx_tf.shards.records import ShardReader
-from rfcx_tf.training.pseudo.labels import label_windows
-from rfcx_tf.training.pseudo.teachers import Teachers
+from rfcx_tf.training.pseudo.labels import write_pseudo_labels
+from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
 shards, out, sound, *runs = sys.argv[1:]
 runs = [open_run(run) for run in runs]
 # Of the last fold alone, so that the long recording is most of the work.
-teachers = Teachers(runs, None, runs[0].finished_folds[-1])
+teachers = LabellingRuns(runs, None, runs[0].finished_folds[-1])
 reader = ShardReader(shards)
 extra = {"long": AudioSource(Path(sound))}
-label_windows(teachers, reader, runs[0].config, Path(out), extra=extra, workers=1, progress=False)
+options = {"extra": extra, "workers": 1, "progress": False}
+write_pseudo_labels(teachers, reader, runs[0].config, Path(out), **options)
 """
 
 
