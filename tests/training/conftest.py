@@ -1,15 +1,25 @@
 """A training on one device, to compare others with, and teachers."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from rfcx_tf.core.config import Config, load_config, save_config
+from rfcx_tf.evaluation.crop_table import crop_table, write_crops
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.runs.join import join_out_of_fold
+from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import load
 from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.scoring.scorer import RecordingScores
+from rfcx_tf.shards.records import ShardReader
+from rfcx_tf.training.pseudo import rounds
 
 
 @pytest.fixture(scope="session")
@@ -122,12 +132,44 @@ def pseudo_recipe(tiny_config, tmp_path):
     )
 
 
-@pytest.fixture(scope="session")
-def teacher(tiny_config, tiny_shards, tmp_path_factory):
-    """A run of the tiny recipe, fold 0."""
-    from rfcx_tf.runs.run import RunFolder
-    from rfcx_tf.training.run import train_run
+def train_nothing(
+    config, shards, run_dir, folds, *, pseudo=None, start=None, **options
+) -> RunFolder:
+    """Takes what `train_run` takes, and leaves a run of random weights and predictions."""
+    reader = ShardReader(shards)
+    run = RunFolder.create(
+        run_dir, config, reader.manifest, Path(shards), pseudo=pseudo, start=start
+    )
+    classes = run.info.classes
+    species_ids = np.array([c.species_id for c in classes])
+    for fold in (fold for fold in folds if fold not in run.finished_folds):
+        random = np.random.default_rng(fold)
+        keras.utils.set_random_seed(fold)
+        detector = build_detector(config, classes, run.info.mean_box_s)
+        run.fold(fold).mkdir(exist_ok=True)
+        detector.save_weights(run.weights(fold))
+        rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
+        known = (rows["species_id"].to_numpy()[:, np.newaxis] == species_ids) * 1.0
+        present = known * (rows["kind"] == "tp").to_numpy()[:, np.newaxis]
+        table = crop_table(rows, classes, present, known, random.random(known.shape))
+        write_crops(table, run.fold(fold) / "oof_crops.csv")
+        names = sorted(reader.manifest.audio_sources(fold))
+        columns = [c.column for c in classes]
+        scores = pd.DataFrame(random.random((len(names), len(classes))), columns=columns)
+        scores.insert(0, "recording_id", names)
+        write_scores(scores, run.fold(fold) / "oof_scores.csv")
+        run.finish(fold, {"recordings_failed": []})
+    join_out_of_fold(run)
+    return run
 
-    path = tmp_path_factory.mktemp("teacher") / "run"
-    train_run(tiny_config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
-    return RunFolder.open(path)
+
+@pytest.fixture(scope="session")
+def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
+    """A run of detectors, both folds, as if trained. Read only."""
+    return train_nothing(tiny_config, tiny_shards, tmp_path_factory.mktemp("own") / "own", [0, 1])
+
+
+@pytest.fixture
+def training_is_quick(monkeypatch):
+    """Students of rounds get random weights: their training is not what a test is about."""
+    monkeypatch.setattr(rounds, "train_run", train_nothing)

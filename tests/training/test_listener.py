@@ -1,6 +1,5 @@
 """A listener's run from shards to scores: what it learns from, what it keeps, where it goes."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,23 +14,20 @@ from sklearn.preprocessing import StandardScaler
 from rfcx_tf.audio.decode import AudioSource, read_audio
 from rfcx_tf.core.config import ListenerConfig, LossConfig
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.evaluation.held_out import read_held_out
 from rfcx_tf.evaluation.held_out_windows import held_out_windows, highest_windows
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.evaluation.run import evaluate_run
-from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions, PseudoLabelledRows
 from rfcx_tf.runs import embeddings as recording_embeddings
 from rfcx_tf.runs.embeddings import EmbeddingStore, RecordingEmbeddings
-from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import open_run, open_runs
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.load import load_scorer, load_together
 from rfcx_tf.scoring.predict import predict_recordings
-from rfcx_tf.scoring.score_table import read_scores, read_truth, write_scores
+from rfcx_tf.scoring.score_table import read_scores, read_truth
 from rfcx_tf.scoring.scorer import score_blocks
 from rfcx_tf.serving.export import check_exportable
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, read_probability
@@ -94,30 +90,6 @@ def counted(monkeypatch) -> list[str]:
 
     monkeypatch.setattr(recording_embeddings, "decode_blocks", decode)
     return names
-
-
-@pytest.fixture(scope="module")
-def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
-    """A run of our own with random weights and random predictions, as if trained."""
-    reader, random = ShardReader(tiny_shards), np.random.default_rng(0)
-    path = tmp_path_factory.mktemp("own") / "own"
-    run = RunFolder.create(path, tiny_config, reader.manifest, tiny_shards)
-    for fold in (0, 1):
-        run.fold(fold).mkdir()
-        detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
-        detector.save_weights(run.weights(fold))
-        rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
-        target = (rows["species_id"].to_numpy()[:, None] == [2, 5, 9]) * 1.0
-        present = target * (rows["kind"] == "tp").to_numpy()[:, None]
-        table = crop_table(rows, run.info.classes, present, target, random.random(target.shape))
-        write_crops(table, run.fold(fold) / "oof_crops.csv")
-        names = sorted(reader.manifest.audio_sources(fold))
-        scores = pd.DataFrame(random.random((len(names), 3)), columns=COLUMNS)
-        scores.insert(0, "recording_id", names)
-        write_scores(scores, run.fold(fold) / "oof_scores.csv")
-        (run.fold(fold) / "done.json").write_text(json.dumps({"fold": fold}))
-    join_out_of_fold(run)
-    return run
 
 
 # What it learns from
