@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 
@@ -42,7 +40,7 @@ def summarise_folds(run: RunFolder) -> pd.DataFrame:
     crops = evaluate_run(run)[0].set_index("fold")
     rows = []
     for fold in run.finished_folds:
-        done = json.loads((run.fold(fold) / "done.json").read_text(encoding="utf-8"))
+        done = run.figures(fold)
         rows.append(
             {
                 "fold": str(fold),

@@ -28,7 +28,6 @@ from rfcx_tf.report.held_out_charts import (
     reliability_chart,
 )
 from rfcx_tf.report.page import PageSection, make_section
-from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.calibration import read_calibration
 
@@ -65,7 +64,7 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
         make_section(
             "held-out",
             "Held-out figures",
-            planned=run.info.folds if isinstance(run, ListenerRun) else run.config.training.folds,
+            planned=run.folds_and_seed[0],
             held_out=held_out,
             species=species,
             total=crops.iloc[-1],
@@ -104,7 +103,7 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
             "configuration",
             "Configuration",
             run=run,
-            is_listener=isinstance(run, ListenerRun),
+            is_listener=run.kind == "listener",
             recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
         )
     )
