@@ -47,23 +47,21 @@ def _resnet_stride(config: BackboneConfig) -> tuple[int, int]:
 
 def _check_resnet(config: BackboneConfig) -> None:
     strides = config.stage_strides
-    config.require(len(strides) == 4, "stage_strides", "must have four entries, one a stage")
-    config.require(config.stem_kernel % 2 == 1, "stem_kernel", "must be odd")
+    config.require(len(strides) == 4, "stage_strides must have four entries, one a stage")
+    config.require(config.stem_kernel % 2 == 1, "stem_kernel must be odd")
     if config.weights == "none":
         return
     published = "as published, with model.backbone.weights"
     config.require(
         config.name != "resnet10",
-        "weights",
-        "must be none for resnet10, of which none are published",
+        "weights must be none for resnet10, of which none are published",
     )
-    config.require(config.width == 64, "width", f"must be 64, {published}")
-    config.require(config.stem_kernel == 7, "stem_kernel", f"must be 7, {published}")
+    config.require(config.width == 64, f"width must be 64, {published}")
+    config.require(config.stem_kernel == 7, f"stem_kernel must be 7, {published}")
     # Strided, the first stage has a shortcut with weights that no published file holds.
     config.require(
         config.name == "resnet50" or as_pair(strides[0]) == (1, 1),
-        "stage_strides",
-        f"must begin with 1, {published}",
+        f"stage_strides must begin with 1, {published}",
     )
 
 
@@ -71,8 +69,7 @@ def _check_efficientnet(config: BackboneConfig) -> None:
     for key, field in type(config).model_fields.items():
         config.require(
             key in ("name", "weights") or getattr(config, key) == field.default,
-            key,
-            f"is an option of residual networks: leave it out for {config.name}",
+            f"{key} is an option of residual networks: leave it out for {config.name}",
         )
 
 

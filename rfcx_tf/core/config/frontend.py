@@ -97,20 +97,16 @@ class FrontEndConfig(ConfigSection):
         top_hz = nyquist_hz if self.f_max_hz is None else self.f_max_hz
         self.require(
             self.win_length <= self.n_fft,
-            "win_length",
-            f"must not exceed frontend.n_fft ({self.n_fft})",
+            f"win_length must not exceed frontend.n_fft ({self.n_fft})",
         )
         self.require(
             self.hop_length <= self.win_length,
-            "hop_length",
-            f"must not exceed frontend.win_length ({self.win_length}), or sound is skipped",
+            f"hop_length must not exceed frontend.win_length ({self.win_length}), or sound is "
+            "skipped",
         )
         self.require(
             top_hz <= nyquist_hz,
-            "f_max_hz",
-            f"must not exceed half the sample rate ({nyquist_hz:g})",
+            f"f_max_hz must not exceed half the sample rate ({nyquist_hz:g})",
         )
-        self.require(
-            self.f_min_hz < top_hz, "f_min_hz", f"must lie below the upper edge ({top_hz:g})"
-        )
+        self.require(self.f_min_hz < top_hz, f"f_min_hz must lie below the upper edge ({top_hz:g})")
         return self

@@ -65,8 +65,7 @@ class ListenerConfig(ConfigSection):
     def _rules(self) -> ListenerConfig:
         self.require(
             self.hop_s <= self.window_s,
-            "hop_s",
-            f"must not exceed window_s ({self.window_s:g}), or sound is skipped",
+            f"hop_s must not exceed window_s ({self.window_s:g}), or sound is skipped",
         )
-        self.require(self.hop_samples > 0, "hop_s", "must span at least one sample")
+        self.require(self.hop_samples > 0, "hop_s must span at least one sample")
         return self

@@ -40,7 +40,6 @@ class PseudoConfig(ConfigSection):
     def _rules(self) -> PseudoConfig:
         self.require(
             self.absent_below < self.present_above,
-            "absent_below",
-            f"must lie below pseudo.present_above ({self.present_above:g})",
+            f"absent_below must lie below pseudo.present_above ({self.present_above:g})",
         )
         return self

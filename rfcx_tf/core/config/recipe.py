@@ -78,61 +78,51 @@ class Config(ConfigSection):
         # then, in bfloat16 on CPUs with AMX.
         self.require(
             front.n_mels >= 2 * stride_bands,
-            "frontend.n_mels",
-            f"must be at least twice the backbone's stride ({stride_bands})",
+            f"frontend.n_mels must be at least twice the backbone's stride ({stride_bands})",
         )
         window_s = self.model.head.window_s
         self.require(
             window_s is None or window_s <= crops.crop_s,
-            "model.head.window_s",
-            f"must not exceed crops.crop_s ({crops.crop_s:g})",
+            f"model.head.window_s must not exceed crops.crop_s ({crops.crop_s:g})",
         )
         self.require(
             self.window_cells > 0,
-            "model.head.window_s",
-            f"must span at least one frame ({front.frame_s:.4g} s)",
+            f"model.head.window_s must span at least one frame ({front.frame_s:.4g} s)",
         )
         self.require(
             self.crop_frames >= stride_frames,
-            "crops.crop_s",
-            f"must span at least one backbone cell ({self.cell_s:.4g} s)",
+            f"crops.crop_s must span at least one backbone cell ({self.cell_s:.4g} s)",
         )
         self.require(
             crops.margin_s >= augment.tp_shift_s,
-            "augment.tp_shift_s",
-            f"must not exceed crops.margin_s ({crops.margin_s:g})",
+            f"augment.tp_shift_s must not exceed crops.margin_s ({crops.margin_s:g})",
         )
         shifted_s = crops.crop_s + 2.0 * augment.tp_shift_s
         margin_s = ((1.0 + augment.stretch) * shifted_s - crops.crop_s) / 2.0
         self.require(
             augment.stretch == 0 or crops.margin_s >= margin_s,
-            "crops.margin_s",
-            f"must be at least {margin_s:.4g} for augment.stretch {augment.stretch:g} and "
-            f"augment.tp_shift_s {augment.tp_shift_s:g}",
+            f"crops.margin_s must be at least {margin_s:.4g} for augment.stretch "
+            f"{augment.stretch:g} and augment.tp_shift_s {augment.tp_shift_s:g}",
         )
         self.require(
             augment.band_shift < front.n_mels,
-            "augment.band_shift",
-            f"must be smaller than frontend.n_mels ({front.n_mels})",
+            f"augment.band_shift must be smaller than frontend.n_mels ({front.n_mels})",
         )
         self.require(
             augment.frequency_mask_bands <= front.n_mels,
-            "augment.frequency_mask_bands",
-            f"must not exceed frontend.n_mels ({front.n_mels})",
+            f"augment.frequency_mask_bands must not exceed frontend.n_mels ({front.n_mels})",
         )
         self.require(
             augment.background == 0 or crops.unlabelled_per_recording > 0,
-            "augment.background",
-            "needs crops.unlabelled_per_recording above 0",
+            "augment.background needs crops.unlabelled_per_recording above 0",
         )
         self.require(
             augment.mixup_domain != "power" or front.compression == "log",
-            "augment.mixup_domain",
-            f"can be power only where frontend.compression is log (not {front.compression})",
+            "augment.mixup_domain can be power only where frontend.compression is log (not "
+            f"{front.compression})",
         )
         self.require(
             self.prediction.time_shifts <= stride_frames,
-            "prediction.time_shifts",
-            f"must not exceed the backbone's stride ({stride_frames})",
+            f"prediction.time_shifts must not exceed the backbone's stride ({stride_frames})",
         )
         return self

@@ -23,14 +23,14 @@ class ConfigSection(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    def require(self, holds: bool, key: str, rule: str) -> None:
+    def require(self, holds: bool, rule: str) -> None:
         """Refuses the values unless a rule holds.
 
         Args:
             holds: whether the rule holds.
-            key: dotted key of the value that breaks it, from this section on.
-            rule: what the value must be. Other keys in it are written from the recipe on.
+            rule: what a value must be. It begins with the value's dotted key from this section on;
+                other keys in it are written from the recipe on.
         """
         if not holds:
-            found = functools.reduce(getattr, key.split("."), self)
-            raise ValueError(f"{key} {rule}. Received: {found}.")
+            found = functools.reduce(getattr, rule.split()[0].split("."), self)
+            raise ValueError(f"{rule}. Received: {found}.")

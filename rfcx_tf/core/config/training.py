@@ -68,29 +68,24 @@ class TrainingConfig(ConfigSection):
     def _rules(self) -> TrainingConfig:
         self.require(
             not self.xla or self.logical_cpus == 1,
-            "xla",
-            f"must be off with several logical CPUs ({self.logical_cpus})",
+            f"xla must be off with several logical CPUs ({self.logical_cpus})",
         )
         self.require(
             self.batch_size % (self.logical_cpus * self.accumulation_steps) == 0,
-            "batch_size",
-            "must be a multiple of training.logical_cpus x training.accumulation_steps "
+            "batch_size must be a multiple of training.logical_cpus x training.accumulation_steps "
             f"({self.logical_cpus} x {self.accumulation_steps})",
         )
         self.require(
             self.schedule != "plateau" or self.monitor != "last",
-            "monitor",
-            "must name a validation figure when training.schedule is plateau",
+            "monitor must name a validation figure when training.schedule is plateau",
         )
         self.require(
             self.early_stopping_epochs == 0 or self.monitor != "last",
-            "monitor",
-            "must name a validation figure when training.early_stopping_epochs is set",
+            "monitor must name a validation figure when training.early_stopping_epochs is set",
         )
         self.require(
             self.monitor != "val_recording_lwlrap" or self.recording_validation,
-            "monitor",
-            "needs training.recording_validation for this one",
+            "monitor needs training.recording_validation for this one",
         )
         return self
 
