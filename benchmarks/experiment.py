@@ -24,8 +24,7 @@ import pydantic
 import yaml
 
 from benchmarks.report import markdown_table
-from rfcx_tf.cli.main import exit_status
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser, exit_status
 from rfcx_tf.core.config import Config, differences, load_config, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text

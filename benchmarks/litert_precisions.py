@@ -23,8 +23,7 @@ from benchmarks.report import markdown_table
 from benchmarks.timing import alternate, timed
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.audio.find import find_named_recordings
-from rfcx_tf.cli.main import exit_status
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser, exit_status
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.runs.run import RunFolder

@@ -28,8 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.report import markdown_table
-from rfcx_tf.cli.main import exit_status
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser, exit_status
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text, check_writable
 

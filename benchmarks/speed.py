@@ -19,8 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.options import Options
 from benchmarks.report import busy_warning
 from rfcx_tf.cli.arguments import add_override_argument
-from rfcx_tf.cli.main import exit_status
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser, exit_status
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.files import check_writable
 

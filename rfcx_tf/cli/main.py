@@ -9,9 +9,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
+from typing import NoReturn
 
 from rfcx_tf import __version__
-from rfcx_tf.cli.parser import Parser
 from rfcx_tf.core.errors import UserError, WorkStopped
 
 # Packages that not every installation has, and the extra that brings them.
@@ -102,6 +102,27 @@ def _run_verb(argv: list[str]) -> int:
     except SystemExit:  # After --help, which is printed.
         return 0
     return module.run(arguments)
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` with `UserError` for what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
+
+    def refuse_group(self, arguments: argparse.Namespace, title: str, why: str) -> None:
+        """Raises UserError if an option of a group has another value than its default.
+
+        Args:
+            arguments: the parsed ones.
+            title: of the group.
+            why: what follows the option's name in the message.
+        """
+        for group in self._action_groups:
+            for action in group._group_actions if group.title == title else ():
+                if getattr(arguments, action.dest) not in (action.default, []):
+                    option = (action.option_strings or [action.metavar])[0]
+                    raise UserError(f"{option} {why}")
 
 
 def parse(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from benchmarks import experiment
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser
 from rfcx_tf.core.config import ConfigError, load_config, save_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import read_kaggle_folder

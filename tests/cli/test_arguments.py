@@ -12,7 +12,7 @@ from rfcx_tf.cli.arguments import (
     load_recipe,
     read_folds,
 )
-from rfcx_tf.cli.parser import Parser
+from rfcx_tf.cli.main import Parser
 from rfcx_tf.core.config import load_config
 from rfcx_tf.core.errors import UserError
 
