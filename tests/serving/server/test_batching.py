@@ -12,18 +12,23 @@ from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.status import ServingError
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny_model_folder):
+    return ServedModel(tiny_model_folder / "1", 1)
+
+
 @pytest.fixture
-def model(tiny_model_folder):
-    """The tiny model, with the sizes of its calls noted in `calls`."""
-    model = ServedModel(tiny_model_folder / "1", 1)
-    run, model.calls = model.run, []
+def model(loaded, monkeypatch):
+    """The tiny model, which has learned nothing, with the sizes of its calls noted in `calls`."""
+    run, loaded.calls = loaded.run, []
+    loaded.alone.clear()
 
     def noting_run(signature, inputs):
-        model.calls.append(len(next(iter(inputs.values()))))
+        loaded.calls.append(len(next(iter(inputs.values()))))
         return run(signature, inputs)
 
-    model.run = noting_run
-    return model
+    monkeypatch.setattr(loaded, "run", noting_run)
+    return loaded
 
 
 def waveforms(*rows, samples=300):
@@ -86,7 +91,7 @@ def test_keys_tell_apart_what_must_not_be_joined(model):
     assert key("wav", wav=np.array(b"RIFF", object)) is None
 
 
-def test_one_bad_request_does_not_spoil_the_others(model):
+def test_one_bad_request_does_not_spoil_the_others(model, monkeypatch):
     inputs = waveforms(1, 1, 1)
     run_batch(make_jobs(model, "serving_default", inputs))
     run = model.run
@@ -98,7 +103,7 @@ def test_one_bad_request_does_not_spoil_the_others(model):
 
     expected = [run("serving_default", i) for i in inputs]
     inputs[1]["waveform"][0, 7] = 99
-    model.run = failing_run
+    monkeypatch.setattr(model, "run", failing_run)
     outputs = run_batch(make_jobs(model, "serving_default", inputs))
     assert isinstance(outputs[1], ValueError)
     assert_equal_outputs([outputs[0], outputs[2]], [expected[0], expected[2]])
