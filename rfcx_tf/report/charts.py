@@ -148,14 +148,14 @@ def svg(figure, name: str, words: Mapping[str, str] | None = None) -> Markup:
 
 
 def _take_picture(image) -> str:
-    """Encodes an image of a figure as WebP, and leaves one pixel of it to mark its place.
+    """Encodes an image of a figure as WebP, and leaves a blank one of its size in its place.
 
-    The SVG would hold a PNG, which is ten times as long and takes a third of a card's time.
+    A PNG of the image would be ten times as long and take a third of a card's time.
     """
     from PIL import Image
 
     pixels = image.to_rgba(image.get_array(), bytes=True)[..., :3]
-    image.set_data([[0.0]])
+    image.set_data(np.zeros_like(pixels))
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "webp", quality=_WEBP_QUALITY)
     return data_uri(content.getvalue(), "image/webp")
@@ -188,7 +188,7 @@ def _attributes(kind: str, element) -> dict[str, str]:
         del found["transform"]
     if kind == "image":
         del found["id"], found[_HREF]
-        found["preserveAspectRatio"] = "none"
+        found |= {"href": "", "preserveAspectRatio": "none"}
     elif _HREF in found:
         found["href"] = found.pop(_HREF)
     return found
