@@ -181,8 +181,7 @@ def decode_blocks(
 def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
     """Seconds that a recording's header promises; the decoder's guess where it says nothing.
 
-    Raises:
-        AudioError: where the file is missing, unreadable, empty or not audio.
+    It raises what `open_recording` raises.
     """
     with open_recording(source) as sound:
         return sound.frames / sound.rate_hz

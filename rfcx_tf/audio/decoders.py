@@ -31,12 +31,9 @@ class OpenedSound(Protocol):
     can_seek: bool
 
     def read(self, count: int) -> np.ndarray:
-        """The next samples, the mean of the channels, float32 [samples]; -1: all that follow.
+        """The next samples, the mean of the channels, float32 [samples], fewer at the end.
 
-        Fewer at the end.
-
-        Raises:
-            DecodingError: where the file is damaged.
+        With -1 all that follow. DecodingError where the file is damaged.
         """
 
     def seek(self, frame: int) -> None:

@@ -37,11 +37,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Finds out before long work whether its result can be written; leaves nothing behind.
-
-    Raises:
-        UserError: if nothing can be written there.
-    """
+    """Raises UserError if nothing can be written to `path`: to know before long work."""
     _temporary_beside(Path(path)).unlink()
 
 

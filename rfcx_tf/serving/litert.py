@@ -166,8 +166,7 @@ def convert_to_litert(
 def write_litert(models: dict[str, bytes], metadata: dict, out_dir: str | Path) -> list[Path]:
     """Writes `<precision>.tflite`, metadata.json and labels.txt; returns their paths.
 
-    Raises:
-        UserError: if the folder cannot be written.
+    UserError if the folder cannot be written.
     """
     names = [c["name"] or f"s{c['species_id']}" for c in metadata["card"]["classes"]]
     contents = {f"{precision}.tflite": content for precision, content in models.items()}

@@ -101,11 +101,7 @@ def _open_transport(scheme: str, address: str, model: str, timeout_s: float) -> 
 
 
 def split_server(server: str) -> tuple[str, str]:
-    """Scheme and address of a server.
-
-    Raises:
-        UserError: if it is not scheme://address, or a gRPC address lacks its port.
-    """
+    """Scheme and address of a server; UserError if one lacks, or the port of a gRPC address."""
     scheme, _, address = server.rstrip("/").partition("://")
     has_port = address.rpartition(":")[2].isdecimal()
     if scheme not in SCHEMES or not address or (scheme == "grpc" and not has_port):

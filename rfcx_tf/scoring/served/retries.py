@@ -56,8 +56,7 @@ class RetryRules:
 async def call_with_retries(call: Callable[[], Awaitable[Reply]], rules: RetryRules) -> Reply:
     """The reply of `call`, which is made again while it raises a retryable `RequestError`.
 
-    Raises:
-        RequestError: the last one, which says how often it was tried.
+    The last `RequestError` says how often it was tried.
     """
     for attempt in range(rules.retries + 1):
         try:

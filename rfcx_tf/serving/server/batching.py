@@ -93,11 +93,8 @@ class Batcher:
 
     @contextmanager
     def admit(self) -> Iterator[object]:
-        """Takes a place for one request and gives a ticket for `submit`.
-
-        Raises:
-            ServingError: UNAVAILABLE if no place is free.
-        """
+        """Takes a place for one request and gives a ticket for `submit`; ServingError if none is
+        free."""
         if len(self._admitted) >= self._max_pending:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE,

@@ -33,11 +33,7 @@ class TensorSpec:
 
 
 def parse_body(body: bytes) -> dict:
-    """The JSON object in a request's body.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if it is not one.
-    """
+    """The JSON object in a request's body; ServingError with INVALID_ARGUMENT if it is none."""
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
     try:
@@ -57,11 +53,7 @@ def parse_body(body: bytes) -> dict:
 
 
 def signature_name(document: dict) -> str:
-    """`signature_name` of a request, or the default one's name.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT if it is not a string.
-    """
+    """The signature that a request names, or the default one; ServingError if it is no string."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(

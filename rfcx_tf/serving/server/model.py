@@ -34,11 +34,7 @@ class ServedModel:
     """
 
     def __init__(self, folder: Path, version: int):
-        """Loads the folder.
-
-        Raises:
-            Exception: of many kinds, if it is not a whole SavedModel with a signature.
-        """
+        """Loads the folder; some Exception if it is no whole SavedModel with signatures."""
         self.version = version
         self.alone: OrderedDict = OrderedDict()
         saved_model = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -81,8 +77,7 @@ class ServedModel:
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls a signature with arrays that `check_inputs` has passed; outputs in name order.
 
-        Raises:
-            tf.errors.OpError: what the model raises.
+        It raises what the model raises, a `tf.errors.OpError`.
         """
         tensors = {name: tf.constant(array) for name, array in inputs.items()}
         outputs = self._signatures[signature](**tensors)
@@ -93,10 +88,9 @@ class ServedModel:
         }
 
     def warm_up(self, folder: Path) -> int:
-        """Runs the requests that lie in the folder for that, and returns how many.
+        """Runs the warm-up requests in the folder and returns how many there are.
 
-        Raises:
-            Exception: if one cannot be read or fails: such a model is not fit to serve.
+        It raises what the first one raises that fails: such a model is not fit to serve.
         """
         path = folder / WARMUP_FILE
         if not path.exists():

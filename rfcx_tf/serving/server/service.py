@@ -96,11 +96,7 @@ class PredictService:
             self._metrics.seconds.labels(protocol, signature).observe(time.perf_counter() - begin_s)
 
     def metadata(self, target: tuple[str, int | None, str]) -> GetModelMetadataResponse:
-        """Name, version and signatures of a model.
-
-        Raises:
-            ServingError: if it is not served.
-        """
+        """Name, version and signatures of a model; ServingError if it is not served."""
         with self.versions.use(*target) as model:
             response = GetModelMetadataResponse()
             response.model_spec.name = target[0]

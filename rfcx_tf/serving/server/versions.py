@@ -50,11 +50,7 @@ class Versions:
         self._retiring: set[asyncio.Task] = set()
 
     async def start(self) -> None:
-        """Loads the highest version that loads.
-
-        Raises:
-            UserError: if none does.
-        """
+        """Loads the highest version that loads; UserError if none does."""
         await self._look(settled=False)
         if self._serving is None:
             for version in sorted(self._refused, reverse=True):
