@@ -173,13 +173,14 @@ def broadcast_numbers(strategy: tf.distribute.Strategy, *values: int) -> list[in
     if read_worker().count == 1:
         return [int(value) for value in values]
     with _losing_workers():
-        numbers = _sum_of_chiefs(strategy)([np.int32(value) for value in values])
-    return [int(number) for number in numbers]
+        # One more, so that a barrier, which has no values, is an operation of its own.
+        numbers = _sum_of_chiefs(strategy)([np.int32(value) for value in (*values, 0)])
+    return [int(number) for number in numbers[:-1]]
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """A barrier: no worker goes on before all have come here."""
-    broadcast_numbers(strategy, 0)
+    broadcast_numbers(strategy)
 
 
 @functools.lru_cache(maxsize=1)

@@ -87,7 +87,7 @@ def write_pseudo_labels(
         sources |= own
         fold_of |= dict.fromkeys(own, fold)
     plans = plan_shards(sources, fold_of, config.crops.recordings_per_shard)
-    plan_id = _plan_id(teachers, manifest, config, sorted(extra))
+    plan_id = _hash_labelling(teachers.fingerprint, manifest, config, sorted(extra))
     finished = open_plan(out_dir, plan_id)
     if finished is not None:
         return finished
@@ -205,7 +205,9 @@ def write_pseudo_labels_per_fold(
     Raises:
         UserError: as `write_pseudo_labels`, or if other labels are in the folder.
     """
-    begin_per_fold(out_dir, _per_fold_id(teachers, reader.manifest, config, sorted(extra)))
+    # The same for all folds, however many of them are finished.
+    labelled_by = f"per fold {teachers.recipe_fingerprint}"
+    begin_per_fold(out_dir, _hash_labelling(labelled_by, reader.manifest, config, sorted(extra)))
     skipped: dict[str, None] = {}
     for fold in folds:
         report(f"Labels for fold {fold}, by its own detectors.")
@@ -222,19 +224,8 @@ def write_pseudo_labels_per_fold(
     return list(skipped)
 
 
-def _plan_id(teachers: LabellingRuns, manifest: Manifest, config: Config, extra: list[str]) -> str:
-    """Identifies the labels, so that those of other teachers or bounds never share a folder."""
-    return _hash_labelling(teachers.fingerprint, manifest, config, extra)
-
-
-def _per_fold_id(
-    teachers: LabellingRuns, manifest: Manifest, config: Config, extra: list[str]
-) -> str:
-    """The same for all folds, however many of them are finished."""
-    return _hash_labelling(f"per fold {teachers.recipe_fingerprint}", manifest, config, extra)
-
-
 def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra: list[str]) -> str:
+    """Identifies labels, so that those of other teachers or bounds never share a folder."""
     labelling = config.pseudo.model_dump(exclude={"fraction", "weight", "balance_classes", "mixup"})
     parts = [
         str(SCHEMA_VERSION),

@@ -95,7 +95,7 @@ def run_rounds(
             as later rounds have them.
         extra: recordings without annotations, by recording id.
         warm: every fold begins with the last student's weights, in the first round with those
-            of the first teacher that is no listener, not anew.
+            of the first teacher that is a detector, not anew.
         tolerance: rounds end when `masked_lwlrap` falls by more than this below the best yet,
             the first teachers' included.
         truth: recording_id and s<id> columns, complete; for the report only.
@@ -128,15 +128,14 @@ def run_rounds(
         )
     check_folds(reader.manifest, folds, data_dir)
     teachers = [*teachers, *keep]
-    LabellingRuns(teachers, weights).check_folds(folds, reader.manifest)
+    group = LabellingRuns(teachers, weights)
+    group.check_folds(folds, reader.manifest)
     start = _warm_start(teachers) if warm else None
     best, true = _evaluate(teachers, weights, reader, folds, truth)
     report(f"Teachers: {_format(best, true)}.")
     finished: list[Round] = []
     for number in range(1, rounds + 1):
         labels_dir = out_dir / f"round{number}" / "labels"
-        student_dir = out_dir / f"round{number}" / "run"
-        group = LabellingRuns(teachers, weights)
         options = {"extra": extra or {}, "data_dir": data_dir, "progress": verbose}
         if per_fold:
             skipped = write_pseudo_labels_per_fold(
@@ -149,7 +148,7 @@ def run_rounds(
         student = train_run(
             config,
             tfrecords,
-            student_dir,
+            out_dir / f"round{number}" / "run",
             folds,
             pseudo=PseudoLabels(labels_dir),
             start=start,
@@ -170,7 +169,7 @@ def run_rounds(
             break
         best = max(best, masked)
         start = student if warm else None
-        teachers, weights = [student, *keep], None
+        group = LabellingRuns([student, *keep], None)
     return finished
 
 
