@@ -2,7 +2,7 @@
 
 runs/NAME/
   config.yaml           the recipe, every value
-  run.json              kind, classes, mean box lengths, front end, shards, versions, command
+  run.json              classes, mean box lengths, front end, shards, versions, command
   oof_scores.csv        out-of-fold scores of whole recordings, all finished folds
   oof_crops.csv         out-of-fold probabilities of the annotated crops
   summary.md            figures of all finished folds, and which are missing
@@ -52,7 +52,6 @@ class RunInfo:
         pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
-        kind: of the recipe.
     """
 
     classes: list[SpeciesClass]
@@ -68,7 +67,6 @@ class RunInfo:
     pseudo_id: str = ""
     start: str = ""
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
-    kind: str = Config.kind
 
 
 class RunFolder:
@@ -130,7 +128,6 @@ class RunFolder:
             pseudo_id=pseudo.id if pseudo else "",
             start=str(start.path.resolve()) if start else "",
             box_hz=manifest.box_hz,
-            kind=config.kind,
         )
         if (path / "run.json").exists():
             run = cls.open(path)
