@@ -16,7 +16,6 @@ from rfcx_tf.model import efficientnet
 from rfcx_tf.model.backbones import begin_from_weights, build_backbone
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.resnet_weights import load_weights
-from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training.run import train_run
 
@@ -461,8 +460,8 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
         with pytest.raises(KeyboardInterrupt):
             train()
     path.unlink()
-    assert train()[0]["epochs"] == 1
-    run = RunFolder.open(tmp_path / "run")
+    run = train()
+    assert run.figures(0)["epochs"] == 1
     detector = build_detector(config, run.info.classes, run.info.mean_box_s)
     detector.load_weights(run.weights(0))
     backbone = detector.get_layer("resnet10")
