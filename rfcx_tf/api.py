@@ -42,7 +42,7 @@ def load(*where: str | Path, model: str | None = None) -> Model:
         >>> model = rfcx_tf.load("runs/rfcx")
         >>> model.card.classes[0].name
     """
-    from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+    from rfcx_tf.scoring.ensemble import EnsembleScorer
     from rfcx_tf.scoring.load import open_scorer
 
     if not where:

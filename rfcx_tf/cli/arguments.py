@@ -83,7 +83,7 @@ def add_recording_ids_argument(parser: argparse._ActionsContainer, below: str = 
 
 
 def add_combination_arguments(parser: argparse._ActionsContainer) -> None:
-    """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble_scorer`."""
+    """Adds `--combine` and `--weights`, for `rfcx_tf.scoring.ensemble`."""
     parser.add_argument(
         "--combine",
         choices=("mean", "window"),
@@ -94,7 +94,7 @@ def add_combination_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def add_weights_argument(parser: argparse._ActionsContainer) -> None:
-    """Adds `--weights`, for `rfcx_tf.scoring.ensemble.choose_weights`."""
+    """Adds `--weights`, for `rfcx_tf.scoring.ensemble_weights.choose_weights`."""
     parser.add_argument(
         "--weights",
         nargs="+",

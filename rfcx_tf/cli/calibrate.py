@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.evaluation.calibration_report import report_calibration
     from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.scoring.calibration import write_calibration
-    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.ensemble_weights import choose_weights
 
     weights = choose_weights(arguments.weights, arguments.run)
     for path in (out, report_path, figure_path):

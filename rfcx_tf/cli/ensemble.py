@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.evaluation.ensemble_report import report_ensemble
     from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.evaluation.held_out_windows import held_out_windows
-    from rfcx_tf.scoring.ensemble import write_weights
+    from rfcx_tf.scoring.ensemble_weights import write_weights
 
     for path in (arguments.out, report_path):
         check_writable(path)

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _export_saved_model(arguments: argparse.Namespace, runs) -> None:
     from rfcx_tf.scoring.calibration import read_calibration
-    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.scoring.load import load_together
     from rfcx_tf.serving.export import export_saved_model
 

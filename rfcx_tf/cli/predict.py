@@ -180,7 +180,7 @@ def _open_journal(arguments, fingerprint: str):
 def _score_with_runs(arguments, recordings, tables):
     """Scores recordings here or in bulk: the card, the journal and the predictions."""
     from rfcx_tf.runs.open import open_runs
-    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.scoring.journal import fingerprint_runs
     from rfcx_tf.scoring.load import load_together
     from rfcx_tf.scoring.predict import predict_recordings

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(path)
     from rfcx_tf.evaluation import prior_shift
     from rfcx_tf.evaluation.held_out import read_held_out
-    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.ensemble_weights import choose_weights
 
     held_out = read_held_out(runs, choose_weights(arguments.weights, arguments.run))
     species, slope = prior_shift.estimate_prior_shift(held_out, target)

@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         else {}
     )
     from rfcx_tf.runs.open import open_run
-    from rfcx_tf.scoring.ensemble import choose_weights
+    from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.training.pseudo.rounds import run_rounds
 
     rounds = run_rounds(

@@ -11,7 +11,7 @@ import pandas as pd
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.runs.open import Run, check_classes
-from rfcx_tf.scoring.ensemble import combine_scores, member_names
+from rfcx_tf.scoring.ensemble_weights import combine_scores, member_names
 from rfcx_tf.scoring.score_table import read_scores
 
 # Lines of two runs that agree in these are of one crop. Lines of one run that do are told apart by

@@ -9,7 +9,7 @@ import numpy as np
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.open import Run
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.scorer import RecordingResult, RecordingScores, score_recordings
 from rfcx_tf.shards.records import read_manifest

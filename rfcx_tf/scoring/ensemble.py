@@ -1,101 +1,152 @@
-"""The weighted mean of several runs' scores, and where the weights come from."""
+"""Several scorers as one.
+
+A member is a run, averaged over its own folds. There are two rules:
+
+    mean     the weighted mean of the members' scores.
+    window   the highest weighted mean of the members' window scores. Members that hear a class
+             at the same time count for more than members that hear it at different times.
+             Windows of different length or distance are compared at the centres of the
+             closest-set ones, linear in between.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
-import operator
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-import yaml
+import numpy as np
+import tensorflow as tf
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.species import check_same_classes
+from rfcx_tf.core.windows import at_times
+from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.ensemble_weights import combine_scores
+from rfcx_tf.scoring.scorer import RecordingScores, Scorer, Sound
 
-_HEADER = "# Made by rfcx-tf ensemble, for --weights of rfcx-tf predict and export.\n"
 
+class EnsembleScorer(tf.Module):
+    """Scores by several members; of detectors it is one TensorFlow function too.
 
-def combine_scores(scores: Sequence, weights: Sequence[float]):
-    """The weighted mean of the members' scores.
-
-    Args:
-        scores: of every member, arrays or tensors [..., classes] of one floating type.
-        weights: of every member, in the same order, that sum to 1.
-
-    Returns:
-        [..., classes], of the type of the scores; in [0, 1] if those are.
+    Attributes:
+        card: of the ensemble. Its windows are those of the member whose windows lie closest;
+            usual lengths and bands are those of the first member that knows them. It is not
+            calibrated, unless there is one member.
+        members, weights, rule: as given; the weights have sum 1.
+        sample_rates_hz, at_once: see `Scorer`.
     """
-    weighted = (own * float(weight) for own, weight in zip(scores, weights, strict=True))
-    return functools.reduce(operator.add, weighted)
 
+    def __init__(
+        self,
+        members: Sequence[Scorer],
+        weights: Sequence[float] | None = None,
+        rule: str = "mean",
+    ):
+        """Joins scorers of one class list.
 
-def member_names(paths: Sequence[str | Path]) -> list[str]:
-    """What members are called: the names of their folders, wherever these are."""
-    return [os.path.basename(os.path.abspath(path)) for path in paths]
+        Args:
+            members: the scorers.
+            weights: of the members, with sum 1; None for equal ones.
+            rule: `mean` or `window`.
 
-
-def write_weights(path: str | Path, names: Sequence[str], weights: Sequence[float]) -> None:
-    """Writes weights as YAML, `members: [{run: NAME, weight: 0.5}, ...]`, with four digits."""
-    members = [
-        {"run": name, "weight": round(float(weight), 4)}
-        for name, weight in zip(names, weights, strict=True)
-    ]
-    atomic_write_text(path, _HEADER + yaml.safe_dump({"members": members}, sort_keys=False))
-
-
-def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> list[float]:
-    """The weights that `--weights` means.
-
-    Args:
-        given: one number a run, or the path of one file of `write_weights`, which finds runs by
-            the names of their folders; None for equal weights.
-        runs: folders of the members.
-
-    Returns:
-        A weight for every run, in their order; scaled to a sum of 1.
-
-    Raises:
-        UserError: if there is not one number a run, one is negative or not finite or all are
-            zero, or the file cannot be read or is of other runs.
-    """
-    if not given:
-        return [1 / len(runs)] * len(runs)
-    where = "--weights"
-    try:
-        weights = [float(text) for text in given]
-    except ValueError:
-        where = given[0]
-        weights = _read_weights(where, runs) if len(given) == 1 else []
-    if len(weights) != len(runs):
-        raise UserError(
-            "--weights takes one number for every run, or the file that rfcx-tf ensemble wrote. "
-            f"Received: {' '.join(given)} for {len(runs)} run(s)."
+        Raises:
+            UserError: if classes differ, or the rule `window` meets a member that does more than
+                take its highest window.
+        """
+        super().__init__(name="ensemble_scorer")
+        self.members = list(members)
+        self.weights = [1 / len(members)] * len(members) if weights is None else list(weights)
+        self.rule = rule
+        cards = [member.card for member in members]
+        check_same_classes([(card.made_by, card.classes) for card in cards])
+        smoothed = next((card for card in cards if card.smoothing), None)
+        if rule == "window" and smoothed:
+            raise UserError(
+                "The highest mean of windows is of the members' windows as they are. "
+                f"{smoothed.made_by} has {smoothed.smoothing}. Combine it by another rule, or "
+                "predict with 0 and 1."
+            )
+        # Of equally close windows those of the first.
+        self._closest = min(range(len(cards)), key=lambda i: cards[i].hop_s)
+        base = cards[self._closest]
+        knows = next((c for c in cards if not all(map(math.isnan, c.mean_box_s))), base)
+        self.card = base.replace(
+            mean_box_s=knows.mean_box_s,
+            box_hz=knows.box_hz,
+            calibration=base.calibration if len(cards) == 1 else None,
+            frontend=" ".join(sorted({card.frontend for card in cards})),
+            made_by=", ".join(card.made_by for card in cards),
         )
-    if not all(math.isfinite(w) and w >= 0 for w in weights) or not any(weights):
-        raise UserError(
-            "Weights must be finite and not negative, and one must be above 0. "
-            f"Found in {where}: {' '.join(f'{w:g}' for w in weights)}."
+        self.sample_rates_hz = tuple(
+            sorted({rate for member in members for rate in member.sample_rates_hz})
         )
-    return [weight / sum(weights) for weight in weights]
+        self.at_once = max(member.at_once for member in members)
+
+    def stream(self, recording_id: str | None = None) -> _EnsembleStream:
+        """See `Scorer`."""
+        return _EnsembleStream(self, [m.stream(recording_id) for m in self.members])
+
+    def combine(self, outputs: Sequence[RecordingScores]) -> RecordingScores:
+        """The ensemble's scores of a recording from those of its members."""
+        windows = None
+        if all(output.window_scores is not None for output in outputs):
+            windows = combine_scores(self.align([o.window_scores for o in outputs]), self.weights)
+        if self.rule == "window":
+            return RecordingScores(windows.max(axis=0), windows)
+        return RecordingScores(combine_scores([o.scores for o in outputs], self.weights), windows)
+
+    def align(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Window scores of all members [windows, classes], at the centres of the card's windows."""
+        count = len(windows[self._closest])
+
+        def aligned(own: np.ndarray, card: ModelCard) -> np.ndarray:
+            if len(own) == count and card.same_windows(self.card):
+                return own
+            return at_times(card.centres_s(len(own)), own, self.card.centres_s(count))
+
+        return [aligned(own, m.card) for own, m in zip(windows, self.members, strict=True)]
+
+    # What follows is for an export, of detectors.
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """As `DetectorScorer.score_waveform`; window scores are weighted means by every rule."""
+        return self._combine_outputs([member.score_waveform(waveform) for member in self.members])
+
+    def scores(self, spectrogram) -> dict[str, tf.Tensor]:
+        """The same, of spectrograms [batch, frames, bands] of the one front end."""
+        return self._combine_outputs([member.scores(spectrogram) for member in self.members])
+
+    @functools.cached_property
+    def tensorflow_variables(self) -> list[tf.Variable]:
+        """Of all members, see `DetectorScorer.tensorflow_variables`."""
+        return [variable for member in self.members for variable in member.tensorflow_variables]
+
+    def _combine_outputs(self, outputs: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        windows = combine_scores([o["window_scores"] for o in outputs], self.weights)
+        if self.rule == "window":
+            scores = tf.reduce_max(windows, axis=1)
+        else:
+            scores = combine_scores([output["scores"] for output in outputs], self.weights)
+        return {
+            "scores": scores,
+            "window_scores": windows,
+            "window_start_s": outputs[0]["window_start_s"],
+        }
 
 
-def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
-    try:
-        members = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["members"]
-        weights = {str(member["run"]): float(member["weight"]) for member in members}
-    except OSError as error:
-        raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
-        raise UserError(
-            "A weights file is YAML with members, each a run and a weight, as `ensemble` writes "
-            f"it. {path} is not one."
-        ) from None
-    names = member_names(runs)
-    if len(weights) != len(members) or sorted(names) != sorted(weights):
-        raise UserError(
-            f"Weights must be of the runs that are combined. {path} has those of "
-            f"{', '.join(weights) or 'none'}; --run names {', '.join(names)}."
-        )
-    return [weights[name] for name in names]
+class _EnsembleStream:
+    """One recording through all members."""
+
+    def __init__(self, scorer: EnsembleScorer, streams: list):
+        self._scorer = scorer
+        self._streams = streams
+
+    def push(self, sound: Sound) -> None:
+        """See `ScoreStream`."""
+        for stream in self._streams:
+            stream.push(sound)
+
+    def finish(self) -> RecordingScores:
+        """See `ScoreStream`."""
+        return self._scorer.combine([stream.finish() for stream in self._streams])

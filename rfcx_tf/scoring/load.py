@@ -10,7 +10,7 @@ from rfcx_tf.runs.open import Run, open_run
 from rfcx_tf.scoring.baseline import load_baseline
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card, load_detectors
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.listener import load_listener
 from rfcx_tf.scoring.scorer import Scorer
 

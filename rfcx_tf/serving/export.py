@@ -15,7 +15,7 @@ from pathlib import Path
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.detector import DetectorScorer
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.serving.warmup import write_warmup_requests
 

@@ -39,7 +39,7 @@ from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.detector import DetectorScorer
-from rfcx_tf.scoring.ensemble import member_names
+from rfcx_tf.scoring.ensemble_weights import member_names
 from rfcx_tf.scoring.litert import METADATA_NAME
 from rfcx_tf.scoring.load import load_scorer
 

@@ -38,8 +38,8 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from rfcx_tf.core.config import save_config
 from rfcx_tf.scoring.calibration import write_calibration
 from rfcx_tf.scoring.detector import DetectorScorer
-from rfcx_tf.scoring.ensemble import member_names
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
+from rfcx_tf.scoring.ensemble_weights import member_names
 from rfcx_tf.serving.calibration_layer import calibrated
 from rfcx_tf.serving.warmup import zeros
 from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch

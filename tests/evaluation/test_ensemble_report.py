@@ -9,7 +9,7 @@ from refused import refused
 from rfcx_tf.evaluation.ensemble_report import fit_weights, report_ensemble
 from rfcx_tf.evaluation.held_out import read_held_out
 from rfcx_tf.evaluation.metrics import masked_log_loss
-from rfcx_tf.scoring.ensemble import choose_weights
+from rfcx_tf.scoring.ensemble_weights import choose_weights
 
 # Fitted weights
 

@@ -11,7 +11,7 @@ from rfcx_tf.model.backbones import build_backbone, context_frames
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.scoring import detector as module
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.scorer import score_blocks
 
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "middle"), SpeciesClass(9, "high")]

@@ -23,7 +23,7 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import detector as detector_module
 from rfcx_tf.scoring import scorer as scorer_module
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
-from rfcx_tf.scoring.ensemble import write_weights
+from rfcx_tf.scoring.ensemble_weights import write_weights
 from rfcx_tf.scoring.journal import Journal, fingerprint_runs, recording_key
 from rfcx_tf.scoring.load import load_scorer, load_together
 from rfcx_tf.scoring.predict import predict_recordings

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.open import Run, check_classes
-from rfcx_tf.scoring.ensemble_scorer import EnsembleScorer
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.shards.records import NO_FOLD, Manifest
 

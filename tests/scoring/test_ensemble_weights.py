@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from refused import refused
 
-from rfcx_tf.scoring.ensemble import choose_weights, combine_scores, write_weights
+from rfcx_tf.scoring.ensemble_weights import choose_weights, combine_scores, write_weights
 
 
 def test_the_mean_by_hand():
