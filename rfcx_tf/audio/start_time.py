@@ -22,13 +22,17 @@ from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 
 # Digits of a longer number, or a letter at either end, are not a time. The T behind is
-# AudioMoth's mark of a triggered recording.
+# AudioMoth's mark of a triggered recording. Some recorders write a space for a leading zero, and
+# people and phones put signs between: 2022-08-30_12-08-00.
 _DATE_AND_TIME = re.compile(
-    r"(?<![0-9A-Za-z])(\d{8})[_T$-](\d{6})(Z|[+-]\d\d:?\d\d(?!\d))?T?(?![0-9A-Za-z])"
+    r"(?<![0-9A-Za-z])(?P<year>\d{4})(?P<in_date>[-_.]?)(?P<month>[ \d]\d)(?P=in_date)"
+    r"(?P<day>[ \d]\d)[_T$ -](?P<hour>\d\d)(?P<in_time>[-_.:]?)(?P<minute>\d\d)(?P=in_time)"
+    r"(?P<second>\d\d)(?P<offset>Z|[+-]\d\d:?\d\d(?!\d))?T?(?![0-9A-Za-z])"
 )
 _YEARS = range(1990, 2100)
-# AudioMoth writes capitals; names drawn at random usually have small letters.
-_HEXADECIMAL = re.compile(r"[0-9A-F]{8}")
+# AudioMoth writes capitals; names drawn at random usually have small letters. Digits alone are
+# more often a serial number than a time.
+_HEXADECIMAL = re.compile(r"(?=.*[A-F])[0-9A-F]{8}")
 _HEXADECIMAL_YEARS = range(2015, 2038)
 
 
@@ -36,24 +40,33 @@ def start_from_name(name: str) -> datetime | None:
     """The start of a recording from its file's name, with or without folder and extension.
 
     None where the name has no time, an impossible one, or several that differ: better no time
-    than a wrong one. A hexadecimal name must be 8 digits and nothing else, and mean a year in
-    which such recorders were about.
+    than a wrong one. A hexadecimal name must be 8 digits and nothing else, one of them a letter,
+    and mean a year in which such recorders were about.
     """
     path = PureWindowsPath(name)
     if _HEXADECIMAL.fullmatch(path.stem):
         start = datetime.fromtimestamp(int(path.stem, 16), UTC)
         return start if start.year in _HEXADECIMAL_YEARS else None
-    starts = {_parse(*match.groups()) for match in _DATE_AND_TIME.finditer(path.name)} - {None}
+    found = (match.groupdict("") for match in _DATE_AND_TIME.finditer(path.name))
+    starts = {_possible_start(**parts) for parts in found} - {None}
     return starts.pop() if len(starts) == 1 else None
 
 
-def _parse(date: str, time: str, offset: str | None) -> datetime | None:
+def _possible_start(
+    year: str, month: str, day: str, hour: str, minute: str, second: str, offset: str, **_signs: str
+) -> datetime | None:
+    """A start out of the digits of its parts; None where the calendar or a recorder has no such."""
+    zone = "+0000" if offset == "Z" else offset
+    text = f"{year}{month}{day}{hour}{minute}{second}".replace(" ", "0") + zone
     try:
-        start = datetime.strptime(
-            f"{date}{time}{offset or ''}", "%Y%m%d%H%M%S%z" if offset else "%Y%m%d%H%M%S"
-        )
+        start = datetime.strptime(text, "%Y%m%d%H%M%S%z" if zone else "%Y%m%d%H%M%S")
     except ValueError:
         return None
+    return _plausible(start)
+
+
+def _plausible(start: datetime) -> datetime | None:
+    """A start as it is, unless no clock of a recorder shows it: one that was never set."""
     # Zones end at 14 hours and lie on quarters; anything else is a number of another kind.
     minutes = (start.utcoffset() or timedelta()) // timedelta(minutes=1)
     is_zone = abs(minutes) < 15 * 60 and minutes % 15 == 0

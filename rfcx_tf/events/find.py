@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording
+from rfcx_tf.events.table import EVENT_COLUMNS, MILLISECONDS, EventRecording
 from rfcx_tf.scoring.card import ModelCard
 
 # Far less than a sample: events that touch but for rounding are one.
@@ -108,6 +108,9 @@ def _span(ends_s: np.ndarray, least_s: float, duration_s: float) -> tuple[float,
 
 
 def _wall_clock(start: datetime | None, seconds: float) -> str:
+    """A time of day, to the millisecond that the CSV rounds the seconds to."""
     if start is None:
         return ""
-    return (start + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+    start_us, ms = start.microsecond, np.round(seconds, MILLISECONDS)
+    start += timedelta(milliseconds=round(start_us / 1000)) - timedelta(microseconds=start_us)
+    return (start + timedelta(seconds=float(ms))).isoformat(timespec="milliseconds")

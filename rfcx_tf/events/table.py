@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EVENT_TABLE_VERSION = 1
+# Digits of seconds in CSV; more would not mean more. Times of day are rounded alike.
+MILLISECONDS = 3
 EVENT_COLUMNS = {
     "recording_id": str,
     "file": str,
@@ -80,8 +82,8 @@ def tab_text(rows: Iterable[Sequence[str]]) -> str:
 
 def csv_text(events: pd.DataFrame, recordings: Sequence[EventRecording], highest_hz: float) -> str:
     """The table as CSV."""
-    # Milliseconds and tenths of a Hertz; more digits would not mean more.
-    digits = {"start_s": 3, "end_s": 3, "low_hz": 1, "high_hz": 1, "score": 6, "probability": 6}
+    digits = {"start_s": MILLISECONDS, "end_s": MILLISECONDS, "low_hz": 1, "high_hz": 1}
+    digits |= {"score": 6, "probability": 6}
     return events[list(EVENT_COLUMNS)].round(digits).to_csv(index=False, lineterminator="\n")
 
 

@@ -2,7 +2,8 @@
 
 Where the start times of recordings are known, an hour is one of the day on the recorder's clock.
 Else hours count from the beginning of a recording. Recorders do not run equally in all hours, so
-events are also given per hour of sound.
+events are also given per hour of sound. A recording covers whole seconds: what it has of an hour
+beyond them is too little to divide by, and events in it count in the hour beside.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def hourly_activity(
     known = dict(starts)
     for row in events[events["start_time"] != ""].itertuples():
         try:
-            begin = datetime.fromisoformat(row.start_time) - timedelta(seconds=row.start_s)
+            at = datetime.fromisoformat(row.start_time)
+            begin = _tenth(at - timedelta(seconds=row.start_s))
         except (ValueError, OverflowError):
             raise UserError(
                 f"start_time of an event must be ISO 8601. {row.recording_id} at {row.start_s:g} "
@@ -84,7 +86,11 @@ def hourly_activity(
             return None
         begin_h = dict.fromkeys([*durations_s, *events["recording_id"]], 0.0)
     placed = events[events["recording_id"].isin(begin_h.keys())]
-    at_h = placed["recording_id"].map(begin_h) + placed["start_s"] / 3600
+    own_begin_h, own_s = (placed["recording_id"].map(known) for known in (begin_h, durations_s))
+    at_h = own_begin_h + placed["start_s"] / 3600
+    # Of a recording of unknown length the end is nowhere.
+    first_s, last_s = _whole_seconds(own_begin_h, own_s.astype(float).fillna(np.inf))
+    at_h = at_h.clip(first_s / 3600, np.maximum(first_s, last_s - 0.5) / 3600)
     hour = np.floor(at_h).astype(int) % hours
     counts = pd.crosstab(placed["species_id"], hour).reindex(columns=range(hours), fill_value=0)
     recorded_h = None
@@ -92,7 +98,7 @@ def hourly_activity(
         recorded_h = np.zeros(hours)
         for name, duration_s in durations_s.items():
             if name in begin_h:
-                recorded_h += _hours_covered(begin_h[name], duration_s / 3600, hours)
+                recorded_h += _hours_covered(begin_h[name], duration_s, hours)
     offsets = sorted({at.strftime("%z") for at in known.values()})
     return Activity(bool(known), counts, recorded_h, len(events) - len(placed), offsets)
 
@@ -102,8 +108,22 @@ def _hour(at: datetime) -> float:
     return at.hour + at.minute / 60 + (at.second + at.microsecond / 1e6) / 3600
 
 
-def _hours_covered(begin_h: float, length_h: float, hours: int) -> np.ndarray:
+def _tenth(at: datetime) -> datetime:
+    """A start to a tenth of a second: tables round an event's seconds and time of day by parts of
+    milliseconds, and a recording must not begin in the hour before its own.
+    """
+    tenths = round(at.microsecond / 1e5)
+    return at + timedelta(seconds=tenths / 10) - timedelta(microseconds=at.microsecond)
+
+
+def _whole_seconds(begin_h, duration_s):
+    """The first second of a recording and the one after its last, counted from midnight."""
+    return np.round(begin_h * 3600), np.round(begin_h * 3600 + duration_s)
+
+
+def _hours_covered(begin_h: float, duration_s: float, hours: int) -> np.ndarray:
     """Hours [hours] of a stretch that fall into each hour; the first follows the last."""
-    edges = np.arange(int(begin_h), int(np.ceil(begin_h + length_h)) + 1)
-    covered = np.diff(np.clip(edges, begin_h, begin_h + length_h))
-    return np.bincount(edges[:-1] % hours, covered, minlength=hours)
+    first_s, last_s = _whole_seconds(begin_h, duration_s)
+    edges = np.arange(first_s // 3600, np.ceil(last_s / 3600) + 1).astype(int)
+    covered_s = np.diff(np.clip(edges * 3600, first_s, last_s))
+    return np.bincount(edges[:-1] % hours, covered_s / 3600, minlength=hours)

@@ -36,6 +36,14 @@ EAST_2 = timezone(timedelta(hours=2))
             HALF_PAST_FIVE.replace(tzinfo=timezone(-timedelta(hours=3, minutes=30))),
         ),
         ("PER_021_S10_20230401_053000Z_18.flac", HALF_PAST_FIVE.replace(tzinfo=UTC)),
+        ("2023-04-01_05-30-00.wav", HALF_PAST_FIVE),
+        ("site 3 2023-04-01 05.30.00.wav", HALF_PAST_FIVE),
+        ("REC_2023_04_01_05_30_00.wav", HALF_PAST_FIVE),
+        ("2023-04-01T05:30:00Z.wav", HALF_PAST_FIVE.replace(tzinfo=UTC)),
+        ("20230401-053000.wav", HALF_PAST_FIVE),
+        # A space for the leading zero of the day, of the month.
+        ("202304 1T053000+0200_REC.wav", HALF_PAST_FIVE.replace(tzinfo=EAST_2)),
+        ("2023 4 1_053000.wav", HALF_PAST_FIVE),
     ],
 )
 def test_names_that_recorders_give(name, start):
@@ -64,6 +72,9 @@ def test_names_that_recorders_give(name, start):
         "SITE_5B2E3F10.WAV",
         "10160435.wav",  # 1978
         "FFFFFFFF.WAV",  # 2106
+        "60012345.wav",  # a serial number rather than a time of 2021
+        "2023-0401_053000.wav",  # half a sign
+        "2023-04-31_05-30-00.wav",
         "tiny00.flac",
         "",
     ],

@@ -1,6 +1,8 @@
 """Events out of window scores: worked cases, and what must hold for any scores."""
 
+import io
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.find import find_events
-from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, empty_events
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, csv_text, empty_events
 from rfcx_tf.scoring.card import ModelCard
 
 FROG = SpeciesClass(7, "Frog")
@@ -142,6 +144,18 @@ def test_uncalibrated_events_have_no_probability_and_no_clock_without_a_start():
     assert (event["start_time"], event["end_time"]) == ("", "")
     naive = find([0, 0.9, 0], start=datetime(2023, 4, 1)).loc[0, "start_time"]
     assert naive == "2023-04-01T00:00:00.900"
+
+
+def test_seconds_and_time_of_day_are_rounded_alike():
+    # Cells of 16 frames: their borders lie between milliseconds. The start is 07:00:00.250.
+    start = datetime(2023, 4, 1, 7, 0, 0, 249_600)
+    events = find([0.9, 0, 0] * 60, start=start, hop_s=16 * 512 / 48000)
+    table = pd.read_csv(io.StringIO(csv_text(events, [], 24000)), dtype=str)
+    assert len(table) == 60
+    for row in table.itertuples():
+        for seconds, clock in ((row.start_s, row.start_time), (row.end_s, row.end_time)):
+            of_minute = Decimal(seconds) + Decimal("0.25")
+            assert clock == f"2023-04-01T07:00:{of_minute:06.3f}"
 
 
 def test_every_class_has_its_own_centre_and_events_that_begin_together_keep_their_order():

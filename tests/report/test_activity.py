@@ -73,3 +73,22 @@ def test_rates_are_not_made_up():
     assert hourly_activity(found, {}, {}).recorded_h is None
     with pytest.raises(UserError, match="a at 0 s has 'dawn'"):
         hourly_activity(found.assign(start_time="dawn"), {}, {})
+
+
+def test_a_recording_begun_at_seven_is_counted_at_seven_whatever_tables_round():
+    # 12.3456 s are 12.346 in the table's seconds; its time of day may have been cut to 12.345.
+    rows = [(s, f"2023-04-01T07:00:{s:06.3f}") for s in (12.345, 12.346, 3.0005, 59.9)]
+    found = events(
+        *[("a", 1, s + ms, s + 1.0, at) for s, at in rows for ms in (-0.001, -0.0004, 0.0, 0.001)]
+    )
+    activity = hourly_activity(found, {}, {"a": 60.0})
+    assert activity.counts.loc[1, 7] == len(found)
+    assert np.flatnonzero(activity.recorded_h).tolist() == [7]
+    assert activity.shown.loc[1, 7] == pytest.approx(len(found) * 60)
+
+
+def test_a_moment_beyond_the_hour_is_not_an_hour_that_was_recorded():
+    found = events(("a", 1, 3600.05, 3600.1, ""), ("a", 1, 10.0, 11.0, ""))
+    activity = hourly_activity(found, {"a": datetime(2023, 4, 1, 7)}, {"a": 3600.12})
+    assert np.flatnonzero(activity.recorded_h).tolist() == [7]
+    assert activity.shown.loc[1].dropna().to_dict() == {7: 2.0}
