@@ -17,11 +17,10 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
-from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, OpenedSound, open_sound
+from rfcx_tf.audio.decoders import OpenedSound, open_sound
 from rfcx_tf.core.errors import DecodingError, UserError
 
-# Such as "FLAC, MP3, OGG, WAV".
-_KINDS = ", ".join(extension[1:].upper() for extension in AUDIO_EXTENSIONS)
+_KINDS = "FLAC, MP3, OGG, WAV, AIFF, AU, CAF, W64"
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
 HIGHEST_PEAK = 8.0

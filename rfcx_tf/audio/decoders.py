@@ -70,9 +70,16 @@ def _libsndfile(stream: BinaryIO) -> OpenedSound:
 
 DECODERS = (
     Decoder(
-        extensions=(".flac", ".mp3", ".ogg", ".wav"),
-        # FLAC, OGG, MP3 with an ID3v2 tag, and the three kinds of WAV.
-        begins=re.compile(rb"fLaC|OggS|ID3|(RIFF|RIFX|RF64)....WAVE", re.DOTALL),
+        extensions=(
+            *(".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wave"),
+            *(".aif", ".aifc", ".aiff", ".au", ".caf", ".snd", ".w64"),
+        ),
+        # FLAC, OGG, MP3 with an ID3v2 tag or without, the kinds of WAV, AIFF, AU, CAF and W64.
+        begins=re.compile(
+            rb"fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb]|(RIFF|RIFX|RF64)....WAVE"
+            rb"|FORM....AIF[FC]|\.snd\0\0|caff\0|riff\x2e\x91\xcf\x11",
+            re.DOTALL,
+        ),
         open=_libsndfile,
     ),
 )

@@ -3,21 +3,41 @@
 The id of a recording is its file's name without extension. Recorders at several sites name their
 files by date and time alone, so it may instead be the path below the folder that was named, without
 extension and with forward slashes: site1/20210101_050000.
+
+Folders are searched as `core.walk` does, links included. What is hidden or lies in a trash is no
+recording. What may hold recordings and cannot be searched, and sound under a name that is none of
+sound, is listed.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, holds_sound
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.walk import walk
 
 RECORDING_IDS = ("name", "path")
 
 
-def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str, Path]:
+class Recordings(dict[str, Path]):
+    """Paths of sound files by recording id, in the order of the paths.
+
+    Attributes:
+        left_out: a line for everything that may be a recording and is not among them.
+        notes: what else was passed over, in words.
+    """
+
+    def __init__(self, paths=(), left_out: Iterable[str] = (), notes: Iterable[str] = ()):
+        super().__init__(paths)
+        self.left_out, self.notes = list(left_out), list(notes)
+
+
+def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> Recordings:
     """Finds the sound files among files and folders.
 
     Args:
@@ -26,16 +46,17 @@ def find_recordings(paths: Iterable[Path | str], ids: str = "name") -> dict[str,
             folder in `paths`; of a file in `paths` it is the name.
 
     Returns:
-        Paths by recording id, in the order of the paths; a file that is named twice comes once.
+        `Recordings`; a file that is named twice, or linked, comes once.
 
     Raises:
         UserError: for a path that does not exist or is no sound file, for paths without any
             recording, and for two files that would share a recording id.
     """
-    return _by_id(_find(paths), ids)
+    found = _find(paths)
+    return Recordings(_by_id(found.folders, ids), found.left_out, found.notes)
 
 
-def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> dict[str, Path]:
+def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> Recordings:
     """Finds all recordings among files and folders, called as a table calls them.
 
     A recording is called by its path where the table does so, or where another file has the same
@@ -45,41 +66,20 @@ def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> 
         paths: as for `find_recordings`.
         named: recording ids in the table, of either kind.
 
-    Returns:
-        Paths by recording id, in the order of the paths.
-
     Raises:
         UserError: as `find_recordings`, and if the table has a name that may mean a recording
             that is called by its path.
     """
-    return _as_named(_find(paths), named)
+    found = _find(paths)
+    return Recordings(_as_named(found.folders, named), found.left_out, found.notes)
 
 
-def folder_recordings(folder: Path, named: Iterable[str]) -> dict[str, Path]:
+def folder_recordings(folder: Path, named: Iterable[str]) -> Recordings:
     """`find_named_recordings` in one folder, which may be empty or missing."""
-    return _as_named(dict.fromkeys(audio_files(folder), folder), named)
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """All sound files in a folder and its subfolders, sorted; may be empty."""
-    return sorted(path for path in folder.rglob("*") if _is_audio(path))
-
-
-def misnamed_recordings(folders: Iterable[Path | str]) -> list[Path]:
-    """Files in folders and their subfolders that hold sound, as their first bytes show, but have
-    another extension; sorted. A file among `folders` is passed over.
-    """
-    return sorted(
-        {
-            path
-            for folder in map(Path, folders)
-            for path in folder.rglob("*")
-            if path.suffix.lower() not in AUDIO_EXTENSIONS
-            and not path.name.startswith(".")
-            and path.is_file()
-            and _begins_like_sound(path)
-        }
-    )
+    found = _Found()
+    if folder.exists():
+        found.search(folder)
+    return Recordings(_as_named(found.folders, named), found.left_out, found.notes)
 
 
 def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
@@ -99,26 +99,60 @@ def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
     return folder / f"{recording_id}{ending}"
 
 
-def _find(paths: Iterable[Path | str]) -> dict[Path, Path]:
-    """Sound files, each with the folder that it was found in; sorted."""
+@dataclass
+class _Found:
+    """Sound files, each with the folder that it was found in; sorted by `_find`."""
+
+    folders: dict[Path, Path] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def search(self, folder: Path) -> None:
+        walked = walk(folder)
+        self.left_out += walked.unsearched
+        for path in walked.files:
+            if path.suffix.lower() in AUDIO_EXTENSIONS:
+                self.folders.setdefault(path, folder)
+            elif _begins_like_sound(path):
+                self.left_out.append(
+                    f"{path} holds sound, but is not named like a sound file. Rename it."
+                )
+        hidden = [path for path in walked.hidden if path.suffix.lower() in AUDIO_EXTENSIONS]
+        if hidden:
+            self.notes.append(
+                f"Passed over {first_few(map(str, hidden), 1)}: sound files in a trash or hidden. "
+                "Name their folder to have them searched."
+            )
+
+
+def _find(paths: Iterable[Path | str]) -> _Found:
+    """Sound files among files and folders; those that are links to others are left out."""
     paths = [Path(path) for path in paths]
     extensions = ", ".join(AUDIO_EXTENSIONS)
-    found: dict[Path, tuple[Path, Path]] = {}
+    found = _Found()
     for path in paths:
-        if path.is_dir():
-            files, folder = audio_files(path), path
-        elif _is_audio(path):
-            files, folder = [path], path.parent
-        elif path.exists():
+        if os.path.isdir(path):
+            found.search(path)
+        elif os.path.isfile(path) and path.suffix.lower() in AUDIO_EXTENSIONS:
+            found.folders.setdefault(path, path.parent)
+        elif os.path.exists(path):
             raise UserError(f"Recordings must be {extensions} files or folders. Received: {path}.")
         else:
             raise UserError(f"Recordings must exist. Not found: {path}.")
-        for file in files:
-            found.setdefault(file.resolve(), (file, folder))
-    if not found:
+    if not found.folders:
         places = ", ".join(map(str, paths)) or "nothing"
-        raise UserError(f"No recording ({extensions}) was found. Searched: {places}.")
-    return dict(sorted(found.values()))
+        others = f" Left out: {first_few(found.left_out, 1)}." if found.left_out else ""
+        raise UserError(f"No recording ({extensions}) was found. Searched: {places}.{others}")
+    real: dict[Path, Path] = {}
+    doubles = []
+    for path in sorted(found.folders, key=os.path.islink):
+        first = real.setdefault(path.resolve(), path)
+        if first is not path and os.path.islink(path):
+            doubles.append(f"{path} to {first}")
+    if doubles:
+        found.notes.append(f"Passed over links to recordings that are there: {first_few(doubles)}.")
+    found.folders = {path: found.folders[path] for path in sorted(real.values())}
+    return found
 
 
 def _by_id(files: Mapping[Path, Path], ids: str) -> dict[str, Path]:
@@ -154,12 +188,6 @@ def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Pat
                 f"other rows call it so. Received: {path.stem}, which may be {path}; write {id_}."
             )
     return found
-
-
-def _is_audio(path: Path) -> bool:
-    # macOS leaves "._name.flac", which holds no sound, beside files on foreign disks.
-    hidden = path.name.startswith(".")
-    return path.suffix.lower() in AUDIO_EXTENSIONS and not hidden and path.is_file()
 
 
 def _begins_like_sound(path: Path) -> bool:

@@ -170,6 +170,12 @@ def print_added(added, data_dir: Path) -> None:
     print_next("make-tfrecords", "--config", "FILE", "--data", data_dir, "--out", "tfrecords/NAME")
 
 
+def print_notes(lines: Iterable[str]) -> None:
+    """Prints what was passed over for a reason that is no fault."""
+    for line in lines:
+        print(line)
+
+
 def list_left_out(heading: str, lines: Iterable[str]) -> int:
     """Lists on stderr what was left out, if anything was; returns the exit status, 0 or 1."""
     lines = list(lines)

@@ -15,6 +15,7 @@ from rfcx_tf.cli.arguments import (
     list_left_out,
     load_recipe,
     print_next,
+    print_notes,
 )
 
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.errors import first_few
     from rfcx_tf.frontend.recording import use_one_thread_an_operation
     from rfcx_tf.labels.annotations import read_kaggle_folder
     from rfcx_tf.shards.make import make_shards
@@ -38,8 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(
         f"{rows['used_tp']} of {rows['used_tp'] + rows['skipped_tp']} TP rows and "
         f"{rows['used_fp']} of {rows['used_fp'] + rows['skipped_fp']} FP rows have their "
-        f"recording; {len(annotations.missing)} recordings are not there."
+        f"recording; recordings that are not there: {first_few(annotations.missing)}."
     )
+    print_notes(annotations.notes)
     untrained = annotations.untrained_classes
     if untrained:
         names = ", ".join(c.name for c in untrained)
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         *("train", "--config", arguments.config, "--tfrecords", arguments.out),
         *("--run", f"runs/{arguments.out.resolve().name}"),
     )
-    if list_left_out("Left out", manifest.skipped):
+    status = list_left_out("Left out", [*annotations.left_out, *manifest.skipped])
+    if manifest.skipped:
         print(f"After mending them delete {arguments.out} and run this again.", file=sys.stderr)
-        return 1
-    return 0
+    return status

@@ -10,9 +10,11 @@
         --runner FlinkRunner -- --flink_master=HOST:8081 --environment_type=LOOPBACK
     rfcx-tf predict --server grpc://127.0.0.1:8500 --model rfcx --audio FIELD --out scores.csv
 
-Folders are searched with their subfolders for .flac, .mp3, .ogg and .wav files, in capitals too.
-The first bytes of a file tell its format: a FLAC named .wav is read. A file of sound with another
-extension is not read; it is listed with the files that could not be scored.
+Folders are searched with their subfolders and links for files of sound (FLAC, WAV, MP3, OGG, Opus,
+AIFF, AU, CAF, W64), in capitals too. The first bytes of a file tell its format: a FLAC named .wav
+is read. A file of sound with another extension is not read; it is listed with the files that could
+not be scored, as are folders that cannot be searched and links that lead nowhere. What is hidden or
+lies in a trash is passed over and counted.
 
 Recordings are called by their files' names. Where recorders at several sites name files alike, name
 the folder above the sites and --recording-ids path, for site1/20210101_050000 and so on.
@@ -44,7 +46,7 @@ import os
 import sys
 from pathlib import Path
 
-from rfcx_tf.audio.find import find_recordings, misnamed_recordings
+from rfcx_tf.audio.find import find_recordings
 from rfcx_tf.cli.arguments import (
     above_zero,
     add_combination_arguments,
@@ -53,6 +55,7 @@ from rfcx_tf.cli.arguments import (
     add_run_override_argument,
     list_left_out,
     print_next,
+    print_notes,
 )
 from rfcx_tf.cli.tables import add_table_arguments, output_tables
 from rfcx_tf.core.errors import UserError
@@ -108,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
+    print_notes(recordings.notes)
     # What could go wrong at the end is checked before hours of work.
     tables = output_tables(arguments)
     tables.check(len(recordings))
@@ -122,11 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
         journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    misnamed = [
-        f"The file {path} holds sound, but is not named like a sound file. Rename it."
-        for path in misnamed_recordings(arguments.audio)
-    ]
-    status = list_left_out("Could not be scored", [*predictions.failed, *misnamed])
+    status = list_left_out("Could not be scored", [*predictions.failed, *recordings.left_out])
     if predictions.failed:
         print(
             f"  The same command tries these again; {journal.folder} has the others.",

@@ -19,13 +19,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.audio.find import find_recordings
+from rfcx_tf.audio.find import Recordings, find_recordings
 from rfcx_tf.cli.arguments import (
     add_config_arguments,
     add_number,
     add_recording_ids_argument,
+    list_left_out,
     load_recipe,
     print_next,
+    print_notes,
     read_folds,
 )
 
@@ -75,14 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_recipe(arguments)
     folds = read_folds(arguments.fold, config.training.folds)
     truth = read_truth(arguments.truth) if arguments.truth else None
-    extra = (
-        {
-            name: AudioSource(path)
-            for name, path in find_recordings(arguments.audio, arguments.recording_ids).items()
-        }
-        if arguments.audio
-        else {}
-    )
+    found = Recordings()
+    if arguments.audio:
+        found = find_recordings(arguments.audio, arguments.recording_ids)
+        print_notes(found.notes)
     from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.training.pseudo.rounds import run_rounds
@@ -96,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         folds=folds,
         keep=[open_run(path) for path in arguments.keep],
         weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
-        extra=extra,
+        extra={name: AudioSource(path) for name, path in found.items()},
         per_fold=arguments.per_fold,
         warm=arguments.warm,
         tolerance=arguments.tolerance,
@@ -106,9 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
     best = max(rounds, key=lambda one: one.masked_lwlrap)
     print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
     print_next("calibrate", "--run", arguments.out / f"round{best.number}" / "run")
+    status = list_left_out("Could not be searched", found.left_out)
     if rounds[-1].left_out:
         print(
             f"Recordings that could not be read: {rounds[-1].left_out}, see above.", file=sys.stderr
         )
         return 1
-    return 0
+    return status

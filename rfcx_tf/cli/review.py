@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_number, list_left_out, print_added, print_next
+from rfcx_tf.cli.arguments import add_number, list_left_out, print_added, print_next, print_notes
 from rfcx_tf.core.errors import UserError
 
 
@@ -89,6 +89,7 @@ def _pick(arguments: argparse.Namespace) -> int:
         events = not_judged_yet(events, FolderLabels.read(arguments.data).rows)
         print(f"{found - len(events)} of {found} events are already judged.")
     recordings = recordings_of_events(events, arguments.audio)
+    print_notes(recordings.notes)
     lost = sorted(set(events["recording_id"]) - recordings.keys())
     events = events[events["recording_id"].isin(recordings)]
     if events.empty:
@@ -122,7 +123,8 @@ def _pick(arguments: argparse.Namespace) -> int:
     print_next("review", "apply", "--review", sheet, "--data", arguments.data or "DIR")
     if lost:
         print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
-    return list_left_out("Could not be read", failed) or int(bool(lost))
+    left_out = [*recordings.left_out, *failed]
+    return list_left_out("Could not be read", left_out) or int(bool(lost))
 
 
 def _apply(arguments: argparse.Namespace) -> int:

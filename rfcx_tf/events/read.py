@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.audio.find import find_named_recordings
+from rfcx_tf.audio.find import Recordings, find_named_recordings
 from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.walk import walk
 from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
 
 _ENDINGS = (".events.csv", ".events.parquet")
@@ -32,7 +33,11 @@ def read_events(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     paths = [path]
     if path.is_dir():
-        paths = next(filter(None, (sorted(path.rglob(f"*{e}")) for e in _ENDINGS)), [])
+        walked = walk(path)
+        if walked.unsearched:
+            raise UserError(f"A folder of events must be readable. {walked.unsearched[0]}")
+        by_ending = ([p for p in walked.files if p.name.endswith(e)] for e in _ENDINGS)
+        paths = next(filter(None, by_ending), [])
         if not paths:
             raise UserError(
                 f"A folder of events holds {' or '.join(f'*{e}' for e in _ENDINGS)}. "
@@ -45,7 +50,7 @@ def read_events(path: str | Path) -> pd.DataFrame:
 
 def recordings_of_events(
     events: pd.DataFrame, audio: Sequence[Path] | None, others: Iterable[str] = ()
-) -> dict[str, Path]:
+) -> Recordings:
     """Sound files by recording_id; recordings of events that are not found are left out.
 
     Args:
@@ -59,7 +64,7 @@ def recordings_of_events(
     if audio is not None:
         return find_named_recordings(audio, {*events["recording_id"], *others})
     files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
-    return {name: path for name, path in files.items() if path.is_file()}
+    return Recordings({name: path for name, path in files.items() if path.is_file()})
 
 
 def _read_table(path: Path) -> pd.DataFrame:

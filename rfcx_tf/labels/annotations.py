@@ -12,7 +12,7 @@ list, and where the recordings are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,12 +46,15 @@ class Annotations:
         classes: all species that the folder names, in order of species_id.
         recordings: recording_id -> audio, for all recordings found.
         missing: recordings that rows name and that were not found, sorted.
+        left_out, notes: of the search for recordings, see `audio.find.Recordings`.
     """
 
     rows: pd.DataFrame
     classes: list[SpeciesClass]
     recordings: dict[str, AudioSource]
     missing: list[str]
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @cached_property
     def used_rows(self) -> pd.DataFrame:
@@ -103,7 +106,10 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     tp_path = data_dir / TABLES[True]
     has_tables = tp_path.exists()
     raw = raw_rows(data_dir) if has_tables else []
-    recordings, records = _find_audio(data_dir, {row.cells["recording_id"] for row in raw})
+    found = folder_recordings(data_dir / "train", {row.cells["recording_id"] for row in raw})
+    recordings, records = {id_: AudioSource(path) for id_, path in found.items()}, []
+    if not found:
+        recordings, records = _tfrec_audio(data_dir)
     if not has_tables:
         if not any(record.label_info for record in records):
             raise UserError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
@@ -118,7 +124,8 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
             f"None of the {len(missing)} recordings in the rows of {tp_path.name} is among the "
             f"{len(recordings)} found in {data_dir}. The first row names {rows.recording_id[0]}."
         )
-    return Annotations(rows, species_classes(data_dir, rows), recordings, missing)
+    classes = species_classes(data_dir, rows)
+    return Annotations(rows, classes, recordings, missing, found.left_out, found.notes)
 
 
 def mean_box_s(rows: pd.DataFrame) -> dict[int, float]:
@@ -137,13 +144,8 @@ def box_hz(rows: pd.DataFrame) -> dict[int, tuple[float, float]]:
     return {row.Index: (float(row.f_min), float(row.f_max)) for row in medians.itertuples()}
 
 
-def _find_audio(
-    data_dir: Path, named: Iterable[str]
-) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
-    """Recordings by id, as rows name them, and the TFRecord entries if they come from there."""
-    files = folder_recordings(data_dir / "train", named)
-    if files:
-        return {id_: AudioSource(path) for id_, path in files.items()}, []
+def _tfrec_audio(data_dir: Path) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:
+    """Recordings by id in the TFRecord files of a folder, and all that the files say of them."""
     tfrecs = sorted((data_dir / "tfrecords" / "train").glob("*.tfrec"))
     records = [record for path in tfrecs for record in index_tfrec(path)]
     if not records:

@@ -63,10 +63,11 @@ def prediction_report(
     Raises:
         UserError: if a table cannot be used, or there are no recordings in `audio`.
     """
-    failed, durations_s = [], {}
+    durations_s = {}
     with_events = set(events["recording_id"])
     scored = set() if scores is None else set(scores["recording_id"])
     recordings = recordings_of_events(events, audio, scored)
+    failed = recordings.left_out
     if audio is not None:
         if scores is not None:
             searched = with_events | scored

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfcx_tf.audio.decode import header_duration_s
-from rfcx_tf.audio.find import audio_files, folder_recordings, path_for_recording
+from rfcx_tf.audio.find import folder_recordings, path_for_recording
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
@@ -183,7 +183,9 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
 
 
 def _check_can_be_copied(data_dir: Path, missing: dict[str, str]) -> None:
-    if not audio_files(data_dir / "train") and list(data_dir.glob("tfrecords/train/*.tfrec")):
+    if not folder_recordings(data_dir / "train", ()) and list(
+        data_dir.glob("tfrecords/train/*.tfrec")
+    ):
         raise UserError(
             f"Recordings in train/ would hide those in the TFRecord files of {data_dir}. Make a "
             "folder of its own for the new ones."

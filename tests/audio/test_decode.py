@@ -304,7 +304,7 @@ def too_loud(folder):
     [
         (cut_flac, "cut short"),
         (cut_wav, "cut short"),
-        (text_file, "not readable as FLAC, MP3, OGG, WAV:"),
+        (text_file, "not readable as FLAC, MP3, OGG, WAV, AIFF, AU, CAF, W64:"),
         (not_finite, "not finite: the first at 2.021 s"),
         (no_samples, "no samples"),
         (too_loud, "within +-1. Received: a peak of 16"),

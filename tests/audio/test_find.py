@@ -1,5 +1,8 @@
 """Which files are recordings, and what they are called: by name, by path, or as a table does."""
 
+import os
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import soundfile
@@ -10,7 +13,6 @@ from rfcx_tf.audio.find import (
     find_named_recordings,
     find_recordings,
     folder_recordings,
-    misnamed_recordings,
     path_for_recording,
 )
 
@@ -59,8 +61,121 @@ def test_sound_under_another_name_is_found(tmp_path):
     for name, content in (("CONFIG.TXT", b"Device ID"), ("empty", b""), (".d", b"fLaC")):
         (folder / name).write_bytes(content)
     write(folder / "e.WAV")
-    assert misnamed_recordings([tmp_path]) == [named_txt, *others]
-    assert misnamed_recordings([folder / "e.WAV", as_wav]) == []
+    mp3 = write(folder / "d.bak", format="MP3")
+    found = find_recordings([tmp_path])
+    assert list(found) == ["a", "e"]
+    paths = [line.split(" holds sound")[0] for line in found.left_out]
+    assert paths == [str(path) for path in (named_txt, *others, mp3)]
+    assert find_recordings([folder / "e.WAV", as_wav]).left_out == []
+    (folder / "e.WAV").unlink()
+    assert f"Left out: 4 ({named_txt} holds sound" in refused(find_recordings, [folder])
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [(f"a.{e}", e.upper()) for e in ("aiff", "au", "caf", "flac", "mp3", "ogg", "w64", "wav")]
+    + [("a.AIF", "AIFF"), ("a.snd", "AU"), ("a.wave", "WAV"), ("a.opus", "OGG"), ("a.oga", "OGG")],
+)
+def test_all_kinds_of_sound_are_looked_for(tmp_path, name, format):
+    kind = {"subtype": "OPUS"} if name == "a.opus" else {}
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 4800)
+    soundfile.write(tmp_path / name, sound, 48000, format=format, **kind)
+    found = find_recordings([tmp_path])
+    assert found == {"a": tmp_path / name} and found.left_out == []
+    assert len(read_audio(found["a"], 48000)) == soundfile.info(tmp_path / name).frames
+    # By its beginning it is known under any name.
+    (tmp_path / name).rename(tmp_path / "a.bak")
+    assert f"{tmp_path / 'a.bak'} holds sound" in refused(find_recordings, [tmp_path])
+
+
+def test_links_are_followed_once(tmp_path):
+    """A site on another disk, a loop, and a file that is linked twice."""
+    season, disk = tmp_path / "season", tmp_path / "disk2"
+    here, there = touch(season / "site1" / "a.wav"), touch(disk / "b.wav")
+    (season / "site2").symlink_to(disk)
+    (season / "site1" / "up").symlink_to(season)
+    # Before its folder by name, and after it as a link.
+    (season / "0").symlink_to(here.parent)
+    found = find_recordings([season], "path")
+    assert found == {"site1/a": here, "site2/b": season / "site2" / "b.wav"}
+    assert (found.left_out, found.notes) == ([], [])
+    assert find_recordings([season, disk]) == {"a": here, "b": season / "site2" / "b.wav"}
+    assert folder_recordings(season, ["a"]) == {"a": here, "b": season / "site2" / "b.wav"}
+    (season / "0.wav").symlink_to(there)
+    found = find_recordings([season])
+    assert list(found) == ["a", "b"] and "0.wav to " in found.notes[0]
+
+
+def test_dead_links_are_listed(tmp_path):
+    touch(tmp_path / "a.wav")
+    (tmp_path / "site2").symlink_to(tmp_path / "unplugged")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    (tmp_path / ".#a.txt").symlink_to("nobody@nowhere")
+    for found in (find_recordings([tmp_path]), folder_recordings(tmp_path, [])):
+        assert list(found) == ["a"]
+        assert [line.split(" is a link")[0] for line in found.left_out] == [
+            str(tmp_path / "loop.wav"),
+            str(tmp_path / "site2"),
+        ]
+
+
+def test_a_locked_folder_is_listed(tmp_path_factory):
+    """Also where only its names can be read."""
+    folder = tmp_path_factory.mktemp("locked")
+    touch(folder / "a.wav")
+    for site in ("site2", "site3"):
+        touch(folder / site / "b.wav")
+    touch(folder / ".Trashes" / "c.wav")
+    folders = [folder / "site2", folder / "site3", folder / ".Trashes"]
+    for path, mode in zip(folders, (0o000, 0o444, 0o000), strict=True):
+        path.chmod(mode)
+    with not_as_root(folder):
+        found = find_recordings([folder])
+        text = refused(find_recordings, folders[:1])
+    for path in folders:
+        path.chmod(0o755)
+    assert list(found) == ["a"]
+    assert found.left_out == [
+        f"{folder}/site2 cannot be searched: Permission denied.",
+        f"{folder}/site3/b.wav cannot be read: Permission denied.",
+    ]
+    assert "site2 cannot be searched" in text
+
+
+@contextmanager
+def not_as_root(folder):
+    """Root may read everything: then somebody else looks into the folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    modes = {path: path.stat().st_mode for path in folder.parents}
+    above = {path: mode for path, mode in modes.items() if not mode & 1}
+    for path, mode in above.items():
+        path.chmod(mode | 0o111)
+    folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for path, mode in above.items():
+            path.chmod(mode)
+
+
+def test_trash_is_counted(tmp_path):
+    touch(tmp_path / "a.wav")
+    for name in (".Trash-1000/files/b.wav", "$RECYCLE.BIN/S-1/$R1.WAV", ".Trashes/501/c.flac"):
+        touch(tmp_path / name)
+    for name in ("._a.wav", "lost+found/d.mp3", ".Trashes/info.txt", "System Volume Information/x"):
+        touch(tmp_path / name)
+    found = find_recordings([tmp_path])
+    assert list(found) == ["a"] and found.left_out == []
+    assert len(found.notes) == 1 and found.notes[0].startswith("Passed over 5 (")
+    # What is named is searched.
+    assert list(find_recordings([tmp_path / ".Trashes"])) == ["c"]
+    # A link out of a hidden folder counts as what it is.
+    (tmp_path / "site").symlink_to(tmp_path / ".Trashes" / "501")
+    assert list(find_recordings([tmp_path])) == ["a", "c"]
 
 
 def test_find_recordings_refuses_what_it_cannot_use(tmp_path):
