@@ -26,6 +26,7 @@ from rfcx_tf.core.files import check_writable
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "frontend": "decoding, mel and PCEN against libsndfile and librosa",
+    "decoding": "files to samples by libsndfile against tensorflow-io in tf.data",
     "shards": "FLAC to crop shards against librosa and NumPy files",
     "pipeline": "shards to batches against plain readers",
     "train": "training steps against PyTorch",

@@ -3,22 +3,6 @@
 import subprocess
 import sys
 
-import numpy as np
-import soundfile
-
-from rfcx_tf.audio.decode import read_audio
-
-
-def test_tensorflow_io_decodes_flac_as_we_do(tmp_path):
-    import tensorflow_io as tfio
-
-    samples = np.random.default_rng(0).integers(-(2**15), 2**15, 4000).astype(np.int16)
-    path = tmp_path / "a.flac"
-    soundfile.write(path, samples, 48000, subtype="PCM_16")
-    decoded = tfio.audio.decode_flac(path.read_bytes(), dtype="int16").numpy()[:, 0]
-    np.testing.assert_array_equal(decoded, samples)
-    np.testing.assert_array_equal(read_audio(path, 48000), decoded / np.float32(2**15))
-
 
 def test_keras_cv_builds_a_backbone():
     # In a process of its own: keras-cv takes long to import and leaves much behind.

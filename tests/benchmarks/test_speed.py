@@ -57,6 +57,12 @@ def test_shards_writes_its_report(run_stage, monkeypatch):
     assert found["memory_32"] == 1024
 
 
+def test_decoding_writes_its_report(run_stage, monkeypatch):
+    pytest.importorskip("tensorflow_io", reason="tensorflow-io loads with TensorFlow 2.16 and 2.17")
+    monkeypatch.setattr("rfcx_tf.frontend.recording.use_one_thread_an_operation", lambda: None)
+    assert len(run_stage("decoding")) == 2 * (4 * 2 + 1)
+
+
 def test_pipeline_writes_its_report(run_stage):
     found = run_stage("pipeline")
     assert found["float16"] == 2 * found["uint8"] == 2 * 128 * 32
