@@ -3,41 +3,98 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError, Message
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.python.framework.tensor_util import GetNumpyAppendFn
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from rfcx_tf.serving.server.model import ServedModel, read_request
+from rfcx_tf.serving.server.budget import BodyBudget, Room
+from rfcx_tf.serving.server.model import ServedModel, claimed_values, read_request
 from rfcx_tf.serving.server.service import PredictService, Request
-from rfcx_tf.serving.server.status import ServingError, invalid_argument
+from rfcx_tf.serving.server.status import ServingError, invalid_argument, too_many
+from rfcx_tf.serving.server.wire import check_predict_request
+
+# The most that one takes as an array.
+_VALUE_BYTES = 8
+_MAX_QUESTION_BYTES = 10_000
 
 
-def _refuse(message: str):
-    async def call(self, request, context):
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+class GrpcApi:
+    """Predict, GetModelMetadata and GetModelStatus; the other calls are not implemented.
 
-    return call
+    A call is taken as a stream of bytes: only so can it wait for room before its message is read,
+    and be looked at before it is decoded. On the wire a stream of one message is the same.
+    """
 
-
-class GrpcApi(
-    prediction_service_pb2_grpc.PredictionServiceServicer,
-    model_service_pb2_grpc.ModelServiceServicer,
-):
-    """Predict, GetModelMetadata and GetModelStatus; the other calls are not implemented."""
-
-    def __init__(self, service: PredictService):
+    def __init__(self, service: PredictService, budget: BodyBudget, max_message_bytes: int):
         self._service = service
+        self._budget = budget
+        self._max_message_bytes = max_message_bytes
 
-    async def Predict(self, request, context):
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """The calls by the names of their services."""
+        calls = {
+            "PredictionService": {
+                "Predict": self._predict,
+                "GetModelMetadata": self._metadata,
+                **dict.fromkeys(("Classify", "Regress", "MultiInference"), self._refuse),
+            },
+            "ModelService": {
+                "GetModelStatus": self._status,
+                "HandleReloadConfigRequest": self._refuse,
+            },
+        }
+        return [
+            grpc.method_handlers_generic_handler(
+                f"tensorflow.serving.{service}",
+                {
+                    name: grpc.stream_unary_rpc_method_handler(
+                        self._answering(call), response_serializer=lambda r: r.SerializeToString()
+                    )
+                    for name, call in of_service.items()
+                },
+            )
+            for service, of_service in calls.items()
+        ]
+
+    def _answering(self, call: Callable[[bytes, Room, float | None], Awaitable[Message]]):
+        """The call with a message that had room, and its errors as gRPC has them."""
+
+        async def answer(_, context: grpc.aio.ServicerContext) -> Message:
+            try:
+                # Its length is not known before it is there.
+                async with self._budget.room(self._max_message_bytes) as room:
+                    message = await self._budget.read(context.read())
+                    if message is grpc.aio.EOF:
+                        raise invalid_argument("The call has no message.")
+                    return await call(message, room, context.time_remaining())
+            except ServingError as error:
+                try:
+                    await context.abort(error.code, error.message)
+                except grpc.aio.InternalError:
+                    # gRPC has ended the call itself, such as one whose message was too large.
+                    raise asyncio.CancelledError from None
+
+        return answer
+
+    async def _predict(
+        self, message: bytes, room: Room, client_timeout_s: float | None
+    ) -> predict_pb2.PredictResponse:
+        def decode() -> predict_pb2.PredictRequest:
+            check_predict_request(message)
+            return _decoded(predict_pb2.PredictRequest, message)
+
+        request = await self._service.in_thread(decode)
+        claimed = sum(map(claimed_values, request.inputs.values()))
+        self._budget.shrink(room, int(max(len(message), _VALUE_BYTES * claimed)))
+
         def read(model: ServedModel) -> Request:
             return read_request(model, request)
 
@@ -52,31 +109,29 @@ class GrpcApi(
                 response.outputs[name].CopyFrom(tensor_of(array))
             return response
 
-        try:
-            return await self._service.predict(
-                "grpc", _target(request), read, write, context.time_remaining()
-            )
-        except ServingError as error:
-            await context.abort(error.code, error.message)
+        return await self._service.predict(
+            "grpc", _target(request), read, write, room.waited_s, client_timeout_s
+        )
 
-    async def GetModelMetadata(self, request, context):
-        try:
-            _check_metadata_fields(request)
-            return self._service.metadata(_target(request))
-        except ServingError as error:
-            await context.abort(error.code, error.message)
+    async def _metadata(self, message: bytes, *_) -> Message:
+        request = _question(get_model_metadata_pb2.GetModelMetadataRequest, message)
+        _check_metadata_fields(request)
+        return self._service.metadata(_target(request))
 
-    async def GetModelStatus(self, request, context):
-        try:
-            return self._service.versions.status(*_target(request))
-        except ServingError as error:
-            await context.abort(error.code, error.message)
+    async def _status(self, message: bytes, *_) -> Message:
+        request = _question(get_model_status_pb2.GetModelStatusRequest, message)
+        return self._service.versions.status(*_target(request))
 
-    Classify = Regress = MultiInference = _refuse("This call is not served. Use Predict.")
-    HandleReloadConfigRequest = _refuse("The configuration is fixed. Restart the server.")
+    async def _refuse(self, *_) -> Message:
+        raise ServingError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            "This call is not served. Use Predict. The configuration is fixed.",
+        )
 
 
-def make_grpc_server(service: PredictService, max_message_bytes: int) -> grpc.aio.Server:
+def make_grpc_server(
+    service: PredictService, budget: BodyBudget, max_message_bytes: int
+) -> grpc.aio.Server:
     """The gRPC server, not yet bound to a port."""
     server = grpc.aio.server(
         options=[
@@ -88,9 +143,7 @@ def make_grpc_server(service: PredictService, max_message_bytes: int) -> grpc.ai
             ("grpc.keepalive_time_ms", 60_000),
         ]
     )
-    api = GrpcApi(service)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(api, server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(api, server)
+    server.add_generic_rpc_handlers(GrpcApi(service, budget, max_message_bytes).handlers())
     return server
 
 
@@ -104,6 +157,20 @@ def tensor_of(array: np.ndarray) -> TensorProto:
     tensor = TensorProto(dtype=dtype, tensor_shape=shape)
     GetNumpyAppendFn(array.dtype)(tensor, array.ravel())
     return tensor
+
+
+def _question(kind: type[Message], message: bytes) -> Message:
+    """A request that names a model and little else, decoded."""
+    if len(message) > _MAX_QUESTION_BYTES:
+        raise too_many(f"A {kind.__name__}", "bytes", _MAX_QUESTION_BYTES)
+    return _decoded(kind, message)
+
+
+def _decoded(kind: type[Message], message: bytes) -> Message:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise invalid_argument(f"The message is no {kind.__name__}.") from None
 
 
 def _target(request) -> tuple[str, int | None, str]:

@@ -7,14 +7,24 @@ tensorflow_serving/util/json_tensor.cc.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import reprlib
+import zlib
 from dataclasses import dataclass
 
 import grpc
 import numpy as np
 
-from rfcx_tf.serving.server.status import ServingError, invalid_argument
+from rfcx_tf.serving.server.status import ServingError, invalid_argument, too_many
 
+# What a body may be packed by, and zlib's number for it: gzip or zlib, by its first bytes.
+ENCODINGS = ("gzip", "deflate")
+_ANY_HEADER = 47
+# Of one request. Decoding takes up to a quarter of a GiB and some seconds of Python's lock.
+MAX_PARTS, MAX_VALUES = 200_000, 8_000_000
+# NumPy has arrays of so many dimensions.
+_MAX_RANK = 32
 # The keys of a request in row format and of one in column format.
 ROWS, COLUMNS = "instances", "inputs"
 
@@ -32,10 +42,37 @@ class TensorSpec:
     shape: tuple[int | None, ...] | None
 
 
-def parse_body(body: bytes) -> dict:
-    """The JSON object in a request's body; ServingError with INVALID_ARGUMENT if it is none."""
+def too_large(found: int | str, max_bytes: int) -> ServingError:
+    """The error of a body of so many bytes."""
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"A request's body may have {max_bytes} bytes. Received: {found}. Send a shorter "
+        "recording, or the WAV file as base64 instead of a list of numbers.",
+        http_status=413,
+    )
+
+
+def parse_body(body: bytes, encoding: str = "", max_bytes: int = 2**26) -> dict:
+    """The JSON object in a request's body.
+
+    Args:
+        body: as it was sent.
+        encoding: how it is packed, one of `ENCODINGS`; empty for not at all.
+        max_bytes: of the unpacked body.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT if it is none, RESOURCE_EXHAUSTED if it is too large.
+    """
+    if encoding:
+        body = _unpacked(body, encoding, max_bytes)
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
+    # Before anything is made of them: a list takes thirty times its two letters.
+    parts = body.count(b"[") + body.count(b"{") + body.count(b'"') // 2
+    if parts > MAX_PARTS:
+        raise too_many("A JSON body", "lists, objects and texts", MAX_PARTS)
+    if body.count(b",") > MAX_VALUES:
+        raise too_many("A JSON body", "values", MAX_VALUES)
     try:
         document = json.loads(body)
     except json.JSONDecodeError as error:
@@ -141,6 +178,20 @@ def _columns(value, specs: dict[str, TensorSpec]) -> dict[str, object]:
     return value
 
 
+def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    unpacker = zlib.decompressobj(_ANY_HEADER)
+    try:
+        content = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error as error:
+        raise invalid_argument(f"The body is not whole {encoding}: {error}.") from None
+    if len(content) > max_bytes:
+        raise too_large(f"more, packed as {encoding}", max_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        what = "more follows its end" if unpacker.eof else "its end is missing"
+        raise invalid_argument(f"The body is not whole {encoding}: {what}.")
+    return content
+
+
 def _is_base64(value) -> bool:
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
@@ -157,47 +208,67 @@ def _array(value, name: str, spec: TensorSpec) -> np.ndarray:
             grpc.StatusCode.UNIMPLEMENTED,
             f"Conversion of JSON Value to type: {spec.dtype} of input {name}",
         )
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise _ragged(name) from None
+    shape, values = _flattened(value, name)
     # Whole numbers pass for floats, not the other way round; text and booleans for neither.
-    fits = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[spec.dtype.kind]
-    if array.size and array.dtype.kind not in fits:
-        raise _other_type(value, name, spec.dtype)
-    with np.errstate(over="ignore"):
-        converted = array.astype(spec.dtype)
-    if spec.dtype.kind == "f":
-        kept = np.array_equal(np.isfinite(converted), np.isfinite(array.astype(float)))
+    wanted = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}[spec.dtype.kind]
+    kinds = set(map(type, values))
+    if not kinds <= wanted:
+        if list in kinds:
+            raise _ragged(name)
+        raise _other_type(next(v for v in values if type(v) not in wanted), name, spec.dtype)
+    try:
+        array = np.asarray(values, float if spec.dtype.kind == "f" else None)
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = array.astype(spec.dtype)
+    except OverflowError:
+        kept = False
     else:
-        kept = np.array_equal(converted, array)
+        if spec.dtype.kind == "f":
+            kept = np.array_equal(np.isfinite(converted), np.isfinite(array))
+        else:
+            kept = np.array_equal(converted, array)
     if not kept:
         raise invalid_argument(
             f"Cannot convert JSON value of input {name} to {spec.dtype} without loss of precision."
         )
-    return converted
+    return converted.reshape(shape)
 
 
 def _string_array(value, name: str) -> np.ndarray:
-    if value == []:
-        return np.empty(0, object)
-    if isinstance(value, list):
-        try:
-            return np.stack([_string_array(item, name) for item in value])
-        except (ValueError, RecursionError):
-            raise _ragged(name) from None
-    array = np.empty((), object)
-    if isinstance(value, str):
-        array[()] = value.encode("utf-8", "surrogatepass")
-    elif _is_base64(value):
-        text = value["b64"]
-        try:
-            array[()] = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-        except ValueError:
-            raise invalid_argument(f"Unable to base64 decode input {name}") from None
-    else:
-        raise _other_type(value, name, "string")
-    return array
+    shape, values = _flattened(value, name)
+    array = np.empty(len(values), object)
+    for number, item in enumerate(values):
+        if isinstance(item, str):
+            array[number] = item.encode("utf-8", "surrogatepass")
+        elif _is_base64(item):
+            text = item["b64"]
+            try:
+                array[number] = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+            except ValueError:
+                raise invalid_argument(f"Unable to base64 decode input {name}") from None
+        elif isinstance(item, list):
+            raise _ragged(name)
+        else:
+            raise _other_type(item, name, "string")
+    return array.reshape(shape)
+
+
+def _flattened(value, name: str) -> tuple[list[int], list]:
+    """The sizes of lists within lists, and the innermost values in order.
+
+    Level by level, in time that grows with their number; only the first value of a level decides
+    whether it is the innermost.
+    """
+    shape, values = [], [value]
+    while values and isinstance(values[0], list):
+        size = len(values[0])
+        if not all(isinstance(item, list) and len(item) == size for item in values):
+            raise _ragged(name)
+        if len(shape) == _MAX_RANK:
+            raise invalid_argument(f"Input {name} may have {_MAX_RANK} lists within each other.")
+        shape.append(size)
+        values = list(itertools.chain.from_iterable(values))
+    return shape, values
 
 
 def _ragged(name: str) -> ServingError:
@@ -253,5 +324,5 @@ def _json_strings(value: bytes | list, as_bytes: bool, name: str):
 
 
 def _brief(value) -> str:
-    text = repr(value[:3] if isinstance(value, list) else value)
-    return text if len(text) <= 100 else f"{text[:100]}..."
+    # Python's own text of a value has all of it.
+    return reprlib.repr(value)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from pathlib import Path
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from rfcx_tf.serving.server.json_tensors import TensorSpec
+from rfcx_tf.serving.server.json_tensors import MAX_PARTS, MAX_VALUES, TensorSpec
 from rfcx_tf.serving.server.status import ServingError, invalid_argument
 from rfcx_tf.serving.warmup import WARMUP_FILE
 
 # TensorFlow Serving reads no more of them either.
 _MAX_WARM_UP = 1000
-# A tensor may hold one value for all; up to so many are filled in.
-_MAX_FILLED = 2**24
 
 
 class ServedModel:
@@ -57,22 +58,24 @@ class ServedModel:
                 numbers that are not finite: a score of NaN would pass for an answer.
         """
         specs = self.inputs[signature]
-        if inputs.keys() != specs.keys():
-            extra, missing = sorted(inputs.keys() - specs.keys()), sorted(specs.keys() - inputs)
+        self.check_names(signature, inputs)
+        for name, spec in specs.items():
+            array = inputs[name]
+            if array.dtype != spec.dtype:
+                raise _other_type(name, spec, _type_name(array.dtype))
+            _check_shape(name, array.shape, spec.shape)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise invalid_argument(f"Input {name} must be finite. It holds NaN or infinity.")
+
+    def check_names(self, signature: str, inputs: Collection[str]) -> None:
+        """ServingError INVALID_ARGUMENT for missing or other inputs."""
+        specs = self.inputs[signature]
+        if set(inputs) != specs.keys():
+            extra, missing = sorted(set(inputs) - specs.keys()), sorted(specs.keys() - set(inputs))
             raise invalid_argument(
                 f"input size does not match signature: {len(inputs)}!={len(specs)}. "
                 f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
             )
-        for name, spec in specs.items():
-            array = inputs[name]
-            if array.dtype != spec.dtype:
-                raise invalid_argument(
-                    f"Input {name} must be of type {_type_name(spec.dtype)}. "
-                    f"Received: {_type_name(array.dtype)}."
-                )
-            _check_shape(name, array.shape, spec.shape)
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise invalid_argument(f"Input {name} must be finite. It holds NaN or infinity.")
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Calls a signature with arrays that `check_inputs` has passed; outputs in name order.
@@ -121,10 +124,9 @@ def read_request(
             f'Serving signature key "{signature}" not found. '
             f"The model has {', '.join(sorted(model.inputs))}.",
         )
+    model.check_names(signature, request.inputs)
     specs = model.inputs[signature]
-    inputs = {
-        name: _array(name, tensor, specs.get(name)) for name, tensor in request.inputs.items()
-    }
+    inputs = {name: _array(name, request.inputs[name], spec) for name, spec in specs.items()}
     model.check_inputs(signature, inputs)
     outputs, names = model.signature_defs[signature].outputs, list(request.output_filter)
     for number, name in enumerate(names):
@@ -138,18 +140,30 @@ def read_request(
     return signature, inputs, names
 
 
-def _array(name: str, tensor, spec: TensorSpec | None) -> np.ndarray:
-    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    if spec is not None:
-        # Before its values are read: a tensor of one value is filled up to the size that it claims.
-        _check_shape(name, shape, spec.shape)
+def _array(name: str, tensor: TensorProto, spec: TensorSpec) -> np.ndarray:
+    # Before its values are read: TensorFlow knows types that NumPy does not, and fills a tensor of
+    # one value up to the size that it claims.
+    if tensor.dtype != tf.dtypes.as_dtype(spec.dtype).as_datatype_enum:
+        kind = DataType.DESCRIPTOR.values_by_number.get(tensor.dtype)
+        raise _other_type(name, spec, kind.name if kind else f"type {tensor.dtype}")
+    _check_shape(name, _shape_of(tensor), spec.shape)
+    # A tensor may hold one value for all.
+    most = MAX_PARTS if spec.dtype == object else max(MAX_VALUES, tensor.ByteSize())
     try:
-        values = np.prod(shape, dtype=float)
-        if min(shape, default=0) < 0 or values > max(_MAX_FILLED, tensor.ByteSize()):
+        if min(_shape_of(tensor), default=0) < 0 or claimed_values(tensor) > most:
             raise ValueError("its shape asks for more values than it holds")
         return np.asarray(tf.make_ndarray(tensor))
     except (ValueError, TypeError) as error:
         raise invalid_argument(f"Input {name} is not a whole tensor: {error}.") from None
+
+
+def claimed_values(tensor: TensorProto) -> float:
+    """How many values a tensor's shape asks for."""
+    return float(np.prod(_shape_of(tensor), dtype=float))
+
+
+def _shape_of(tensor: TensorProto) -> tuple[int, ...]:
+    return tuple(dim.size for dim in tensor.tensor_shape.dim)
 
 
 def _specs(tensors) -> dict[str, TensorSpec]:
@@ -175,6 +189,12 @@ def _check_shape(name: str, shape: tuple[int, ...], wanted: tuple[int | None, ..
 
 def _shape_text(shape) -> str:
     return f"[{','.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _other_type(name: str, spec: TensorSpec, found: str) -> ServingError:
+    return invalid_argument(
+        f"Input {name} must be of type {_type_name(spec.dtype)}. Received: {found}."
+    )
 
 
 def _type_name(dtype: np.dtype) -> str:

@@ -8,7 +8,6 @@ GET  /healthz (the process lives), /readyz (requests are welcome), /metrics (Pro
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import logging
@@ -22,21 +21,22 @@ from google.protobuf import json_format
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse, SignatureDefMap
 
 from rfcx_tf.serving.server import json_tensors
+from rfcx_tf.serving.server.budget import BodyBudget
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.service import PredictService, Request
 from rfcx_tf.serving.server.status import ServingError, error_of, invalid_argument
+from rfcx_tf.serving.server.versions import version_number
 
 log = logging.getLogger(__name__)
 
 # TensorFlow Serving's own (model_servers/http_rest_api_util.cc).
-_MODEL = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_MODEL = (
+    r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+)
 _POST = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
 _GET = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
 _ROUTE = "/{v1:[vV]1}/{rest:.*}"
-_READ_AT_STOP_S = 1.0
-# The largest version number that the protocol can carry.
-_MAX_VERSION = 2**63 - 1
 
 # Before and since protobuf 5.26.
 _ALL_FIELDS = {
@@ -47,18 +47,12 @@ _ALL_FIELDS = {
 
 
 def make_application(
-    service: PredictService, metrics: Metrics, max_body_bytes: int, read_timeout_s: float
+    service: PredictService, budget: BodyBudget, metrics: Metrics, max_body_bytes: int
 ) -> web.Application:
-    """The web application; bodies above the size or slower than the time-out are refused."""
+    """The web application; bodies above the size, or beyond the budget for long, are refused."""
 
-    # Time-outs of the bodies that are being read.
-    reading: set[asyncio.Timeout] = set()
-
-    async def cut_short(_: web.Application) -> None:
-        # A server that stops answers what it has, but does not wait for a client that hangs.
-        end_s = asyncio.get_running_loop().time() + _READ_AT_STOP_S
-        for timeout in reading:
-            timeout.reschedule(min(end_s, timeout.when()))
+    async def stop_reading(_: web.Application) -> None:
+        budget.stop()
 
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -79,27 +73,38 @@ def make_application(
             raise ServingError(
                 grpc.StatusCode.UNIMPLEMENTED, f":{found['method']} is not served. Use :predict."
             )
-        body = await _read_body(request, max_body_bytes, read_timeout_s, reading)
+        encoding = _content_encoding(request)
+        length = max_body_bytes if request.content_length is None else request.content_length
+        if length > max_body_bytes:
+            raise json_tensors.too_large(length, max_body_bytes)
         row_format = False
 
-        def read(model: ServedModel) -> Request:
-            nonlocal row_format
-            document = json_tensors.parse_body(body)
-            signature = json_tensors.signature_name(document)
-            if signature not in model.inputs:
-                raise invalid_argument(
-                    f'Serving signature name: "{signature}" not found in signature def. '
-                    f"The model has {', '.join(sorted(model.inputs))}."
-                )
-            inputs = json_tensors.read_inputs(document, model.inputs[signature])
-            row_format = json_tensors.ROWS in document
-            model.check_inputs(signature, inputs)
-            return signature, inputs, []
+        async with budget.room(length + (max_body_bytes if encoding else 0)) as room:
+            try:
+                body = await budget.read(request.read())
+            except web.HTTPRequestEntityTooLarge:
+                raise json_tensors.too_large("more", max_body_bytes) from None
 
-        def write(_: ServedModel, __: str, outputs: dict[str, np.ndarray]) -> bytes:
-            return json_tensors.write_outputs(outputs, row_format)
+            def read(model: ServedModel) -> Request:
+                nonlocal row_format, body
+                document = json_tensors.parse_body(body, encoding, max_body_bytes)
+                # It would stay until the answer, beside the arrays that are made of it.
+                body = b""
+                signature = json_tensors.signature_name(document)
+                if signature not in model.inputs:
+                    raise invalid_argument(
+                        f'Serving signature name: "{signature:.100}" not found in signature def. '
+                        f"The model has {', '.join(sorted(model.inputs))}."
+                    )
+                inputs = json_tensors.read_inputs(document, model.inputs[signature])
+                row_format = json_tensors.ROWS in document
+                model.check_inputs(signature, inputs)
+                return signature, inputs, []
 
-        answer = await service.predict("rest", _target(found), read, write)
+            def write(_: ServedModel, __: str, outputs: dict[str, np.ndarray]) -> bytes:
+                return json_tensors.write_outputs(outputs, row_format)
+
+            answer = await service.predict("rest", _target(found), read, write, room.waited_s)
         return web.Response(body=answer, content_type="application/json")
 
     async def get(request: web.Request) -> web.Response:
@@ -116,7 +121,7 @@ def make_application(
         raise _malformed(request)
 
     application = web.Application(middlewares=[_errors_as_json], client_max_size=max_body_bytes)
-    application.on_shutdown.append(cut_short)
+    application.on_shutdown.append(stop_reading)
     application.router.add_get("/healthz", health)
     application.router.add_get("/readyz", ready)
     application.router.add_get("/metrics", read_metrics)
@@ -128,33 +133,15 @@ def make_application(
     return application
 
 
-async def _read_body(
-    request: web.Request, max_bytes: int, timeout_s: float, reading: set[asyncio.Timeout]
-) -> bytes:
-    too_large = ServingError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"A request's body may have {max_bytes} bytes. Received: "
-        f"{request.content_length or 'more'}. Send a shorter recording, or the WAV file as "
-        "base64 instead of a list of numbers.",
-        http_status=413,
-    )
-    if (request.content_length or 0) > max_bytes:
-        raise too_large
-    try:
-        async with asyncio.timeout(timeout_s) as timeout:
-            reading.add(timeout)
-            try:
-                return await request.read()
-            finally:
-                reading.discard(timeout)
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
-    except TimeoutError:
-        raise ServingError(
-            grpc.StatusCode.DEADLINE_EXCEEDED,
-            f"The request's body was not complete after {timeout_s:g} s, or as the server stopped.",
-            http_status=408,
-        ) from None
+def _content_encoding(request: web.Request) -> str:
+    """How the body is packed, empty for not at all; ServingError if it cannot be unpacked."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding not in ("identity", *json_tensors.ENCODINGS):
+        raise invalid_argument(
+            f"Content-Encoding must be {' or '.join(json_tensors.ENCODINGS)}. "
+            f"Received: {encoding:.40}. Send the body as it is."
+        )
+    return "" if encoding == "identity" else encoding
 
 
 @web.middleware
@@ -172,16 +159,16 @@ async def _errors_as_json(request: web.Request, handler) -> web.StreamResponse:
         error = error_of(exception)
         status, message = error.http_status, error.message
     response = web.json_response({"error": message}, status=status)
-    if status in (408, 413):
+    if not request.content.is_eof():
         # What is left of the body would be taken for the next request.
         response.force_close()
     return response
 
 
 def _target(found: re.Match) -> tuple[str, int | None, str]:
-    version = None if found["version"] is None else int(found["version"])
-    if version is not None and version > _MAX_VERSION:
-        raise invalid_argument(f"Failed to convert version: {found['version']} to numeric.")
+    version = None if found["version"] is None else version_number(found["version"])
+    if found["version"] and version is None:
+        raise invalid_argument(f"Failed to convert version: {found['version']:.40} to numeric.")
     return unquote(found["name"]), version, unquote(found["label"] or "")
 
 

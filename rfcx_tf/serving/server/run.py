@@ -7,11 +7,13 @@ import logging
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from aiohttp import web
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.batching import Batcher
+from rfcx_tf.serving.server.budget import BodyBudget
 from rfcx_tf.serving.server.grpc_api import make_grpc_server
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.model import ServedModel
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Closes idle connections, and those whose request never gets beyond its headers.
 _IDLE_CONNECTION_S = 75.0
+# Bodies of the largest size that fit into the server at once; of smaller ones more.
+_BODIES_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,21 @@ async def serve(options: ServerOptions) -> None:
         metrics, options.max_batch, options.batch_wait_s, options.max_pending, options.workers
     )
     service = PredictService(versions, batcher, metrics, options.timeout_s)
-    application = make_application(service, metrics, options.max_body_bytes, options.read_timeout_s)
+    budget = BodyBudget(
+        _BODIES_AT_ONCE * options.max_body_bytes, options.read_timeout_s, options.timeout_s
+    )
+    application = make_application(service, budget, metrics, options.max_body_bytes)
     runner = web.AppRunner(
         application,
         access_log=None,
+        # Unpacked here, a few bytes could become any number before they are counted.
+        auto_decompress=False,
         # Whoever hangs up gives its place in the queue away.
         handler_cancellation=True,
         keepalive_timeout=_IDLE_CONNECTION_S,
         shutdown_timeout=options.stop_s,
     )
-    grpc_server = make_grpc_server(service, options.max_body_bytes)
+    grpc_server = make_grpc_server(service, budget, options.max_body_bytes)
     watcher = asyncio.create_task(versions.watch(options.poll_s))
     try:
         grpc_port = _bind_grpc(grpc_server, options)
@@ -124,7 +133,7 @@ def _print_addresses(
     options: ServerOptions, rest_port: int, grpc_port: int, versions: Versions
 ) -> None:
     host = _bracketed(options.host)
-    url = f"http://{host}:{rest_port}/v1/models/{options.name}"
+    url = f"http://{host}:{rest_port}/v1/models/{quote(options.name, safe='')}"
     signatures = versions.current.inputs
     print(f"Serves {options.folder}, version {versions.current.version}: {', '.join(signatures)}.")
     print(f"REST {url}   gRPC {host}:{grpc_port}   metrics http://{host}:{rest_port}/metrics")
@@ -138,9 +147,10 @@ def _example(url: str, model: ServedModel) -> str:
     if [spec.dtype.kind for spec in specs] != ["O"]:
         return f"curl {url}/metadata"
     begin, end = ('{"b64": "', '"}') if specs[0].shape == () else ('[{"b64": "', '"}]')
+    # In a pipe, since an argument may have 128 KiB; curl leaves out the ends of lines.
     return (
-        f'(echo \'{{"signature_name": "wav", "inputs": {begin}\'; base64 -w0 FILE.wav; '
-        f"echo '{end}}}') | tr -d '\\n' | curl -d @- {url}:predict"
+        f'(echo \'{{"signature_name": "wav", "inputs": {begin}\'; base64 < "FILE.wav"; '
+        f"echo '{end}}}') | curl -d @- {url}:predict"
     )
 
 

@@ -50,6 +50,7 @@ class PredictService:
         target: tuple[str, int | None, str],
         read: Callable[[ServedModel], Request],
         write: Callable[[ServedModel, str, dict[str, np.ndarray]], Answer],
+        waited_s: float = 0.0,
         client_timeout_s: float | None = None,
     ) -> Answer:
         """Runs a request through the model.
@@ -59,6 +60,7 @@ class PredictService:
             target: name, version and label of the model.
             read: decodes and checks the request; runs in a thread.
             write: makes the answer of the signature and its outputs; runs in a thread.
+            waited_s: how long the request had to wait before its body was read.
             client_timeout_s: how long the client waits, if it said so.
 
         Raises:
@@ -66,7 +68,9 @@ class PredictService:
         """
         begin_s = time.perf_counter()
         loop = asyncio.get_running_loop()
-        timeout_s = min(self._timeout_s, client_timeout_s or self._timeout_s)
+        timeout_s = max(self._timeout_s - waited_s, 0.0)
+        if client_timeout_s is not None:
+            timeout_s = min(timeout_s, client_timeout_s)
         # Empty for a request that names no signature of the model: clients must not invent labels.
         signature, code = "", grpc.StatusCode.CANCELLED
         try:
@@ -83,7 +87,8 @@ class PredictService:
         except TimeoutError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise ServingError(
-                code, f"The request was not answered within {timeout_s:g} s. Try again later."
+                code,
+                f"The request was not answered within {waited_s + timeout_s:g} s. Try again later.",
             ) from None
         except Exception as exception:
             error = error_of(exception)
@@ -94,6 +99,10 @@ class PredictService:
         finally:
             self._metrics.requests.labels(protocol, signature, code.name).inc()
             self._metrics.seconds.labels(protocol, signature).observe(time.perf_counter() - begin_s)
+
+    async def in_thread(self, decode: Callable[[], Answer]) -> Answer:
+        """Runs what takes long where requests are decoded, not where they are received."""
+        return await asyncio.get_running_loop().run_in_executor(self._codec, decode)
 
     def metadata(self, target: tuple[str, int | None, str]) -> GetModelMetadataResponse:
         """Name, version and signatures of a model; ServingError if it is not served."""

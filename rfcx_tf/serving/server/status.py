@@ -49,6 +49,16 @@ def invalid_argument(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
+def too_many(whole: str, parts: str, most: int) -> ServingError:
+    """The error of a request that would take too much time and memory to decode."""
+    return ServingError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        f"{whole} may have {most} {parts}. Received: more. Send sound as the bytes of a WAV file, "
+        "or in several requests.",
+        http_status=413,
+    )
+
+
 def error_of(exception: Exception) -> ServingError:
     """What a client is told of an exception; TensorFlow's own keep their code and message."""
     if isinstance(exception, ServingError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.status import ServingError, invalid_argument, op_message
 
 log = logging.getLogger(__name__)
+
+_DIGITS = re.compile("[0-9]+")
+# The protocol carries versions as int64.
+_MAX_VERSION = 2**63 - 1
 
 
 class _Serving:
@@ -47,6 +52,8 @@ class Versions:
         # What a folder looked like at the last look, and when it was refused.
         self._seen: dict[int, tuple] = {}
         self._refused: dict[int, tuple] = {}
+        # Names of folders whose numbers no client could ask for.
+        self._beyond: set[str] = set()
         self._retiring: set[asyncio.Task] = set()
 
     async def start(self) -> None:
@@ -121,7 +128,10 @@ class Versions:
     async def _look(self, settled: bool) -> None:
         """Loads the highest version that loads, if it is above the present one. With `settled` its
         folder must be as it was at the last look: one that changes is still being copied."""
-        folders = await asyncio.to_thread(_version_folders, self._folder)
+        folders, beyond = await asyncio.to_thread(_version_folders, self._folder)
+        for name in beyond - self._beyond:
+            log.warning("Passed over %s in %s: versions go up to 2^63 - 1.", name, self._folder)
+        self._beyond = beyond
         present = self._serving.model.version if self._serving else None
         for gone in self._seen.keys() - folders.keys():
             del self._seen[gone]
@@ -147,7 +157,9 @@ class Versions:
         except Exception as error:
             # Of any kind, by what lies in the folder; the old version serves on.
             lines = op_message(error).splitlines() or [type(error).__name__]
-            message = f"{lines[0][:500].rstrip('.')}."
+            # Protobuf refuses what is not UTF-8, such as the bytes of some file names.
+            line = lines[0][:500].encode("utf-8", "replace").decode("utf-8")
+            message = f"{line.rstrip('.')}."
             self._set_state(version, ModelVersionStatus.END, grpc.StatusCode.UNKNOWN, message)
             self._metrics.loads.labels("refused").inc()
             log.error("Refused version %d of %s: %s", version, self.name, message)
@@ -196,11 +208,23 @@ def _load_model(folder: Path, version: int) -> tuple[ServedModel, int]:
     return model, model.warm_up(folder)
 
 
-def _version_folders(folder: Path) -> dict[int, Path]:
+def version_number(digits: str) -> int | None:
+    """The version that digits name; None beyond what the protocol can carry."""
+    digits = digits.lstrip("0") or "0"
+    # Python refuses to read thousands of digits.
+    version = int(digits) if len(digits) <= len(str(_MAX_VERSION)) else None
+    return None if version is None or version > _MAX_VERSION else version
+
+
+def _version_folders(folder: Path) -> tuple[dict[int, Path], set[str]]:
+    """The folders by version, and the names of those whose number is too large for one."""
     try:
-        return {int(p.name): p for p in folder.iterdir() if p.name.isdecimal() and p.is_dir()}
+        numbered = [p for p in sorted(folder.iterdir()) if _DIGITS.fullmatch(p.name) and p.is_dir()]
     except OSError:
-        return {}
+        return {}, set()
+    versions = {path: version_number(path.name) for path in numbered}
+    folders = {number: path for path, number in versions.items() if number is not None}
+    return folders, {path.name for path, number in versions.items() if number is None}
 
 
 def _looks_of(folder: Path) -> tuple:

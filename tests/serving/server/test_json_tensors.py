@@ -1,7 +1,9 @@
 """Bodies as the documentation of TensorFlow Serving's REST API has them, by hand."""
 
 import base64
+import gzip
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -77,6 +79,11 @@ def test_read_inputs(document, specs, expected):
         ({"inputs": [1e39]}, {"x": FLOATS}, "without loss"),
         ({"inputs": [1.0]}, {"x": INTEGERS}, "not of expected type: int32"),
         ({"inputs": [2**31]}, {"x": INTEGERS}, "without loss"),
+        ({"inputs": [2**70]}, {"x": INTEGERS}, "without loss"),
+        ({"inputs": [10**400]}, {"x": FLOATS}, "without loss"),
+        ({"inputs": [1, True]}, {"x": FLOATS}, "not of expected type: float32"),
+        # NumPy would give each the room of the longest: 40 GB.
+        ({"inputs": ["a" * 10**6] + [""] * 10_000}, {"x": FLOATS}, "expected type: float32"),
         ({"inputs": [1]}, {"x": STRINGS}, "not of expected type: string"),
         ({"inputs": {"b64": "!"}}, {"x": STRINGS}, "base64"),
         ({"inputs": [["a"], ["a", "b"]]}, {"x": STRINGS}, "unexpected size"),
@@ -95,6 +102,53 @@ def test_refuses_what_is_not_a_json_object(body):
     with pytest.raises(ServingError) as raised:
         parse_body(body)
     assert raised.value.http_status == 400
+
+
+@pytest.mark.parametrize("innermost", [1, "a"])
+def test_lists_within_lists_have_a_limit(innermost):
+    def nested(depth):
+        value = innermost
+        for _ in range(depth):
+            value = [value]
+        return {"inputs": value}
+
+    spec = {"x": FLOATS if innermost == 1 else STRINGS}
+    assert read_inputs(nested(32), spec)["x"].shape == (1,) * 32
+    for depth in (33, 300):
+        with pytest.raises(ServingError, match="32 lists within each other"):
+            read_inputs(nested(depth), spec)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"inputs": [' + b"[]," * 200_000 + b"[]]}", "200000 lists, objects and texts"),
+        (b'{"inputs": ' + b"[" * 200_001, "200000 lists, objects and texts"),
+        (b'{"inputs": [' + b'"",' * 200_000 + b'""]}', "200000 lists, objects and texts"),
+        (b'{"inputs": [' + b"0," * 8_000_001 + b"0]}", "8000000 values"),
+    ],
+)
+def test_parts_are_counted_before_they_are_read(monkeypatch, content, words):
+    monkeypatch.setattr(json, "loads", lambda _: pytest.fail("was read"))
+    with pytest.raises(ServingError, match=words) as raised:
+        parse_body(content)
+    assert raised.value.http_status == 413
+
+
+def test_packed_bodies():
+    body = b'{"inputs": [1.5]}'
+    for encoding, packed in (("gzip", gzip.compress(body)), ("deflate", zlib.compress(body))):
+        assert parse_body(packed, encoding) == {"inputs": [1.5]}
+        # At its end are a checksum and, of gzip, the length.
+        flipped = packed[:-8] + bytes(255 - byte for byte in packed[-8:])
+        for broken in (packed[:-1], flipped, b"", body, packed + packed):
+            with pytest.raises(ServingError, match=f"not whole {encoding}") as raised:
+                parse_body(broken, encoding)
+            assert raised.value.http_status == 400
+        assert parse_body(packed, encoding, len(body))
+        with pytest.raises(ServingError, match="may have 16 bytes") as raised:
+            parse_body(packed, encoding, len(body) - 1)
+        assert raised.value.http_status == 413
 
 
 def test_nan_and_infinity_are_read_as_tensorflow_serving_does():

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import os
@@ -75,8 +76,8 @@ class Server:
     def predict(self, **document):
         return self.post(f"{self.model}:predict", json.dumps(document).encode())
 
-    def post(self, url, body):
-        return _open(urllib.request.Request(url, data=body, method="POST"))
+    def post(self, url, body, **headers):
+        return _open(urllib.request.Request(url, body, headers, method="POST"))
 
     def get(self, path):
         return _open(self.url + path)
@@ -191,9 +192,10 @@ def test_predict_wav(predict):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_example_that_is_printed(server, tmp_path):
-    samples = (WAVEFORM[0] * 2**15).astype(np.int16)
-    (tmp_path / "a.wav").write_bytes(wav_bytes(samples))
-    command = server.example.replace("FILE.wav", str(tmp_path / "a.wav"))
+    # Longer than an argument may be.
+    samples = np.tile((WAVEFORM[0] * 2**15).astype(np.int16), 300)
+    (tmp_path / "a minute.wav").write_bytes(wav_bytes(samples))
+    command = server.example.replace("FILE.wav", str(tmp_path / "a minute.wav"))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
     expected = expected_outputs(samples[None].astype(np.float32) / 2**15)
     assert_outputs(json.loads(done.stdout)["outputs"], expected)
@@ -244,6 +246,8 @@ def test_rest_rows(server):
         ("/v1/models/tiny/versions/7:predict", 404, r"Specific\(tiny, 7\)"),
         ("/v1/models/tiny/labels/new:predict", 400, "Unrecognized servable version label: new"),
         ("/v1/models/tiny/versions/99999999999999999999:predict", 400, "to numeric"),
+        (f"/v1/models/tiny/versions/{'9' * 5000}:predict", 400, "to numeric"),
+        (f"/v1/models/tiny/versions/{'0' * 5000}7:predict", 404, r"Specific\(tiny, 7\)"),
         ("/v1/models/tiny:classify", 501, ":predict"),
         ("/v1/models/tiny", 400, "Malformed request: POST /v1/models/tiny"),
         ("/v2", 404, "Not Found"),
@@ -253,6 +257,19 @@ def test_rest_addresses(server, path, status, words):
     found, document = server.post(server.url + path, b'{"inputs": [[1.0]]}')
     assert found == status
     assert re.search(words, document["error"])
+
+
+def test_rest_packed_bodies(server):
+    def post(body, encoding):
+        return server.post(f"{server.model}:predict", body, **{"Content-Encoding": encoding})
+
+    body = json.dumps({"inputs": WAVEFORM.tolist()}).encode()
+    assert post(gzip.compress(body), "gzip") == server.post(f"{server.model}:predict", body)
+    assert post(body, "identity")[0] == 200
+    assert post(gzip.compress(bytes(3 * 2**20)), "gzip")[0] == 413
+    assert post(gzip.compress(body)[:-9], "gzip")[0] == 400
+    status, document = post(body, "br")
+    assert (status, "gzip or deflate" in document["error"]) == (400, True)
 
 
 def test_rest_explicit_version(server):
@@ -329,6 +346,29 @@ def test_grpc_tensor_that_claims_more_than_it_holds(channel):
         with pytest.raises(grpc.RpcError, match="not a whole tensor") as raised:
             PredictionServiceStub(channel).Predict(request)
         assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(9999, "type 9999"), (0, "DT_INVALID"), (20, "DT_RESOURCE"), (3, "DT_INT32")]
+)
+def test_grpc_tensors_of_other_types(channel, kind, name):
+    request = request_of(waveform=WAVEFORM)
+    request.inputs["waveform"].dtype = kind
+    with pytest.raises(grpc.RpcError, match=f"of type float32. Received: {name}") as raised:
+        PredictionServiceStub(channel).Predict(request)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", ["Prediction", "Model"])
+def test_grpc_messages_that_are_no_requests(channel, method):
+    call = f"/tensorflow.serving.{method}Service/"
+    call += "Predict" if method == "Prediction" else "GetModelStatus"
+    with pytest.raises(grpc.RpcError, match="The message is no") as raised:
+        channel.unary_unary(call)(b"\xff" * 100)
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.RpcError, match="no message") as raised:
+        channel.stream_unary(call)(iter([]))
+    assert raised.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_too_large(server, channel):
@@ -481,13 +521,16 @@ def test_new_versions_under_load_and_the_stop(server, folder, write_tiny_model, 
     assert "Traceback" not in server.log
 
 
-def test_versions_fall_back_come_back_and_are_dropped(tiny_model_folder, tmp_path):
+def test_versions_fall_back_come_back_and_are_dropped(tiny_model_folder, tmp_path, caplog):
     """The folder's changes, one look after the other."""
     folder = tmp_path / "tiny"
     (folder / "notes").mkdir(parents=True)
     versions = Versions("tiny", folder, Metrics())
 
     async def main():
+        # As numbers they would come before all others, but no client could ask for them.
+        for name in (str(2**63), "9" * 200):
+            shutil.copytree(tiny_model_folder / "1", folder / name)
         with pytest.raises(UserError, match="has none"):
             await versions.start()
         (folder / "5").mkdir()
@@ -519,6 +562,15 @@ def test_versions_fall_back_come_back_and_are_dropped(tiny_model_folder, tmp_pat
         assert versions.current.version == 4
 
     asyncio.run(main())
+    assert caplog.text.count(f"Passed over {2**63} in") == 1
+
+
+def test_the_highest_version_number_is_served(tiny_model_folder, tmp_path):
+    shutil.copytree(tiny_model_folder / "1", tmp_path / str(2**63 - 1))
+    versions = Versions("tiny", tmp_path, Metrics())
+    asyncio.run(versions.start())
+    (state,) = versions.status("tiny", 2**63 - 1, "").model_version_status
+    assert state.state == state.AVAILABLE
 
 
 def options_of(folder, **changes):
@@ -536,27 +588,68 @@ def test_a_port_that_is_taken(tiny_model_folder, protocol):
             asyncio.run(serve(options))
 
 
-def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, capsys):
-    options = options_of(tiny_model_folder, read_timeout_s=600, stop_s=600)
+@pytest.fixture
+def run_here(capsys):
+    """A function that runs a coroutine beside a server in this process: run_here(options, client).
 
-    async def main():
-        server = asyncio.create_task(serve(options))
-        while not (found := re.search(r"http://127.0.0.1:(\d+)", capsys.readouterr().out)):
-            await asyncio.sleep(0.05)
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
-        writer.write(
-            b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{"
-        )
-        await writer.drain()
+    The client is called with a function that opens a connection and sends bytes.
+    """
+
+    def run(options, client):
+        async def main():
+            server = asyncio.create_task(serve(options))
+            while not (found := re.search(r"http://127.0.0.1:(\d+)", capsys.readouterr().out)):
+                await asyncio.sleep(0.05)
+
+            async def send(content):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
+                writer.write(content)
+                await writer.drain()
+                return reader, writer
+
+            async with asyncio.timeout(60):
+                answer = await client(send)
+                if not server.done():
+                    os.kill(os.getpid(), signal.SIGTERM)
+                await server
+            return answer
+
+        return asyncio.run(main())
+
+    return run
+
+
+POST = b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, run_here):
+    async def client(send):
+        reader, writer = await send(POST % 9 + b"{")
         await asyncio.sleep(0.2)
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(60):
-            answer = await reader.read(10_000)
-            await server
+        answer = await reader.read(10_000)
         writer.close()
         return answer
 
-    assert asyncio.run(main()).startswith(b"HTTP/1.1 408")
+    options = options_of(tiny_model_folder, read_timeout_s=600, stop_s=600)
+    assert run_here(options, client).startswith(b"HTTP/1.1 408")
+
+
+def test_bodies_that_hang_give_their_room_to_others(tiny_model_folder, run_here, monkeypatch):
+    monkeypatch.setattr("rfcx_tf.serving.server.budget._PATIENCE_S", 0.2)
+
+    async def client(send):
+        # Four have room; the others wait for it, and who comes last would wait longest.
+        hanging = [await send(POST % 1000 + b"{") for _ in range(10)]
+        body = b'{"inputs": [[1.0]]}'
+        reader, writer = await send(POST % len(body) + body)
+        answer = await reader.readline()
+        for _, other in [*hanging, (reader, writer)]:
+            other.close()
+        return answer
+
+    options = options_of(tiny_model_folder, read_timeout_s=600, timeout_s=600)
+    assert run_here(options, client) == b"HTTP/1.1 200 OK\r\n"
 
 
 def test_a_folder_that_is_no_model(tiny_model_folder, tmp_path, run_script):
