@@ -209,7 +209,7 @@ def test_raven_tables_come_back(field, predicted, data, tmp_path):
         table = pd.concat([table, drawn], ignore_index=True)
         table.to_csv(path, sep="\t", index=False)
         judged += len(table)
-    found = find_tables([tables])
+    found, _ = find_tables([tables])
     imported = import_annotations(found, data)
     assert imported.added_tp == judged
     assert imported.missing == list(SITES)

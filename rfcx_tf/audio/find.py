@@ -2,7 +2,8 @@
 
 The id of a recording is its file's name without extension. Recorders at several sites name their
 files by date and time alone, so it may instead be the path below the folder that was named, without
-extension and with forward slashes: site1/20210101_050000.
+extension and with forward slashes: site1/20210101_050000. Ids are text in Unicode's normal form C,
+whatever the form of the file's name; of a name that is not UTF-8 the bytes are read as Latin-1.
 
 Folders are searched as `core.walk` does, links included. What is hidden or lies in a trash is no
 recording. What may hold recordings and cannot be searched, and sound under a name that is none of
@@ -11,6 +12,7 @@ sound, is listed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,9 +21,12 @@ from pathlib import Path
 
 from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, holds_sound
 from rfcx_tf.core.errors import UserError, first_few
+from rfcx_tf.core.names import one_form, readable
 from rfcx_tf.core.walk import walk
 
 RECORDING_IDS = ("name", "path")
+# Bytes; of most file systems.
+_LONGEST_NAME = 255
 
 
 class Recordings(dict[str, Path]):
@@ -84,7 +89,7 @@ def folder_recordings(folder: Path, named: Iterable[str]) -> Recordings:
 
 def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
     """The path of a file in a folder that belongs to a recording; below subfolders if its id is a
-    path.
+    path. A name that would be too long for a file is cut, and ends in a hash of the id.
 
     Raises:
         UserError: for an id that leads out of the folder or names no file.
@@ -96,7 +101,12 @@ def path_for_recording(folder: Path, recording_id: str, ending: str) -> Path:
             "A recording_id must be a file's name, or a path below a folder. "
             f"Received: {recording_id!r}."
         )
-    return folder / f"{recording_id}{ending}"
+    name = f"{path.name}{ending}"
+    if len(name.encode()) > _LONGEST_NAME:
+        ending = f"~{hashlib.sha256(recording_id.encode()).hexdigest()[:8]}{ending}"
+        left = path.name.encode()[: _LONGEST_NAME - len(ending.encode())]
+        name = left.decode(errors="ignore") + ending
+    return folder / path.with_name(name)
 
 
 @dataclass
@@ -164,7 +174,7 @@ def _by_id(files: Mapping[Path, Path], ids: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path, folder in files.items():
         below = path.relative_to(folder).parent if ids == "path" else Path()
-        other = found.setdefault((below / path.stem).as_posix(), path)
+        other = found.setdefault(_name(below / path.stem), path)
         if other is not path:
             advice = "rename or remove one." if other.parent == path.parent else elsewhere
             raise UserError(
@@ -176,18 +186,24 @@ def _by_id(files: Mapping[Path, Path], ids: str) -> dict[str, Path]:
 
 def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Path]:
     named, by_path = set(named), _by_id(files, "path")
-    with_name = Counter(path.stem for path in files)
+    names = {path: _name(path.stem) for path in files}
+    with_name = Counter(names.values())
     found = {
-        id_ if id_ in named or with_name[path.stem] > 1 else path.stem: path
+        id_ if id_ in named or with_name[names[path]] > 1 else names[path]: path
         for id_, path in by_path.items()
     }
     for id_, path in found.items():
-        if path.stem in named and path.stem not in found:
+        name = names[path]
+        if name in named and name not in found:
             raise UserError(
                 "A recording must be called by its path where another one has the same name, or "
-                f"other rows call it so. Received: {path.stem}, which may be {path}; write {id_}."
+                f"other rows call it so. Received: {name}, which may be {path}; write {id_}."
             )
     return found
+
+
+def _name(path: Path | str) -> str:
+    return one_form(readable(path))
 
 
 def _begins_like_sound(path: Path) -> bool:

@@ -66,19 +66,23 @@ def add_run_override_argument(parser: argparse._ActionsContainer) -> None:
     add_override_argument(parser, "change how a run predicts: prediction.running_mean_s=3")
 
 
-def add_recording_ids_argument(parser: argparse._ActionsContainer, below: str = "--audio") -> None:
+def add_recording_ids_argument(
+    parser: argparse._ActionsContainer, below: str = "--audio", default: str | None = "name"
+) -> None:
     """Adds `--recording-ids name|path`, for `rfcx_tf.audio.find.find_recordings`.
 
     Args:
         parser: of the verb.
         below: the option that names the folders.
+        default: None: name, where that leaves no doubt.
     """
     parser.add_argument(
         "--recording-ids",
         choices=RECORDING_IDS,
-        default="name",
+        default=default,
         help="call recordings by their files' names, or by their paths below the folder of "
-        f"{below}, where recorders name files alike: site1/20210101_050000; default: name",
+        f"{below}, where recorders name files alike: site1/20210101_050000; default: name"
+        + ("" if default else ", and refused where tables in several folders name one alike"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
@@ -51,9 +51,12 @@ def _temporary_beside(path: Path) -> Path:
     if os.path.exists(path) and not os.path.isfile(path):
         # Also keeps `--out /dev/null` from replacing the device.
         raise UserError(f"An output must be a regular file. {path} is not one; name another.")
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    # Of a long name only the end, since ours must not be too long.
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name[-50:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.stat()  # Raises what the temporary name would not, such as for one too long.
         temporary.touch(exist_ok=False)
     except OSError as error:
         raise UserError(

@@ -17,6 +17,7 @@ import pandas as pd
 
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.names import readable
 from rfcx_tf.events.find import find_events
 from rfcx_tf.events.table import EventRecording, empty_events
 from rfcx_tf.scoring.card import ModelCard
@@ -77,7 +78,7 @@ def events_of_recordings(
     for result in results:
         recording = EventRecording(
             result.recording_id,
-            str(result.path),
+            readable(result.path),
             result.duration_s,
             recording_start(result.recording_id, result.path, starts),
         )

@@ -1,6 +1,6 @@
 """Annotation tables -> rows of a data folder in the competition's layout.
 
-Importing the same tables twice changes nothing.
+Importing the same tables twice changes nothing. What can be used is, and the rest is listed.
 """
 
 from __future__ import annotations
@@ -8,19 +8,33 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import pandas as pd
-
-from rfcx_tf.audio.decode import open_recording
+from rfcx_tf.audio.decode import AudioError, header_duration_s, open_recording
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_tables import read_table
-from rfcx_tf.labels.annotations import RawRow, checked_table
+from rfcx_tf.labels.annotations import RawRow, raise_first, read_box
 from rfcx_tf.labels.folder_labels import LABEL_HEADER, FolderLabels, ids_by_name, name_key
-from rfcx_tf.labels.marks import Mark, TableColumns, recording_of_table, seconds_text
+from rfcx_tf.labels.marks import (
+    Mark,
+    TableColumns,
+    TableMarks,
+    recording_of_table,
+    seconds_text,
+)
+
+
+class Detection(NamedTuple):
+    """A row of a detector that nobody has judged, with its species and, where known, its file."""
+
+    mark: Mark
+    species: SpeciesClass
+    file: Path | None
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,9 @@ class Imported:
         empty_tables: tables without a row.
         new_classes: species that the folder did not know.
         missing: recordings of the tables that are not in train/, sorted.
+        left_out: a line for every row, table and place that could not be used.
+        notes: what else a user should know of how tables and recordings were read.
+        detections: rows of detectors, by recording and time; they become no rows.
     """
 
     added_tp: int
@@ -43,6 +60,9 @@ class Imported:
     empty_tables: int
     new_classes: list[SpeciesClass]
     missing: list[str]
+    left_out: list[str]
+    notes: list[str]
+    detections: list[Detection]
 
 
 def import_annotations(
@@ -50,8 +70,10 @@ def import_annotations(
     data_dir: str | Path,
     columns: TableColumns | None = None,
     empty_means: str | None = None,
+    *,
+    same_names: bool = False,
 ) -> Imported:
-    """Adds the marks of annotation tables to a data folder.
+    """Adds the marks of annotation tables to a data folder, and says which it could not use.
 
     A species is one that the folder knows by name (in any case of letters) or as `s<id>`; others
     get new ids in the order of their names. A box without a frequency bound reaches to that end
@@ -63,32 +85,47 @@ def import_annotations(
         columns: how the tables say what was heard.
         empty_means: what a table without rows says: `absent`, that every species was searched
             for and is not there (an FP row over the whole recording for each), or `unknown`.
+        same_names: whether tables in several folders that name a recording alike mean one.
 
     Raises:
-        UserError: naming file and line, for tables or files of the folder that cannot be
-            used, a box that is TP and FP, an empty table where `empty_means` does not say what it
-            means, or a recording that must be known and is not in train/. Nothing is written.
+        UserError: naming file and line, if nothing in the tables or files of the folder can be
+            used, or a recording may be two or be called by two ids. Nothing is written.
     """
     columns = columns or TableColumns()
     folder = FolderLabels.read(data_dir)
-    marks_of = {path: read_table(path, columns) for path in tables}
-    marks = [mark for own in marks_of.values() for mark in own]
-    judged = [mark for mark in marks if mark.present is not None]
+    read, left_out = {}, []
+    for path in tables:
+        try:
+            read[path] = read_table(path, columns)
+        except UserError as error:
+            left_out.append(str(error))
+    notes = [note for table in read.values() for note in table.notes]
+    marks = [mark for table in read.values() for mark in table.marks]
     empty = {
-        path: recording_of_table(path, columns.folders) for path, own in marks_of.items() if not own
+        path: recording_of_table(path, columns.folders)
+        for path, table in read.items()
+        if not (table.marks or table.problems or table.detector)
     }
-    if empty and empty_means is None:
-        raise UserError(
-            "A table without rows means that nothing is there, or that nobody looked. "
-            f"{next(iter(empty))} is empty. Say which: --empty-means absent or --empty-means "
-            "unknown."
-        )
-    new_classes = _new_classes(folder.classes, judged)
-    classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
-    ids = ids_by_name(classes)
+    if not same_names:
+        _check_one_folder(read, empty)
     named = {mark.recording_id for mark in marks} | set(empty.values())
     train = folder.data_dir / "train"
     recordings = folder_recordings(train, named | set(folder.rows["recording_id"]))
+    _check_one_id(named, set(folder.rows["recording_id"]), recordings)
+    for path, table in read.items():
+        if table.in_doubt and not _are_in_their_files(table.marks, recordings):
+            left_out.append(table.in_doubt)
+            read[path] = table._replace(marks=[])
+    marks = [mark for table in read.values() for mark in table.marks]
+    left_out += recordings.left_out
+    notes += recordings.notes
+    left_out += [problem for table in read.values() for problem in table.problems]
+    if empty and empty_means is None:
+        left_out += [
+            f"{path}: a table without rows means that nothing is there, or that nobody looked. "
+            "Say which: --empty-means absent or --empty-means unknown."
+            for path in empty
+        ]
 
     def sound_info(recording_id: str, source: str, why: str):
         if recording_id not in recordings:
@@ -99,35 +136,143 @@ def import_annotations(
         with open_recording(recordings[recording_id]) as sound:
             return sound
 
-    if empty_means == "absent":
-        for path, name in empty.items():
-            info = sound_info(name, str(path), "an empty table means absent")
-            end = seconds_text(info.frames / info.rate_hz)
-            judged += [Mark(str(path), name, c.name, False, "0", end) for c in classes]
-    rows = []
-    for mark in judged:
+    def with_box(mark: Mark) -> Mark:
+        """The mark with all bounds of its box; UserError where it is none."""
         high = mark.f_max
-        if not high:
+        if not high and mark.confidence is None:
             why = "the box has no upper frequency"
             high = f"{sound_info(mark.recording_id, mark.source, why).rate_hz / 2:g}"
-        box = (mark.t_min, mark.f_min or "0", mark.t_max, high)
+        box = mark._replace(f_min=mark.f_min or "0", f_max=high)
+        read_box(mark.source, box._replace(f_max=high or "1")._asdict())
+        return box
+
+    judged, detected = [], []
+    for mark in marks:
+        if mark.present is not None or mark.confidence is not None:
+            try:
+                (detected if mark.present is None else judged).append(with_box(mark))
+            except UserError as error:
+                left_out.append(str(error))
+    new_classes = _new_classes(folder.classes, judged)
+    classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
+    ids = ids_by_name(classes)
+    if empty_means == "absent":
+        tp = _first_tp(folder, judged)
+        for path, name in empty.items():
+            try:
+                if name in tp:
+                    raise UserError(
+                        f"{path}: an empty table says that nothing is in {name}. {tp[name]} has a "
+                        "TP row of it; remove one of the two."
+                    )
+                info = sound_info(name, str(path), "an empty table means absent")
+                box = (seconds_text(info.frames / info.rate_hz), "0", f"{info.rate_hz / 2:g}")
+                judged += [Mark(str(path), name, c.name, False, "0", *box) for c in classes]
+            except UserError as error:
+                left_out.append(str(error))
+    rows = []
+    for mark in judged:
+        box = (mark.t_min, mark.f_min, mark.t_max, mark.f_max)
         values = (mark.recording_id, str(ids[name_key(mark.species)]), "1", *box)
         cells = dict(zip(LABEL_HEADER, values, strict=True))
         rows.append(RawRow(mark.source, mark.present, cells))
-    new_rows, repeated = folder.not_there_yet(rows)
-    if empty_means == "absent":
-        _check_absent(checked_table([*folder.raw, *new_rows]), empty)
+    new_rows, repeated, problems = folder.not_there_yet(rows)
+    left_out += problems
+    unjudged = sum(mark.present is None and mark.confidence is None for mark in marks)
+    if not (new_rows or repeated or unjudged or detected or (empty and empty_means == "unknown")):
+        raise_first(left_out)
     folder.add(new_rows, new_classes)
     added_tp = sum(row.present for row in new_rows)
     return Imported(
         added_tp=added_tp,
         added_fp=len(new_rows) - added_tp,
         repeated=repeated,
-        unjudged=sum(mark.present is None for mark in marks),
+        unjudged=unjudged,
         empty_tables=len(empty),
         new_classes=new_classes,
         missing=sorted(named - recordings.keys()),
+        left_out=left_out,
+        notes=notes,
+        detections=_detections(detected, classes, recordings),
     )
+
+
+def _check_one_folder(read: Mapping[Path, TableMarks], empty: Mapping[Path, str]) -> None:
+    """Refuses a name for what may be two recordings of two sites: their folders differ, or those
+    of their tables where these do not say it.
+    """
+    first: dict[str, tuple[str, Path]] = {}
+    for path, table in read.items():
+        names = {(mark.recording_id, mark.folder) for mark in table.marks}
+        names |= {(empty[path], "")} if path in empty else set()
+        for name, folder in sorted(names):
+            other_folder, other = first.setdefault(name, (folder, path))
+            differ = other.parent != path.parent
+            if folder and other_folder:
+                differ = folder != other_folder
+            # A path says which recording it is.
+            if differ and "/" not in name:
+                raise UserError(
+                    f"Recordings must differ in their names. {other} and {path} are both of "
+                    f"{name}. Say --recording-ids path if these are recordings of two sites, or "
+                    "--recording-ids name if it is one."
+                )
+
+
+def _are_in_their_files(marks: Sequence[Mark], recordings: Mapping[str, Path]) -> bool:
+    """Whether times cannot run on over the recordings of a table, so that they are those in them.
+
+    If they ran on, every recording would have a stretch of its own, as long as it is.
+    """
+    spans: dict[str, list[float]] = {}
+    for mark in marks:
+        spans.setdefault(mark.recording_id, []).extend((float(mark.t_min), float(mark.t_max)))
+    length_s = dict.fromkeys(spans, 0.0)
+    for name in spans.keys() & recordings.keys():
+        with suppress(AudioError):
+            length_s[name] = header_duration_s(recordings[name])
+    if any(length_s[name] and max(times) > length_s[name] + 1 for name, times in spans.items()):
+        return False
+    in_order = sorted(spans, key=lambda name: min(spans[name]))
+    return any(
+        min(spans[later]) < max(length_s[name], *spans[name])
+        for name, later in itertools.pairwise(in_order)
+    )
+
+
+def _check_one_id(named: set[str], known: set[str], recordings: Mapping[str, Path]) -> None:
+    """Refuses rows that call a recording by its path where others may call it by its name."""
+    for ids, others in ((named, known), (known, named), (named, named)):
+        for path in sorted(id_ for id_ in ids if "/" in id_):
+            name = path.rpartition("/")[2]
+            if name in others and name not in recordings:
+                raise UserError(
+                    f"Rows must call a recording by one id. Found {name} and {path}, which may be "
+                    "the same. Say --recording-ids as before, or correct the rows."
+                )
+
+
+def _first_tp(folder: FolderLabels, judged: Iterable[Mark]) -> dict[str, str]:
+    """Where the first TP row of every recording stands, in the tables or else in the folder."""
+    rows = folder.rows[folder.rows["present"]]
+    of_folder = dict(zip(rows["recording_id"][::-1], rows["source"][::-1], strict=True))
+    return of_folder | {m.recording_id: m.source for m in reversed(list(judged)) if m.present}
+
+
+def _detections(
+    detected: Sequence[Mark], classes: list[SpeciesClass], recordings: Mapping[str, Path]
+) -> list[Detection]:
+    """Detections with the ids of their species; new ones follow those that the folder knows."""
+    # BirdNET's name for nothing.
+    detected = [mark for mark in detected if name_key(mark.species) != "nocall"]
+    classes = classes + _new_classes(classes, detected)
+    by_id = {species.species_id: species for species in classes}
+    ids = ids_by_name(classes)
+    found = [
+        Detection(m, by_id[ids[name_key(m.species)]], recordings.get(m.recording_id))
+        for m in detected
+    ]
+    return sorted(found, key=lambda d: (d.mark.recording_id, float(d.mark.t_min)))
 
 
 def _new_classes(known: list[SpeciesClass], marks: Iterable[Mark]) -> list[SpeciesClass]:
@@ -149,15 +294,3 @@ def _new_classes(known: list[SpeciesClass], marks: Iterable[Mark]) -> list[Speci
         SpeciesClass(numbered[key] if key in numbered else next(following), name)
         for key, name in unknown.items()
     ]
-
-
-def _check_absent(rows: pd.DataFrame, empty: Mapping[Path, str]) -> None:
-    """Refuses a table that says absent of a recording in which something was heard."""
-    tp = rows[rows["present"]].set_index("recording_id")["source"]
-    for path, name in empty.items():
-        if name in tp.index:
-            source = tp.loc[[name]].iloc[0]
-            raise UserError(
-                f"{path}: an empty table says that nothing is in {name}. {source} has a TP row of "
-                "it; remove one of the two."
-            )

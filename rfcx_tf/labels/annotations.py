@@ -12,7 +12,7 @@ list, and where the recordings are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -170,7 +170,9 @@ def raw_rows(data_dir: Path) -> list[RawRow]:
         RawRow(place, present, cells)
         for present, name in TABLES.items()
         if (data_dir / name).exists()
-        for place, cells in read_csv(data_dir / name, ("recording_id", "species_id", *BOX)).rows
+        for place, cells in read_csv(
+            data_dir / name, ("recording_id", "species_id", *BOX), numbers=BOX
+        ).rows
     ]
 
 
@@ -188,31 +190,51 @@ def _label_info_rows(record: TfrecRecord) -> Iterator[RawRow]:
         yield RawRow(source, values[-1] == "1", cells)
 
 
+class RowProblem(NamedTuple):
+    """What is wrong with a row, or with two together, and where they stand."""
+
+    text: str
+    sources: tuple[str, ...]
+
+
 def checked_table(raw_rows: Iterable[RawRow]) -> pd.DataFrame:
     """The rows as a table (`Annotations.rows`); UserError as in `read_kaggle_folder`."""
+    table, problems = check_rows(raw_rows)
+    raise_first([problem.text for problem in problems])
+    return table
+
+
+def raise_first(problems: Sequence[str]) -> None:
+    """Raises a UserError of the first problem and the number of the others, if there is any."""
+    if problems:
+        more = len(problems) - 1
+        raise UserError(problems[0] + (f" (and {more} more)" if more else ""))
+
+
+def check_rows(raw_rows: Iterable[RawRow]) -> tuple[pd.DataFrame, list[RowProblem]]:
+    """The rows as a table (`Annotations.rows`), and what is wrong with some of them."""
     rows, problems = [], []
     first_seen: dict[tuple, RawRow] = {}
     for raw in raw_rows:
         try:
             row = _parse_row(raw.source, raw.cells)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(RowProblem(str(error), (raw.source,)))
             continue
         first = first_seen.setdefault(tuple(row.values()), raw)
         if first.present != raw.present:
             tp, fp = (first, raw) if first.present else (raw, first)
-            problems.append(
+            text = (
                 f"{raw.source}: a box must not be both TP and FP of one species and songtype. "
                 f"Found as TP at {tp.source}, as FP at {fp.source}; remove one."
             )
+            problems.append(RowProblem(text, (tp.source, fp.source)))
         elif first is not raw:
-            problems.append(f"{raw.source}: a row must not occur twice. It repeats {first.source}.")
+            text = f"{raw.source}: a row must not occur twice. It repeats {first.source}."
+            problems.append(RowProblem(text, (raw.source,)))
         rows.append({**row, "present": raw.present, "source": raw.source})
-    if problems:
-        more = len(problems) - 1
-        raise UserError(problems[0] + (f" (and {more} more)" if more else ""))
     types = {"species_id": int, "songtype_id": int, "present": bool} | dict.fromkeys(BOX, float)
-    return pd.DataFrame(rows, columns=_COLUMNS).astype(types)
+    return pd.DataFrame(rows, columns=_COLUMNS).astype(types), problems
 
 
 def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float]:
@@ -221,6 +243,12 @@ def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float
         raise UserError(f"{place}: recording_id must not be empty.")
     species_id = read_whole_number(place, "species_id", cells["species_id"])
     songtype_id = read_whole_number(place, "songtype_id", cells.get("songtype_id") or "1")
+    ids = {"species_id": species_id, "songtype_id": songtype_id}
+    return {"recording_id": cells["recording_id"], **ids, **read_box(place, cells)}
+
+
+def read_box(place: str, cells: Mapping[str, str]) -> dict[str, float]:
+    """The columns `BOX` as numbers; UserError for a box that begins before 0 or has no size."""
     box = {column: read_number(place, column, cells[column]) for column in BOX}
     for low, high in (("t_min", "t_max"), ("f_min", "f_max")):
         if box[low] < 0:
@@ -230,8 +258,7 @@ def _parse_row(place: str, cells: dict[str, str]) -> dict[str, str | int | float
                 f"{place}: {high} must be greater than {low}. "
                 f"Received: {low}={box[low]:g}, {high}={box[high]:g}."
             )
-    ids = {"species_id": species_id, "songtype_id": songtype_id}
-    return {"recording_id": cells["recording_id"], **ids, **box}
+    return box
 
 
 def species_classes(data_dir: Path, rows: pd.DataFrame) -> list[SpeciesClass]:

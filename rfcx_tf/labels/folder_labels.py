@@ -10,11 +10,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.core.csv_tables import read_csv
+from rfcx_tf.audio.find import folder_recordings
+from rfcx_tf.core.csv_tables import read_csv, read_text
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.names import one_form
 from rfcx_tf.core.species import SpeciesClass, species_name_column
-from rfcx_tf.labels.annotations import BOX, TABLES, RawRow, checked_table, raw_rows, species_classes
+from rfcx_tf.labels.annotations import (
+    BOX,
+    TABLES,
+    RawRow,
+    check_rows,
+    checked_table,
+    raw_rows,
+    species_classes,
+)
 
 LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 
@@ -40,12 +50,14 @@ class FolderLabels:
         """Reads a folder to which rows are to be added.
 
         Raises:
-            UserError: if there is no such folder, its files cannot be used, or its rows are in
-                TFRecord files, which new ones in train_tp.csv would hide.
+            UserError: if there is no such folder, it is the one of recordings, its files cannot
+                be used, or its rows are in TFRecord files, which new ones in train_tp.csv would
+                hide.
         """
         data_dir = Path(data_dir)
         if not data_dir.is_dir():
             raise UserError(f"The data must be a folder. Not found: {data_dir}.")
+        _check_above_train(data_dir)
         has_tfrecords = any(data_dir.glob("tfrecords/train/*.tfrec"))
         if has_tfrecords and not (data_dir / TABLES[True]).exists():
             raise UserError(
@@ -56,11 +68,9 @@ class FolderLabels:
         rows = checked_table(raw)
         return cls(data_dir, raw, rows, species_classes(data_dir, rows))
 
-    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int]:
-        """The rows that the folder lacks, each once, and the number of the others.
-
-        Raises:
-            UserError: naming the place of the first row that is wrong or contradicts another.
+    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int, list[str]]:
+        """The rows that the folder lacks, each once, the number of those that are there already,
+        and what is wrong with the others: two that contradict each other are both in doubt.
         """
         names = ["recording_id", "species_id", "songtype_id", *BOX]
         seen = set(self.rows[[*names, "present"]].itertuples(index=False, name=None))
@@ -69,22 +79,29 @@ class FolderLabels:
             try:
                 numbers = [float(row.cells[name]) for name in names[1:]]
             except ValueError:
-                # `checked_table` says what is wrong with it.
+                # `check_rows` says what is wrong with it.
                 new.append(row)
                 continue
             key = (row.cells["recording_id"], *numbers, row.present)
             if key not in seen:
                 seen.add(key)
                 new.append(row)
-        checked_table([*self.raw, *new])
-        return new, len(rows) - len(new)
+        _, problems = check_rows([*self.raw, *new])
+        wrong = {source for problem in problems for source in problem.sources}
+        good = [row for row in new if row.source not in wrong]
+        return good, len(rows) - len(new), [problem.text for problem in problems]
 
     def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
         """Writes rows (`not_there_yet`) and species behind those that are there.
 
         Every file is written whole or not at all. After an interruption `read` and the same call
         add what is missing.
+
+        Raises:
+            UserError: if a file cannot be added to as it is; none is written then.
         """
+        for name in (*TABLES.values(), "species.csv"):
+            _check_can_be_added_to(self.data_dir / name)
         _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
         for present, name in TABLES.items():
             own = [row.cells for row in rows if row.present == present]
@@ -92,8 +109,10 @@ class FolderLabels:
 
 
 def name_key(name: str) -> str:
-    """A species' name without case and with single spaces: names are compared by it."""
-    return " ".join(name.split()).casefold()
+    """A species' name in one Unicode form, without case and with single spaces: names are compared
+    by it.
+    """
+    return one_form(" ".join(one_form(name).split()).casefold())
 
 
 def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
@@ -107,6 +126,31 @@ def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
                 f"{species.species_id}; rename one in species.csv."
             )
     return {f"s{c.species_id}": c.species_id for c in classes} | ids
+
+
+def _check_above_train(data_dir: Path) -> None:
+    """Refuses the folder of recordings itself in place of the one that holds it."""
+    if (data_dir / "train").exists():
+        return
+    below = folder_recordings(data_dir, ()).values()
+    if any(data_dir.resolve().name == "train" or path.parent == data_dir for path in below):
+        raise UserError(
+            "A data folder holds train/ with the recordings, and rows are written beside that. "
+            f"{data_dir} holds recordings itself. Name the folder above it, in which it is train/."
+        )
+
+
+def _check_can_be_added_to(path: Path) -> None:
+    """Lines are written behind those that are there, in UTF-8 and with commas."""
+    if not path.exists():
+        return
+    text, encoding = read_text(path)
+    header = next(filter(str.strip, text.split("\n")), "")
+    if encoding != "utf-8" or max(",;\t", key=header.count) != ",":
+        raise UserError(
+            f"Rows are added to a CSV in UTF-8 with commas. {path} is in {encoding} and begins "
+            f"{header[:40]!r}. Save it as CSV UTF-8 with commas and decimal points."
+        )
 
 
 def _add_species(path: Path, known: list[SpeciesClass], new: list[SpeciesClass]) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS
+from rfcx_tf.core.csv_tables import read_number
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.names import one_form, readable
 
 # What Raven, BirdNET and this project put behind the recording's name.
 _TABLE_ENDING = re.compile(
@@ -30,6 +32,8 @@ class Mark(NamedTuple):
         present: True TP, False FP, None where nobody has judged it or whoever did was unsure.
         t_min, t_max: text, seconds in the recording.
         f_min, f_max: text, Hz; empty where the box is not bounded.
+        confidence: from 0 to 1, of the detector that made it; None: a person did.
+        folder: of its sound file, where the table names it; on the annotator's machine.
     """
 
     source: str
@@ -40,6 +44,26 @@ class Mark(NamedTuple):
     t_max: str
     f_min: str = ""
     f_max: str = ""
+    confidence: float | None = None
+    folder: str = ""
+
+
+class TableMarks(NamedTuple):
+    """What was read of a table.
+
+    Attributes:
+        marks: of all rows that can be used.
+        problems: what is wrong with each of the others, by file and line.
+        detector: what shows that a detector made the table and nobody has judged it, or empty.
+        notes: how it was read, where that may be wrong.
+        in_doubt: why its times may run on over several recordings; empty where they do not.
+    """
+
+    marks: list[Mark]
+    problems: list[str]
+    detector: str = ""
+    notes: Sequence[str] = ()
+    in_doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +71,8 @@ class TableColumns:
     """How the tables say what was heard, and where.
 
     Attributes:
-        species: Raven's column with the species; None: `Species`, or else `Annotation`.
+        species: Raven's column with the species; None: `Species`, or else `Annotation`, or else
+            BirdNET's `Common Name`.
         verdict: Raven's column with the verdict; None: `Verdict`, which a table may lack.
         only_species: species of all marks, where the tables do not say it.
         folders: folders of the tables, if the path of a table below them is the id of its
@@ -60,16 +85,18 @@ class TableColumns:
     folders: Sequence[Path] = ()
 
 
-def table_lines(path: Path) -> list[tuple[str, str]]:
+def table_lines(path: Path, text: str) -> list[tuple[str, str]]:
     """Place and text of the lines of a table that are not blank; maybe none."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} must be a text file in UTF-8: {error}.") from None
     lines = enumerate(text.split("\n"), start=1)
     return [(f"{path}:{number}", line) for number, line in lines if line.strip()]
+
+
+def read_confidence(place: str, text: str) -> float:
+    """What a detector says of a row; UserError if it is not a number from 0 to 1."""
+    value = read_number(place, "Confidence", text)
+    if not 0 <= value <= 1:
+        raise UserError(f"{place}: Confidence must be from 0 to 1. Received: {text}.")
+    return value
 
 
 def recording_of_table(path: str | Path, folders: Sequence[Path] = ()) -> str:
@@ -82,8 +109,9 @@ def recording_of_table(path: str | Path, folders: Sequence[Path] = ()) -> str:
     name = Path(stem).stem if Path(stem).suffix.lower() in AUDIO_EXTENSIONS else stem
     for folder in folders:
         if path.is_relative_to(folder) and path != folder:
-            return (path.relative_to(folder).parent / name).as_posix()
-    return name
+            name = (path.relative_to(folder).parent / name).as_posix()
+            break
+    return one_form(readable(name))
 
 
 def read_verdict(source: str, text: str) -> bool | None:

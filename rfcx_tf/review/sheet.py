@@ -21,6 +21,7 @@ from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.audio.excerpt import read_excerpt
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
+from rfcx_tf.core.names import readable
 from rfcx_tf.review.clips import event_band_hz, event_png, write_clip
 from rfcx_tf.review.selection import CONTEXT_S
 
@@ -93,7 +94,7 @@ def write_review(
                 "picture": picture,
                 "verdict": "",
                 "comment": "",
-                "file": os.path.abspath(path),
+                "file": readable(os.path.abspath(path)),
             }
         )
     if not rows:

@@ -18,7 +18,7 @@ from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.labels.annotations import RawRow
+from rfcx_tf.labels.annotations import RawRow, raise_first
 from rfcx_tf.labels.folder_labels import LABEL_HEADER, FolderLabels, ids_by_name, name_key
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 from rfcx_tf.labels.marks import read_verdict
@@ -81,7 +81,8 @@ def apply_review(
             "none has a word in the column verdict."
         )
     rows = [row._replace(cells={name: row.cells[name] for name in LABEL_HEADER}) for row in judged]
-    new_rows, repeated = folder.not_there_yet(rows)
+    new_rows, repeated, problems = folder.not_there_yet(rows)
+    raise_first(problems)
     new_classes = _new_classes(folder, judged)
     missing = _missing(folder, judged)
     if copy_recordings and missing:
@@ -103,27 +104,10 @@ def apply_review(
 
 def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Place and cells of every row; numbers with a decimal point."""
-    delimiter = _delimiter(path)
-    rows = []
-    for place, cells in read_csv(path, _REQUIRED, delimiter).rows:
-        cells = {"species": "", "file": ""} | cells
-        if delimiter != ",":
-            for name in _NUMBERS:
-                if cells[name].count(",") == 1 and "." not in cells[name]:
-                    cells[name] = cells[name].replace(",", ".")
-        rows.append((place, cells | {"songtype_id": "1"}))
-    return rows
-
-
-def _delimiter(path: Path) -> str:
-    """What separates the names in the header: where Excel writes decimal commas, a semicolon."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = next((line for line in file if line.strip()), "")
-    except (OSError, UnicodeDecodeError):
-        # `read_csv` says what is wrong.
-        return ","
-    return max(",;\t", key=header.count)
+    return [
+        (place, {"species": "", "file": "", **cells, "songtype_id": "1"})
+        for place, cells in read_csv(path, _REQUIRED, numbers=_NUMBERS).rows
+    ]
 
 
 def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[SpeciesClass]:

@@ -235,6 +235,39 @@ def test_a_name_that_may_mean_another_recording_is_refused(tmp_path, two_sites):
     assert "Received: b.c" in text and "write site1/deep/b.c" in text
 
 
+def test_names_in_another_unicode_form_are_the_same(tmp_path):
+    """As a Mac writes them and as a table has them, whichever is which."""
+    one = touch(tmp_path / "Gru\u0308n" / "Bu\u0308.wav")
+    for find in (find_recordings, find_named_recordings):
+        assert find([tmp_path], "name") == {"B\u00fc": one}
+    assert folder_recordings(tmp_path, ["Gr\u00fcn/B\u00fc"]) == {"Gr\u00fcn/B\u00fc": one}
+
+
+def test_a_name_that_is_not_utf8_has_an_id_that_can_be_written(tmp_path):
+    """Latin-1, between names that are UTF-8."""
+    folder = tmp_path / "gr\u00fcn"
+    folder.mkdir()
+    with open(os.fsencode(folder) + b"/r\xfch.wav", "wb"):
+        pass
+    found = find_recordings([tmp_path], "path")
+    assert list(found) == ["gr\u00fcn/r\u00fch"]
+    assert os.fsencode(found["gr\u00fcn/r\u00fch"]).endswith(b"/r\xfch.wav")
+
+
+def test_files_of_recordings_with_long_names(tmp_path):
+    """They fit, differ, are the same the next time, and keep their ending and folder."""
+    ids = [f"s/{letter * 120}{number}" for letter in "xü" for number in (1, 2)]
+    ids += ["s/" + "x" * 251]
+    ending = ".Table.1.selections.txt"
+    paths = [path_for_recording(tmp_path, id_, ending) for id_ in ids]
+    for path in paths:
+        touch(path)
+        assert path.parent == tmp_path / "s" and path.name.endswith(ending)
+    assert len(set(paths)) == len(ids)
+    assert paths[0] == tmp_path / f"{ids[0]}{ending}"
+    assert paths == [path_for_recording(tmp_path, id_, ending) for id_ in ids]
+
+
 def test_files_of_recordings_stay_in_their_folder(tmp_path):
     assert path_for_recording(tmp_path, "a.b", ".txt") == tmp_path / "a.b.txt"
     assert path_for_recording(tmp_path, "s/a", ".txt") == tmp_path / "s" / "a.txt"

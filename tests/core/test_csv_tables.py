@@ -3,7 +3,7 @@
 import pytest
 from refused import refused
 
-from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
+from rfcx_tf.core.csv_tables import CsvRow, parse_csv, read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import first_few
 from rfcx_tf.core.species import SpeciesClass, read_species
 
@@ -37,7 +37,59 @@ def test_spreadsheet_habits_do_not_matter(table):
 
 def test_other_delimiters(table):
     path = table(b"a\tb\n1,5\tx\n")
-    assert read_csv(path, ["b"], "\t").rows == [(f"{path}:2", {"a": "1,5", "b": "x"})]
+    assert read_csv(path, ["b"]).rows == [(f"{path}:2", {"a": "1,5", "b": "x"})]
+    assert read_csv(path, ["b"], numbers=["a"]).rows[0].cells == {"a": "1.5", "b": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "numbers"),
+    [
+        # Nothing but a decimal comma.
+        ("a;b\n1,5;2\n", "1.5 2"),
+        ("a\tb\n0,250\t12,3456\n", "0.250 12.3456"),
+        ("a\tb\n-1,5\t2.5\n", "-1.5 2.5"),
+        ('a,b\n"1,5",2\n', "1.5 2"),
+        # 1,250 could be 1250; others show which.
+        ("a\tb\n1,250\t2\n", "1,250 2"),
+        ("a\tb\n1,250\t2,000\n", "1,250 2,000"),
+        ("a\tb\n1,250\t2.5\n", "1,250 2.5"),
+        ("a\tb\n1,250\t2,5\n", "1.250 2.5"),
+        ("a\tb\n1,250\t1000\n", "1.250 1000"),
+        ("a;b\n1,250\t2;0.5\n", "1,250\t2 0.5"),
+        ("a;b\n1,250;0.5\n", "1.250 0.5"),
+        # No number, whatever it is.
+        ("a\tb\n1,2,3\t1.000,5\n", "1,2,3 1.000,5"),
+    ],
+)
+def test_decimal_commas(table, content, numbers):
+    cells = read_csv(table(content.encode()), numbers=["a", "b", "c"]).rows[0].cells
+    assert " ".join(cells.values()) == numbers
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(table, encoding, end):
+    path = table(f"id,name{end}1,Grünspecht{end}".encode(encoding))
+    assert read_csv(path) == (["id", "name"], [(f"{path}:2", {"id": "1", "name": "Grünspecht"})])
+
+
+def test_names_are_read_in_one_unicode_form(table):
+    """But for paths, which are found by their bytes."""
+    path = table("name,file\nGru\u0308n,Gru\u0308n.wav\n".encode())
+    assert read_csv(path).rows[0].cells == {"name": "Gr\u00fcn", "file": "Gru\u0308n.wav"}
+
+
+def test_a_quotation_mark_swallows_no_row(table):
+    path = table(b'id,name\n1,"chip\n2,"Owl"\n')
+    assert refused(read_csv, path).startswith(f"{path}:3: a row must be CSV")
+    text = path.read_text()
+    rows = parse_csv(path, text, quotes_lines=False)[0].rows
+    assert [row.cells["name"] for row in rows] == ['"chip', "Owl"]
+    text = 'id\tname\n1\t"chip\n2\t"a ""b"", c"\n3\tchip"\n'
+    rows = parse_csv(path, text, quotes_lines=False)[0].rows
+    assert [row.cells["name"] for row in rows] == ['"chip', 'a "b", c', 'chip"']
 
 
 @pytest.mark.parametrize(
@@ -47,8 +99,9 @@ def test_other_delimiters(table):
         (b"\r\n,,\r\n", " is empty. It must begin with a line of column names."),
         (b"\nb,c\n", ":2: the header must name a, d. Received: b, c."),
         (b"a,d\n1,2\n1,2,,3\n", ":3: a line must have no more cells than the header (2). "),
-        (b"fLaC\x00\xff\xfe\n", " must be a CSV file in UTF-8: "),
-        ("a,d\n".encode("utf-16"), " must be a CSV file in UTF-8: "),
+        (b"fLaC\x00\xff\xfe\n", " must be a text file in UTF-8: it holds zeros."),
+        (b"a,d\n1,\x81\n", " must be a text file in UTF-8: "),
+        (bytes(100), " must be a text file in UTF-8: it holds zeros."),
     ],
 )
 def test_what_is_no_such_table_is_named(table, content, complaint):

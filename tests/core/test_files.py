@@ -45,3 +45,10 @@ def test_checking_that_a_file_can_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"):
         check_writable(tmp_path / "file" / "scores.csv")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path):
+    for name in ("x" * 251 + ".npz", "ü" * 125 + ".json"):
+        atomic_write_text(tmp_path / name, "text")
+        assert (tmp_path / name).read_text() == "text"
+    assert len(os.listdir(tmp_path)) == 2

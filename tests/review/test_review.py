@@ -195,7 +195,7 @@ def test_what_spreadsheet_programs_make_of_a_review(field, delimiter, point, sta
         ),
         (sheet_of(("tiny00", 7, "1", "2", "TP", {"species": "Low"})), "must differ in their names"),
         (sheet_of(("tiny00", 2, "1", "2", "TP"), columns=COLUMNS[:12]), "must name verdict"),
-        ("\udce9", "must be a CSV file in UTF-8"),
+        ("\udc81", "must be a text file in UTF-8"),
         ("", "is empty"),
     ],
 )
