@@ -592,7 +592,8 @@ def test_a_port_that_is_taken(tiny_model_folder, protocol):
 def run_here(capsys):
     """A function that runs a coroutine beside a server in this process: run_here(options, client).
 
-    The client is called with a function that opens a connection and sends bytes.
+    The client is called with a function that opens a connection and sends bytes, and one that stops
+    the server, which it must call once: a second signal would end this process.
     """
 
     def run(options, client):
@@ -608,9 +609,7 @@ def run_here(capsys):
                 return reader, writer
 
             async with asyncio.timeout(60):
-                answer = await client(send)
-                if not server.done():
-                    os.kill(os.getpid(), signal.SIGTERM)
+                answer = await client(send, lambda: os.kill(os.getpid(), signal.SIGTERM))
                 await server
             return answer
 
@@ -623,10 +622,10 @@ POST = b"POST /v1/models/tiny:predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\
 
 
 def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, run_here):
-    async def client(send):
+    async def client(send, stop):
         reader, writer = await send(POST % 9 + b"{")
         await asyncio.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGTERM)
+        stop()
         answer = await reader.read(10_000)
         writer.close()
         return answer
@@ -638,7 +637,7 @@ def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, run_here):
 def test_bodies_that_hang_give_their_room_to_others(tiny_model_folder, run_here, monkeypatch):
     monkeypatch.setattr("rfcx_tf.serving.server.budget._PATIENCE_S", 0.2)
 
-    async def client(send):
+    async def client(send, stop):
         # Four have room; the others wait for it, and who comes last would wait longest.
         hanging = [await send(POST % 1000 + b"{") for _ in range(10)]
         body = b'{"inputs": [[1.0]]}'
@@ -646,6 +645,7 @@ def test_bodies_that_hang_give_their_room_to_others(tiny_model_folder, run_here,
         answer = await reader.readline()
         for _, other in [*hanging, (reader, writer)]:
             other.close()
+        stop()
         return answer
 
     options = options_of(tiny_model_folder, read_timeout_s=600, timeout_s=600)
