@@ -42,12 +42,16 @@ def build_backbone(
         config: kind, depth, width and strides.
         mels: mel bands of the input.
         channels: input channels.
-        window_frames: input frames around each that EfficientNets squeeze; None: all there are.
+        window_frames: input frames around each whose mean weighs channels, in networks that do
+            so (EfficientNets); None: all there are.
         synchronized: batch statistics over all replicas (for several devices).
 
     Returns:
         A model [batch, frames, mels, channels] -> [batch, cells, bands, features] with
         cells = ceil(frames / stride).
+
+    Raises:
+        UserError: if the network's library is not installed.
     """
     return _module(config).build(config, mels, channels, window_frames, synchronized)
 
@@ -70,7 +74,7 @@ def begin_from_weights(detector: keras.Model, config: Config) -> None:
     """
     settings = config.model.backbone
     if settings.weights != "none":
-        backbone = detector.get_layer(settings.name)
+        backbone = detector.get_layer(settings.layer_name)
         coordinate = config.model.frequency_coordinate
         _module(settings).load_weights(backbone, settings.weights, coordinate)
 
@@ -89,10 +93,12 @@ def context_frames(backbone: keras.Model) -> int:
     Args:
         backbone: a network of `build_backbone`, with `window_frames` if it is an EfficientNet.
     """
-    seeing = [layer for layer in backbone.layers if _half_width(layer) > 0]
-    entering = keras.Model(backbone.inputs, [layer.input for layer in seeing])
+    # That of a library stands inside what pads for it.
+    network = next((layer for layer in backbone.layers if isinstance(layer, keras.Model)), backbone)
+    seeing = [layer for layer in network.layers if _half_width(layer) > 0]
+    entering = keras.Model(network.inputs, [layer.input for layer in seeing])
     frames = 1 << 18
-    image = keras.KerasTensor((1, frames, *backbone.input_shape[2:]))
+    image = keras.KerasTensor((1, frames, *network.input_shape[2:]))
     # Lengths hold some frames of padding more, which so long an input makes negligible.
     distances = [round(frames / f.shape[1]) for f in entering.compute_output_spec(image)]
     return sum(_half_width(layer) * d for layer, d in zip(seeing, distances, strict=True))

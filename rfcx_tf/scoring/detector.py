@@ -79,7 +79,7 @@ class DetectorScorer(tf.Module):
     @functools.cached_property
     def context_cells(self) -> int:
         """Cells on either side of one that share sound with what it sees, and one for shifts."""
-        backbone = self._detectors[0].get_layer(self.config.model.backbone.name)
+        backbone = self._detectors[0].get_layer(self.config.model.backbone.layer_name)
         return math.ceil(context_frames(backbone) / self.config.model.backbone.stride[0]) + 1
 
     @functools.cached_property

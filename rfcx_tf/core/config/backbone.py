@@ -1,19 +1,20 @@
 """The network below the head: the section `model.backbone`, and the table of networks.
 
-A network that is not in the table takes a module in `rfcx_tf.model` and a line here. A library
-of networks would take one line as well, under the name before a colon (`library:NETWORK`), with
-`name` and `source` below made to part the two.
+A network that is not in the table takes a module in `rfcx_tf.model` and a line here. Those of
+keras-cv and keras-hub stand in `rfcx_tf.core.config.library_networks`, and here as
+`library:NETWORK`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import pydantic
 from pydantic import Field
 
+from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
 from rfcx_tf.core.config.section import ConfigSection, PositiveInt
 
 StridePair = tuple[PositiveInt, PositiveInt]
@@ -65,7 +66,7 @@ def _check_resnet(config: BackboneConfig) -> None:
     )
 
 
-def _check_efficientnet(config: BackboneConfig) -> None:
+def _check_fixed(config: BackboneConfig) -> None:
     for key, field in type(config).model_fields.items():
         config.require(
             key in ("name", "weights") or getattr(config, key) == field.default,
@@ -73,8 +74,17 @@ def _check_efficientnet(config: BackboneConfig) -> None:
         )
 
 
+def _check_library(config: BackboneConfig) -> None:
+    _check_fixed(config)
+    config.require(
+        config.weights != "imagenet",
+        f"weights must be none, preset:NAME or a file for {config.name}",
+    )
+
+
 _RESNET = Source("resnet", _resnet_stride, _check_resnet)
-_EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_efficientnet)
+_EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_fixed)
+_LIBRARY = Source("library", lambda _: (16, 16), _check_library)
 BACKBONES = {
     "resnet10": _RESNET,
     "resnet18": _RESNET,
@@ -83,24 +93,31 @@ BACKBONES = {
     "efficientnet_b0": _EFFICIENTNET,
     "efficientnet_b2": _EFFICIENTNET,
 }
+_OWN = tuple(BACKBONES)
+BACKBONES |= {
+    f"{library}:{network}": _LIBRARY
+    for library, networks in LIBRARY_NETWORKS.items()
+    for network in networks
+}
 
 
 class BackboneConfig(ConfigSection):
     """Residual network (He et al. 2016) or EfficientNet (Tan and Le 2019).
 
     The total stride of a residual network is that of stem, pooling and stages. An EfficientNet's
-    is 16, and `name` and `weights` are all that it takes.
+    is 16, and `name` and `weights` are all that it takes. So it is with the networks of keras-cv
+    and keras-hub.
 
     Attributes:
-        name: kind of network, depth and kind of block.
+        name: kind of network, depth and kind of block; `keras_cv:NAME` or `keras_hub:NAME`.
         width: channels of the first stage, 64 in the publication; later stages double it.
         stem_stride, stage_strides: each one number or a [time, frequency] pair.
         stem_pooling: the 3x3 max-pooling of stride 2 after the stem; off gives stride 16.
-        weights: where training begins: `none` (random), `imagenet`, or the path of a weights file
-            (`begin_from_weights`).
+        weights: where training begins: `none` (random), `imagenet`, for the network of a library
+            `preset:NAME`, or the path of a weights file (`begin_from_weights`).
     """
 
-    name: Literal[tuple(BACKBONES)] = "resnet34"
+    name: str = "resnet34"
     width: PositiveInt = 64
     stem_kernel: Annotated[int, Field(gt=0, lt=32)] = 7
     stem_stride: PositiveInt | StridePair = 2
@@ -114,11 +131,20 @@ class BackboneConfig(ConfigSection):
         return BACKBONES[self.name]
 
     @property
+    def layer_name(self) -> str:
+        """The network's name in the detector; Keras allows no colon."""
+        return self.name.replace(":", "_")
+
+    @property
     def stride(self) -> tuple[int, int]:
         """Total stride in frames and in mel bands."""
         return self.source.stride(self)
 
     @pydantic.model_validator(mode="after")
     def _rules(self) -> BackboneConfig:
+        networks = LIBRARY_NETWORKS.get(self.name.partition(":")[0])
+        choices = networks or (*_OWN, *(f"{library}:NAME" for library in LIBRARY_NETWORKS))
+        place = f" after {self.name.partition(':')[0]}:" if networks else ""
+        self.require(self.name in BACKBONES, f"name must be{place} one of {', '.join(choices)}")
         self.source.check(self)
         return self

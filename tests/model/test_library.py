@@ -1,0 +1,242 @@
+"""Networks of keras-cv and keras-hub: what the libraries compute, as a backbone that slides."""
+
+import functools
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rfcx_tf.core.config import BackboneConfig, ConfigError, load_config
+from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.model import library
+from rfcx_tf.model.backbones import build_backbone, context_frames
+
+_BLOCKS = {
+    "stackwise_kernel_sizes": [3, 3, 5, 3, 3],
+    "stackwise_num_repeats": [1, 1, 2, 1, 1],
+    "stackwise_input_filters": [8, 8, 8, 8, 8],
+    "stackwise_output_filters": [8, 8, 8, 8, 8],
+    "stackwise_expansion_ratios": [1, 2, 2, 2, 2],
+    "stackwise_strides": [1, 2, 2, 2, 2],
+}
+_CV_BLOCKS = _BLOCKS | {"width_coefficient": 1.0, "depth_coefficient": 1.0}
+_SQUEEZES = {"stackwise_squeeze_and_excite_ratios": [0.25] * 5}
+# By the name of a published network: another one of its class, so small that it takes no time.
+SMALL = {
+    "keras_cv:resnet18": {
+        "stackwise_filters": [64, 16, 16],
+        "stackwise_blocks": [1, 1, 2],
+        "stackwise_strides": [1, 2, 2],
+        "block_type": "basic_block",
+    },
+    "keras_cv:resnet50": {
+        "stackwise_filters": [64, 16, 16],
+        "stackwise_blocks": [1, 2, 1],
+        "stackwise_strides": [1, 2, 2],
+    },
+    "keras_cv:resnet18_v2": {
+        "stackwise_filters": [64, 16, 16],
+        "stackwise_blocks": [2, 2, 2],
+        "stackwise_strides": [1, 2, 2],
+        "block_type": "basic_block",
+    },
+    "keras_cv:densenet121": {"stackwise_num_repeats": [1, 2, 1, 1], "growth_rate": 4},
+    "keras_cv:efficientnetlite_b0": _CV_BLOCKS | {"stackwise_input_filters": [32, 8, 8, 8, 8]},
+    "keras_cv:efficientnetv1_b0": _CV_BLOCKS | _SQUEEZES,
+    "keras_cv:efficientnetv2_b0": _CV_BLOCKS
+    | {
+        "stackwise_squeeze_and_excite_ratios": [0, 0, 0.25, 0.25, 0.25],
+        "stackwise_conv_types": ["fused"] * 3 + ["unfused"] * 2,
+    },
+    "keras_cv:mobilenet_v3_small": {
+        "stackwise_expansion": [1, 2, 3, 2],
+        "stackwise_filters": [8, 8, 8, 8],
+        "stackwise_kernel_size": [3, 5, 5, 3],
+        "stackwise_stride": [2, 2, 2, 2],
+        "stackwise_se_ratio": [0.25, None, 0.25, 0.25],
+        "stackwise_activation": ["relu", "relu", "hard_swish", "hard_swish"],
+    },
+    "keras_cv:yolo_v8_xs_backbone": {
+        "stackwise_channels": [8, 8, 8, 8],
+        "stackwise_depth": [1, 1, 2, 1],
+    },
+    "keras_hub:resnet_18": {
+        "input_conv_filters": [64],
+        "input_conv_kernel_sizes": [7],
+        "stackwise_num_filters": [64, 16, 16],
+        "stackwise_num_blocks": [1, 1, 2],
+        "stackwise_num_strides": [1, 2, 2],
+        "block_type": "basic_block",
+    },
+    "keras_hub:densenet_121": {"stackwise_num_repeats": [1, 2, 1, 1], "growth_rate": 4},
+    "keras_hub:efficientnet_b0": LIBRARY_NETWORKS["keras_hub"]["efficientnet_b0"].sizes
+    | _CV_BLOCKS
+    | _SQUEEZES
+    | {"stackwise_block_types": ["v1"] * 5},
+}
+NAMES = list(SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_networks():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, sizes in SMALL.items():
+            kind, _, network = name.partition(":")
+            networks = LIBRARY_NETWORKS[kind]
+            patch.setitem(networks, network, networks[network]._replace(sizes=sizes))
+        yield
+
+
+def needs(name):
+    kind = name.partition(":")[0]
+    pytest.importorskip(kind, reason=f"{kind} is not in this set of packages")
+
+
+@functools.cache
+def small_backbone(name):
+    """For tests that change no weights."""
+    keras.utils.set_random_seed(0)
+    model = build_backbone(BackboneConfig(name=name), mels=32, channels=2, window_frames=32)
+    settle(model, sound(1, 1600, 32, 2))
+    return model
+
+
+def sound(*shape):
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+def randomize(model):
+    """Statistics and scales as if trained."""
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(random.normal(0.0, 0.3, weight.shape))
+
+
+def settle(model, image):
+    """The image's own statistics become the moving ones, so that no feature is drowned."""
+    network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(image, training=True)
+
+
+def published_level(network, image):
+    """What the library's own network makes of an image at its level of stride 16."""
+    if hasattr(network, "pyramid_outputs"):
+        output = network.pyramid_outputs["P4"]
+    else:
+        output = network.get_layer(network.pyramid_level_inputs["P4"]).output
+    return keras.Model(network.input, output)(image).numpy()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_features_are_those_of_the_library(name):
+    needs(name)
+    published = library._library_network(name, (None, 41, 3))
+    randomize(published)
+    image = sound(2, 64, 41, 3)
+    expected = published_level(published, image)
+    assert expected.std() > 0.01
+    # Without a window, squeezes are over the whole input, too.
+    network, _ = library._own_network(published, None, False)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(network(image), expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("kind", LIBRARY_NETWORKS)
+@pytest.mark.parametrize(
+    ("suffix", "channels"), [("weights.h5", 3), ("weights.h5", 2), ("keras", 3)]
+)
+def test_a_file_of_the_library_fills_the_network(kind, suffix, channels, tmp_path):
+    """Features of sound are those of a grey image, or of the same channels, and turned."""
+    name = {"keras_cv": "keras_cv:resnet18", "keras_hub": "keras_hub:efficientnet_b0"}[kind]
+    needs(name)
+    published = library._library_network(name, (None, None, channels))
+    randomize(published)
+    path = tmp_path / f"own.{suffix}"
+    (published.save if suffix == "keras" else published.save_weights)(path)
+    model = build_backbone(BackboneConfig(name=name), 48, 2)
+    library.load_weights(model, str(path))
+    image = sound(1, 79, 48, 2)
+    if channels == 3:
+        # Each of two equal channels then counts half of the three.
+        image[..., 1] = image[..., 0]
+    before = model.get_layer("whole_strides").before
+    padding = [(0, 0), (before, -(79 + before) % 16), (0, 0), (0, 0)]
+    seen = np.pad(image, padding)[..., np.arange(channels) % 2].swapaxes(1, 2)
+    expected = published_level(published, seen).swapaxes(1, 2)[:, :5]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(model(image), expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cells_are_centred_and_as_many_as_begin_in_an_input_of_any_size(name):
+    """By the gradient of one cell: the frames that it sees lie around 16 times its number."""
+    needs(name)
+    model = small_backbone(name)
+    for frames in (16, 17, 64, 79, 938, 5626):
+        shape = model.compute_output_spec(keras.KerasTensor((1, frames, 32, 2))).shape
+        assert shape == (1, -(-frames // 16), *model.output_shape[2:])
+    context = context_frames(model)
+    cell = context // 16 + 3
+    image = tf.constant(sound(1, 32 * cell + 7, 32, 2))
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(image)
+        seen = tf.reduce_sum(model(image)[:, cell])
+    frames = np.flatnonzero(np.abs(tape.gradient(seen, image)).sum(axis=(0, 2, 3)))
+    assert abs((frames[0] + frames[-1]) / 2 - 16 * cell) <= 1
+    assert 16 <= frames[-1] - 16 * cell <= context
+    assert 16 <= 16 * cell - frames[0] <= context
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shift_by_whole_strides_shifts_the_cells(name):
+    """A crop that begins 16 frames later has the same features, one cell earlier."""
+    needs(name)
+    model = small_backbone(name)
+    border = -(-context_frames(model) // 16)
+    for length in (320, 321, 335):
+        frames = length + 32 * border
+        image = sound(1, frames + 16, 32, 2)
+        whole, later = model(image).numpy()[0], model(image[:, 16:]).numpy()[0]
+        assert len(later) == -(-frames // 16) == len(whole) - 1
+        scale = np.abs(whole).max()
+        difference = np.abs(later - whole[1:])[border:-border]
+        assert np.std(whole[border:-border], axis=0).max() > 0.01 * scale
+        assert difference.max() <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("library_name", LIBRARY_NETWORKS)
+def test_a_library_that_is_not_there_is_named_in_one_line(library_name, monkeypatch):
+    monkeypatch.setitem(sys.modules, library_name, None)
+    network = next(iter(LIBRARY_NETWORKS[library_name]))
+    config = BackboneConfig(name=f"{library_name}:{network}")
+    with pytest.raises(UserError, match=f"needs the package {library_name[:5]}-.*It ") as caught:
+        build_backbone(config, 32, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("name: 'keras_cv:csp_darknet_tiny'", "after keras_cv: one of densenet121, .*darknet_tiny"),
+        ("name: 'keras_hub:mit_b0'", r"after keras_hub: one of densenet_121, .*Received: .*mit_b0"),
+        ("name: 'keras_hub:vgg_16'", "after keras_hub: one of"),
+        ("name: vgg16", "one of resnet10, .*, keras_cv:NAME, keras_hub:NAME. Received: vgg16"),
+        ("{name: 'keras_cv:resnet18', width: 32}", "width is an option of residual networks"),
+        ("{name: 'keras_cv:resnet18', weights: imagenet}", "none, preset:NAME or a file"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused_in_one_line(tmp_path, settings, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model:\n  backbone:\n    {settings}\n")
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
