@@ -130,7 +130,7 @@ class _Found:
         hidden = [path for path in walked.hidden if path.suffix.lower() in AUDIO_EXTENSIONS]
         if hidden:
             self.notes.append(
-                f"Passed over {first_few(map(str, hidden), 1)}: sound files in a trash or hidden. "
+                f"Passed over {first_few(map(readable, hidden), 1)}: sound files in a trash or hidden. "
                 "Name their folder to have them searched."
             )
 
@@ -158,7 +158,7 @@ def _find(paths: Iterable[Path | str]) -> _Found:
     for path in sorted(found.folders, key=os.path.islink):
         first = real.setdefault(path.resolve(), path)
         if first is not path and os.path.islink(path):
-            doubles.append(f"{path} to {first}")
+            doubles.append(f"{readable(path)} to {readable(first)}")
     if doubles:
         found.notes.append(f"Passed over links to recordings that are there: {first_few(doubles)}.")
     found.folders = {path: found.folders[path] for path in sorted(real.values())}

@@ -60,5 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     status = list_left_out("Left out", [*annotations.left_out, *manifest.skipped])
     if manifest.skipped:
-        print(f"After mending them delete {arguments.out} and run this again.", file=sys.stderr)
+        print(
+            "The same command tries recordings again. After correcting rows name another --out.",
+            file=sys.stderr,
+        )
     return status

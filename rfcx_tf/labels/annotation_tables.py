@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rfcx_tf.core.csv_tables import GUESSED_ENCODING, read_text
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.names import one_form
+from rfcx_tf.core.names import one_form, readable
 from rfcx_tf.core.walk import walk
 from rfcx_tf.labels.annotations import TABLES
 from rfcx_tf.labels.audacity import audacity_marks, is_audacity
@@ -94,7 +94,9 @@ def read_table(path: str | Path, columns: TableColumns) -> TableMarks:
         if format.begins(first):
             found = format.marks(path, text, columns)
             if encoding == GUESSED_ENCODING:
-                return found._replace(notes=[f"{path} is not in UTF-8; read as {encoding}."])
+                return found._replace(
+                    notes=[f"{readable(path)} is not in UTF-8; read as {encoding}."]
+                )
             return found
     raise UserError(
         f"{place}: an annotation table is {', or '.join(format.looks for format in FORMATS)}. "

@@ -29,6 +29,7 @@ from rfcx_tf.shards.plans import (
     open_plan,
     plan_shards,
     shard_sizes,
+    try_again,
     write_plans,
 )
 from rfcx_tf.shards.records import KINDS, SCHEMA_VERSION, Crop, Manifest
@@ -53,7 +54,7 @@ def make_shards(
         config: front end, crops, `training.folds` and `training.fold_seed` decide what is written.
         data_dir: where the recordings are; paths in the manifest are relative to it.
         out_dir: folder for the shards. One with finished shards of the same data and recipe is
-            completed, or left as it is when complete.
+            completed, or left as it is when complete; what was left out of it is tried again.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
 
@@ -73,7 +74,7 @@ def make_shards(
     plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
     plan_id = _plan_id(annotations, plans, config)
     finished = open_plan(out_dir, plan_id)
-    if finished is not None:
+    if finished is not None and not try_again(plans, out_dir):
         return finished
     rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)

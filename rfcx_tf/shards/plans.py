@@ -1,7 +1,8 @@
 """Writing a folder of shards in resumable steps, whatever its crops are cut by.
 
 A plan names a shard and its recordings. A finished shard has a receipt, a small JSON file,
-beside it until the manifest is written, so an interrupted run goes on where it was.
+beside it until the manifest is written, so an interrupted run goes on where it was. Where something
+was left out the receipts stay, so that it can be tried again.
 """
 
 from __future__ import annotations
@@ -74,6 +75,23 @@ def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
     return None
 
 
+def try_again(plans: list[ShardPlan], out_dir: Path) -> bool:
+    """Makes a complete folder one that lacks the shards in which something was left out.
+
+    Returns:
+        Whether there are such shards and all receipts, which earlier versions did not keep.
+    """
+    paths = [_receipt_path(out_dir, plan) for plan in plans]
+    if not all(path.exists() for path in paths):
+        return False
+    lacking = [path for path in paths if json.loads(path.read_text())["skipped"]]
+    if lacking:
+        (out_dir / "manifest.json").unlink()
+    for path in lacking:
+        path.unlink()
+    return bool(lacking)
+
+
 def write_plans(
     plans: list[ShardPlan],
     cut: Callable[[str], tuple[Iterable[Crop], list[str]]],
@@ -135,8 +153,9 @@ def _crops(results: Iterable, skipped: list[str], bar: tqdm) -> Iterator[Crop]:
 def finish_plans(plans: list[ShardPlan], manifest: Manifest, out_dir: Path) -> None:
     """Writes the manifest, with which the folder is complete."""
     write_manifest(manifest, out_dir)
-    for plan in plans:
-        _receipt_path(out_dir, plan).unlink()
+    if not manifest.skipped:
+        for plan in plans:
+            _receipt_path(out_dir, plan).unlink()
 
 
 def shard_sizes(plans: list[ShardPlan], out_dir: Path) -> dict[str, int]:

@@ -292,6 +292,22 @@ def test_the_script_ends_with_1_when_something_was_left_out(
     assert run_script(monkeypatch, *arguments) == 1, "the second run forgets what was left out"
 
 
+def test_what_failed_is_tried_again_by_the_same_command(damaged_data, tmp_path, tiny_config):
+    """And gives the folder that it would have been; shards without a fault are left alone."""
+    out, damaged = tmp_path / "out", damaged_data / "train" / "r1.flac"
+    rows = damaged_data / "train_tp.csv"
+    rows.write_text("".join(line for line in rows.open() if ",6.2," not in line))
+    assert len(make(damaged_data, tiny_config, out).skipped) == 1
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
+    damaged.write_bytes((damaged_data / "train" / "r0.flac").read_bytes())
+    manifest = make(damaged_data, tiny_config, out)
+    assert (manifest.skipped, manifest.counts["tp"]) == ([], 3)
+    assert sum((out / name).stat().st_mtime_ns == time for name, time in times.items()) == 1
+    assert len(times) == 2
+    make(damaged_data, tiny_config, tmp_path / "whole")
+    assert files_of(out) == files_of(tmp_path / "whole")
+
+
 def test_the_script_ends_with_0_when_all_was_done_and_2_on_bad_input(
     tiny_data, tmp_path, recipe, monkeypatch, capsys
 ):
