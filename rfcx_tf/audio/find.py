@@ -130,8 +130,8 @@ class _Found:
         hidden = [path for path in walked.hidden if path.suffix.lower() in AUDIO_EXTENSIONS]
         if hidden:
             self.notes.append(
-                f"Passed over {first_few(map(readable, hidden), 1)}: sound files in a trash or hidden. "
-                "Name their folder to have them searched."
+                f"Passed over {first_few(map(readable, hidden), 1)}: sound files in a trash or "
+                "hidden. Name their folder to have them searched."
             )
 
 
