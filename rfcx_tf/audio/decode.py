@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import soxr
 
+from rfcx_tf.audio.channels import LOUDEST, MEAN, ChannelMixer, channel_power
 from rfcx_tf.audio.decoders import OpenedSound, open_sound
 from rfcx_tf.core.errors import DecodingError, UserError
 
@@ -24,6 +25,14 @@ _KINDS = "FLAC, MP3, OGG, WAV, AIFF, AU, CAF, W64"
 
 # Samples of a float file may exceed full scale, but not by 18 dB: then its scale is not +-1.
 HIGHEST_PEAK = 8.0
+
+# Beyond these a header is damaged: bat detectors reach 500 kHz, arrays of microphones 64 channels.
+_RATES_HZ, _CHANNELS = range(1_000, 2_000_001), range(1, 65)
+# Encoders of lossy formats count a little more or less than decoders find.
+_COUNTING = 0.002
+
+# Length of the blocks in which the loudest channel is looked for.
+_LOUDNESS_S = 10
 
 # A seek costs as much as decoding a third of a second, so larger parts are not worth it.
 _LARGEST_PARTS = 0.75
@@ -34,17 +43,34 @@ class AudioError(UserError):
 
 
 @dataclass(frozen=True)
+class SoundRemark:
+    """What is to be said of a recording that was used.
+
+    Attributes:
+        text: one line that names the file.
+        is_cut: whether sound is missing: the file was cut short, and used as far as it goes.
+    """
+
+    text: str
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
 class AudioSource:
     """Where the encoded bytes of one recording are.
 
     Attributes:
         path: a sound file, or a file that contains one.
         offset, length: the part of the file in bytes; length None: to its end.
+        channel: what is listened to: `mean`, which gives way to the louder channel where it is
+            silence; `loudest`, the one with the most power, for which the recording is decoded
+            twice; or a channel's number, from 0.
     """
 
     path: Path
     offset: int = 0
     length: int | None = None
+    channel: str = MEAN
 
     def open(self) -> BinaryIO:
         """A seekable stream over the encoded bytes; OSError where the file cannot be opened."""
@@ -58,27 +84,35 @@ class AudioSource:
         return f"{self.path} at byte {self.offset}" if self.offset else str(self.path)
 
 
-def read_audio(source: AudioSource | Path | str | bytes, sample_rate_hz: int) -> np.ndarray:
+def read_audio(
+    source: AudioSource | Path | str | bytes,
+    sample_rate_hz: int,
+    remarks: list[SoundRemark] | None = None,
+) -> np.ndarray:
     """Decodes a whole recording.
 
-    Channels are averaged. Resampling (soxr, HQ) turns n samples into exactly
-    floor(n * sample_rate_hz / file_rate_hz + 1/2). What then exceeds full scale (overshoot of
-    lossy codecs and of the resampler, hot float files) is clipped.
+    Channels are averaged, unless the source says otherwise. Resampling (soxr, HQ) turns n samples
+    into exactly floor(n * sample_rate_hz / file_rate_hz + 1/2). What then exceeds full scale
+    (overshoot of lossy codecs and of the resampler, hot float files) is clipped.
+
+    What decides is the sound that is there, whatever the header says of its length.
 
     Args:
         source: a FLAC, WAV, OGG or MP3 file, or its bytes.
         sample_rate_hz: rate of the result.
+        remarks: takes what is to be said of the recording. None: one that was cut short cannot
+            be used, and nothing else is said.
 
     Returns:
         float32 [samples] in [-1, 1].
 
     Raises:
         AudioError: where the file is missing, unreadable, empty, not audio, damaged, without
-            samples, not finite or not scaled to +-1. Also where it was cut short, as far as
-            it says how long it was: an MP3 without a Xing or Info tag does not.
+            samples, not finite, not scaled to +-1 or of an impossible sample rate, and without
+            `remarks` where it was cut short.
     """
     # One item, but the checks that follow it must run too.
-    ((samples, file_rate_hz),) = _decode(source)
+    ((samples, file_rate_hz),) = _decode(source, remarks)
     return _resampled(samples, file_rate_hz, sample_rate_hz, _name(source))
 
 
@@ -97,6 +131,7 @@ def read_audio_parts(
     source: AudioSource | Path | str | bytes,
     sample_rate_hz: int,
     parts_of: Callable[[int], list[tuple[int, int]]],
+    remarks: list[SoundRemark] | None = None,
 ) -> np.ndarray:
     """Decodes the wanted parts of a recording, and the rest only where that costs less.
 
@@ -104,7 +139,7 @@ def read_audio_parts(
     of which more than three quarters are wanted, are decoded whole.
 
     Args:
-        source, sample_rate_hz: as for `read_audio`.
+        source, sample_rate_hz, remarks: as for `read_audio`.
         parts_of: takes the number of samples and gives the wanted parts: the first sample of each
             and the one after its last, within the recording, in any order.
 
@@ -121,14 +156,17 @@ def read_audio_parts(
         if sound.can_seek and sound.rate_hz == sample_rate_hz:
             parts = parts_of(sound.frames)
             if sum(end - begin for begin, end in parts) <= _LARGEST_PARTS * sound.frames:
-                samples = _sought_parts(sound, parts, _name(source))
-    return read_audio(source, sample_rate_hz) if samples is None else samples
+                samples = _sought_parts(sound, parts, source)
+        if samples is not None:
+            _compare_with_header(sound, sound.frames, _name(source), remarks)
+    return read_audio(source, sample_rate_hz, remarks) if samples is None else samples
 
 
 def decode_blocks(
     source: AudioSource | Path | str | bytes,
     sample_rates_hz: Sequence[int],
     block_s: float = 10.0,
+    remarks: list[SoundRemark] | None = None,
 ) -> Iterator[dict[int, np.ndarray]]:
     """Decodes a recording of any length once, block by block, at one rate or several.
 
@@ -136,7 +174,7 @@ def decode_blocks(
     from MP3, whose decoder rounds the 24th binary digit differently after every block.
 
     Args:
-        source: as for `read_audio`.
+        source, remarks: as for `read_audio`. What is to be said is known after the last block.
         sample_rates_hz: of the results.
         block_s: length of a block. The resampler holds some samples back, so that blocks may
             come out shorter, longer or empty.
@@ -165,7 +203,7 @@ def decode_blocks(
         return resampled
 
     file_rate_hz = None
-    for block, file_rate_hz in _decode(source, block_s):
+    for block, file_rate_hz in _decode(source, remarks, block_s):
         sound = all_rates(block, file_rate_hz, last=False)
         samples += len(sound[sample_rates_hz[0]])
         yield sound
@@ -177,8 +215,8 @@ def decode_blocks(
         raise _no_samples(_name(source))
 
 
-def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
-    """Seconds that a recording's header promises; the decoder's guess where it says nothing.
+def duration_s(source: AudioSource | Path | str | bytes) -> float:
+    """Seconds of sound in a recording, as far as that shows before it is decoded.
 
     It raises what `open_recording` raises.
     """
@@ -187,43 +225,97 @@ def header_duration_s(source: AudioSource | Path | str | bytes) -> float:
 
 
 def _decode(
-    source: AudioSource | Path | str | bytes, block_s: float | None = None
+    source: AudioSource | Path | str | bytes,
+    remarks: list[SoundRemark] | None,
+    block_s: float | None = None,
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Checked mono samples [samples] float32 as in the file, and its rate in Hz.
 
-    One item with everything, or one for every `block_s`.
+    One item with everything, or one for about every `block_s`.
     """
-    name, decoded = _name(source), 0
+    name, decoded, given = _name(source), 0, 0
     with open_recording(source) as sound:
-        if not sound.says_length:
-            # An encoder that writes into a pipe leaves a FLAC's length open.
-            raise AudioError(
-                f"The recording {name} does not say in its header how long it is "
-                f"(found: {sound.frames} samples). Encode it again."
-            )
+        mixer = ChannelMixer(sound.rate_hz, _one_channel(source, sound))
         wanted = -1 if block_s is None else max(1, round(block_s * sound.rate_hz))
-        while True:
+        ended = False
+        while not ended:
             try:
-                samples = sound.read(wanted)
+                block = sound.read(wanted)
             except DecodingError as error:
                 raise AudioError(
-                    f"The recording {name} is damaged or cut short ({error}). Copy it again."
+                    f"The recording {name} is damaged ({error}). Copy it again."
                 ) from None
             except MemoryError:
                 raise AudioError(
                     f"The recording {name} does not fit into memory ({sound.frames} samples of "
                     f"{sound.channels} channel(s)). Cut it into shorter ones."
                 ) from None
-            _check_samples(samples, decoded / sound.rate_hz, sound.rate_hz, name)
-            decoded += len(samples)
-            ended = block_s is None or len(samples) < wanted
+            decoded += len(block)
+            ended = block_s is None or len(block) < wanted
+            samples = mixer.push(block)
+            if ended:
+                samples = (
+                    np.concatenate([samples, rest]) if len(rest := mixer.finish()) else samples
+                )
+            _check_samples(samples, given / sound.rate_hz, sound.rate_hz, name)
+            given += len(samples)
             if len(samples) or block_s is None:
                 yield samples, sound.rate_hz
-            if ended:
-                break
-        shortage = sound.shortage(decoded)
-    if shortage:
-        raise AudioError(f"The recording {name} is cut short: {shortage}. Copy or encode it again.")
+        _compare_with_header(sound, decoded, name, remarks)
+    if mixer.taken is not None and remarks is not None:
+        remarks.append(
+            SoundRemark(
+                f"The recording {name} has channels that cancel each other from "
+                f"{mixer.taken_from_s} s on. Channel {mixer.taken} was taken instead of their "
+                "mean. Choose another with --channel."
+            )
+        )
+
+
+def _compare_with_header(
+    sound: OpenedSound, decoded: int, name: str, remarks: list[SoundRemark] | None
+) -> None:
+    """THE place where what a header says meets what the decoder gave.
+
+    Raises:
+        AudioError: if sound is missing, and nobody takes remarks.
+    """
+    promised, rate_hz = sound.promised, sound.rate_hz
+    is_cut, least = sound.is_cut, (1 - _COUNTING) * sound.frames - sound.rounding
+    if is_cut or (is_cut is None and decoded < least):
+        expected = max(promised or 0, sound.frames)
+        of = f" of {expected / rate_hz:.3f} s" if expected > decoded else ""
+        text = f"The recording {name} is cut short at {decoded / rate_hz:.3f} s{of}."
+        if remarks is None:
+            raise AudioError(f"{text} Copy it again.")
+        remarks.append(SoundRemark(f"{text} What is there was used.", is_cut=True))
+    elif promised is not None and abs(promised - decoded) > sound.rounding and remarks is not None:
+        remarks.append(
+            SoundRemark(
+                f"The recording {name} has another length than its header says. The header counts "
+                f"{promised} samples, {decoded} are there ({decoded / rate_hz:.3f} s), and all "
+                "were used."
+            )
+        )
+
+
+def _one_channel(source: AudioSource | Path | str | bytes, sound: OpenedSound) -> int | None:
+    """The channel that a source is listened to by; None: by the mean of all."""
+    channel = source.channel if isinstance(source, AudioSource) else MEAN
+    if channel == MEAN or (sound.channels == 1 and channel == LOUDEST):
+        return None
+    if channel == LOUDEST:
+        power = np.zeros(sound.channels)
+        with open_recording(source) as again, suppress(DecodingError):
+            while len(block := again.read(_LOUDNESS_S * again.rate_hz)):
+                power += len(block) * channel_power(block)
+        return int(np.argmax(power))
+    if int(channel) >= sound.channels:
+        raise AudioError(
+            f"The recording {_name(source)} must have a channel {channel}, counted from 0. "
+            f"It has {sound.channels}. Choose another with --channel."
+        )
+    return int(channel)
 
 
 def _resampled(samples: np.ndarray, from_hz: int, to_hz: int, name: str) -> np.ndarray:
@@ -234,23 +326,32 @@ def _resampled(samples: np.ndarray, from_hz: int, to_hz: int, name: str) -> np.n
     return np.clip(samples, -1.0, 1.0, out=samples)
 
 
-def _sought_parts(sound: OpenedSound, parts: list[tuple[int, int]], name: str) -> np.ndarray | None:
+def _sought_parts(
+    sound: OpenedSound,
+    parts: list[tuple[int, int]],
+    source: AudioSource | Path | str | bytes,
+) -> np.ndarray | None:
     """Parts of a recording with zeros around them, float32 [samples]; None: decode it whole.
 
     That is for whatever goes wrong: the whole says what is wrong with it. A FLAC whose seek
     table is false has nothing wrong but that.
     """
     try:
+        channel = _one_channel(source, sound)
         samples = np.zeros(sound.frames, np.float32)
         # The last sample is there, or the file was cut short.
         for begin, end in [*parts, (sound.frames - 1, sound.frames)]:
             sound.seek(begin)
-            part = sound.read(end - begin)
-            if len(part) < end - begin:
+            block = sound.read(end - begin)
+            if len(block) < end - begin:
                 return None
-            _check_samples(part, begin / sound.rate_hz, sound.rate_hz, name)
+            mixer = ChannelMixer(sound.rate_hz, channel)
+            part = np.concatenate([mixer.push(block), mixer.finish()])
+            if mixer.taken is not None:
+                return None
+            _check_samples(part, begin / sound.rate_hz, sound.rate_hz, _name(source))
             np.clip(part, -1.0, 1.0, out=samples[begin:end])
-        return None if sound.shortage(sound.frames) else samples
+        return samples
     except (AudioError, DecodingError, MemoryError):
         return None
 
@@ -264,18 +365,22 @@ def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedS
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open() as stream:
             if stream.seek(0, os.SEEK_END) == 0:
-                raise AudioError(
-                    f"The recording {name} is empty (0 bytes). Copy it again or remove it."
-                )
+                raise AudioError(f"The recording {name} is empty (0 bytes). Copy it again.")
             stream.seek(0)
             try:
                 sound = open_sound(stream)
-            except DecodingError:
+            except DecodingError as error:
                 raise AudioError(
                     f"The recording {name} is not readable as {_KINDS}: "
-                    "it is something else, or badly damaged."
+                    f"it is something else, or badly damaged ({error})."
                 ) from None
             with closing(sound):
+                if sound.rate_hz not in _RATES_HZ or sound.channels not in _CHANNELS:
+                    raise AudioError(
+                        f"The recording {name} must have {_RATES_HZ[0]} to {_RATES_HZ[-1]} Hz and "
+                        f"1 to {_CHANNELS[-1]} channels. Its header says {sound.rate_hz} Hz and "
+                        f"{sound.channels} channel(s). Correct the header."
+                    )
                 yield sound
     except OSError as error:
         raise AudioError(f"The recording {name} cannot be read: {error.strerror}.") from None
@@ -302,7 +407,9 @@ def _check_samples(samples: np.ndarray, begin_s: float, rate_hz: int, name: str)
 
 
 def _no_samples(name: str) -> AudioError:
-    return AudioError(f"The recording {name} has no samples. Remove it.")
+    return AudioError(
+        f"The recording {name} has no samples: nothing, or next to nothing, is behind its header."
+    )
 
 
 def _name(source: AudioSource | Path | str | bytes) -> str:

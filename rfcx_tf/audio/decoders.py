@@ -18,29 +18,30 @@ class OpenedSound(Protocol):
     """An opened sound file.
 
     Attributes:
-        frames: samples a channel, as the header says.
-        says_length: whether it does.
+        frames: samples a channel that are there, as far as that shows before they are decoded.
+        promised: those that the header counts; None where it does not say.
+        is_cut: whether sound is seen to be missing at the end; None: that does not show.
+        rounding: samples by which a header of this format may be wrong, and nothing is.
         rate_hz, channels: of the file.
         can_seek: whether a seek is exact to the sample.
     """
 
     frames: int
-    says_length: bool
+    promised: int | None
+    is_cut: bool | None
+    rounding: int
     rate_hz: int
     channels: int
     can_seek: bool
 
     def read(self, count: int) -> np.ndarray:
-        """The next samples, the mean of the channels, float32 [samples], fewer at the end.
+        """The next samples, float32 [samples, channels], fewer at the end.
 
         With -1 all that follow. DecodingError where the file is damaged.
         """
 
     def seek(self, frame: int) -> None:
         """Goes to a sample; only where `can_seek`."""
-
-    def shortage(self, decoded: int) -> str:
-        """What shows that the file holds or held more than was decoded; empty where nothing."""
 
     def close(self) -> None:
         """Ends the reading; the stream stays open."""

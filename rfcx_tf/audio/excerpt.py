@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rfcx_tf.audio.channels import ChannelMixer
 from rfcx_tf.audio.decode import AudioError, open_recording
 from rfcx_tf.core.errors import DecodingError
 
@@ -16,7 +17,7 @@ class Excerpt:
     """A stretch of a recording.
 
     Attributes:
-        samples: float32 [samples], the mean of the channels.
+        samples: float32 [samples], the mean of the channels, or the louder one where it is silence.
         sample_rate_hz: of the file.
         begin_s: where it begins in the recording.
     """
@@ -50,7 +51,8 @@ def read_excerpt(path: str | Path, begin_s: float, end_s: float) -> Excerpt:
             )
         try:
             sound.seek(first)
-            samples = sound.read(last - first)
+            mixer = ChannelMixer(rate_hz, None)
+            samples = np.concatenate([mixer.push(sound.read(last - first)), mixer.finish()])
         except DecodingError:
             samples = np.zeros(0, np.float32)
     if len(samples) < last - first or not np.isfinite(samples).all():

@@ -1,4 +1,4 @@
-"""FLAC, WAV, OGG and MP3 by libsndfile."""
+"""FLAC, WAV, OGG, MP3 and what else libsndfile knows, behind headers that are right."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
+from rfcx_tf.audio.headers.examine import examine
 from rfcx_tf.core.errors import DecodingError
 
-# What may follow the sound of an MP3, in bytes; libsndfile stops where it guessed the end.
-_LARGEST_TAG = 1 << 14
-# In a FLAC without its length libsndfile finds the largest number that it can count to.
-_LENGTH_UNKNOWN = 1 << 62
-# libsndfile decodes a WAV or OGG that was cut short without complaint; only its log tells.
-_WAV_DATA_CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_RF64_DATA_CUT = "does not match value from 'ds64' chunk"
-_OGG_CUT = "Last page lacks an end-of-stream bit"
-# Programs that write WAV into a pipe put this or more for "length unknown".
+# libsndfile decodes what was cut short without complaint; only its log tells: of the chunk that
+# holds the samples, or of the file.
+_CUT = re.compile(r"^ *(?:SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Programs that write into a pipe put this or more for "length unknown".
 WAV_LENGTH_UNKNOWN = 0x7FFFF000
 # In these a seek is exact to the sample, and the header's length is what there is to decode.
 _SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
 _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+# What may follow the sound of an MP3, in bytes.
+_LARGEST_TAG = 1 << 14
+# Years of sound. libsndfile says so of what it cannot count.
+_MOST_FRAMES = 1 << 45
+# Samples of two frames of MP3, by which encoders and decoders count differently.
+_MP3_ROUNDING = 2 * 1152
 
 
 class SndfileSound:
@@ -32,62 +34,86 @@ class SndfileSound:
 
     def __init__(self, stream: BinaryIO):
         """Reads the header; DecodingError if libsndfile does not know the format."""
+        examined = examine(stream)
+        promised, self._is_cut = examined.promised, examined.is_cut
         self._stream = stream
-        try:
-            # libsndfile reads a file by itself; from a Python stream it would take the
-            # interpreter's lock for every few kilobytes, and other threads would wait.
-            file = stream.fileno() if isinstance(stream, io.FileIO) else stream
-            self._file = soundfile.SoundFile(file, closefd=False)
-        except soundfile.LibsndfileError as error:
-            raise DecodingError(error.error_string.rstrip(".")) from None
-        self.frames = self._file.frames
-        self.rate_hz = self._file.samplerate
-        self.channels = self._file.channels
-        self.says_length = self.frames < _LENGTH_UNKNOWN
+        self._parts, self._part = [_open(examined.parts[0])], 0
+        for part in examined.parts[1:]:
+            try:
+                self._parts.append(_open(part))
+            except DecodingError:
+                # The last one may be cut within its header.
+                self._is_cut = True
+        first = self._parts[0]
+        self.rate_hz, self.channels = first.samplerate, first.channels
+        if {(part.samplerate, part.channels) for part in self._parts[1:]} - {
+            (self.rate_hz, self.channels)
+        }:
+            raise DecodingError("its parts differ in sample rate or channels")
+        self.frames = sum(part.frames for part in self._parts)
+        if self.frames > _MOST_FRAMES:
+            raise DecodingError(f"its header counts {self.frames} samples")
+        if promised == 1.0 and (cut := _CUT.search(first.extra_info)):
+            promised, self._is_cut = int(cut[1]) / max(1, int(cut[2])), int(cut[1]) > int(cut[2])
+        self.promised = None if promised is None else round(self.frames * promised)
+        self.rounding = _MP3_ROUNDING if first.format == "MP3" else 0
         self.can_seek = (
-            self._file.format in _SEEKABLE_FORMATS
-            and self._file.subtype in _SEEKABLE_SUBTYPES
-            and 0 < self.frames < _LENGTH_UNKNOWN
+            len(self._parts) == 1
+            and first.format in _SEEKABLE_FORMATS
+            and first.subtype in _SEEKABLE_SUBTYPES
+            and self.frames > 0
         )
+
+    @property
+    def is_cut(self) -> bool | None:
+        """See `OpenedSound`."""
+        if self._is_cut or not self.rounding or self._parts[-1].tell() < self._parts[-1].frames:
+            return self._is_cut
+        # Of an MP3 whose tag counts too few frames libsndfile leaves the rest unheard.
+        position = self._stream.tell()
+        unheard = self._stream.seek(0, os.SEEK_END) - position
+        self._stream.seek(position)
+        return self._is_cut or unheard > _LARGEST_TAG
 
     def read(self, count: int) -> np.ndarray:
         """See `OpenedSound`."""
+        wanted = self.frames if count < 0 else count
+        found = [self._read_part(wanted)]
+        while (missing := wanted - sum(map(len, found))) and self._part + 1 < len(self._parts):
+            self._part += 1
+            found.append(self._read_part(missing))
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _read_part(self, count: int) -> np.ndarray:
         try:
-            channels = self._file.read(count, dtype="float32", always_2d=True)
+            return self._parts[self._part].read(count, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise DecodingError(error.error_string.rstrip(".")) from None
-        return channels.mean(axis=1) if self.channels > 1 else channels[:, 0]
 
     def seek(self, frame: int) -> None:
         """See `OpenedSound`."""
+        self._part = 0
+        while self._part + 1 < len(self._parts) and frame >= self._parts[self._part].frames:
+            frame -= self._parts[self._part].frames
+            self._part += 1
         try:
-            self._file.seek(frame)
+            for part in self._parts[self._part + 1 :]:
+                part.seek(0)
+            self._parts[self._part].seek(frame)
         except soundfile.LibsndfileError as error:
             raise DecodingError(error.error_string.rstrip(".")) from None
 
-    def shortage(self, decoded: int) -> str:
-        """See `OpenedSound`."""
-        position = self._stream.tell()
-        unread = self._stream.seek(0, os.SEEK_END) - position
-        self._stream.seek(0)
-        start = self._stream.read(1 << 16)
-        # Without a Xing or Info tag the length of an MP3 is libsndfile's guess from the bit rate.
-        length_is_known = self._file.format != "MP3" or b"Xing" in start or b"Info" in start
-        if decoded < self.frames and length_is_known:
-            return f"{decoded} of {self.frames} samples are there"
-        if not length_is_known and unread > _LARGEST_TAG:
-            return (
-                f"it does not say how long it is, and beyond the {decoded} samples that its bit "
-                f"rate makes likely are {unread} bytes more"
-            )
-        log = self._file.extra_info
-        wav = _WAV_DATA_CUT.search(log)
-        if wav and int(wav[1]) < WAV_LENGTH_UNKNOWN:
-            return f"{wav[2]} of {wav[1]} bytes of samples are there"
-        if _RF64_DATA_CUT in log:
-            return f"its header counts more samples than the {decoded} that are there"
-        return "its last page is missing" if _OGG_CUT in log else ""
-
     def close(self) -> None:
         """See `OpenedSound`."""
-        self._file.close()
+        for part in self._parts:
+            part.close()
+
+
+def _open(stream: BinaryIO) -> soundfile.SoundFile:
+    try:
+        # libsndfile reads a file by itself; from a Python stream it would take the interpreter's
+        # lock for every few kilobytes, and other threads would wait.
+        file = stream.fileno() if isinstance(stream, io.FileIO) else stream
+        return soundfile.SoundFile(file, closefd=False)
+    except soundfile.LibsndfileError as error:
+        raise DecodingError(error.error_string.rstrip(".")) from None

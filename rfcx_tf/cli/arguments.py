@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable
@@ -83,6 +84,32 @@ def add_recording_ids_argument(
         help="call recordings by their files' names, or by their paths below the folder of "
         f"{below}, where recorders name files alike: site1/20210101_050000; default: name"
         + ("" if default else ", and refused where tables in several folders name one alike"),
+    )
+
+
+def add_channel_argument(parser: argparse._ActionsContainer, default: str) -> None:
+    """Adds `--channel mean|loudest|0|1...`, for `rfcx_tf.audio.decode.AudioSource`.
+
+    Args:
+        parser: of the verb.
+        default: what is listened to without it, in words.
+    """
+
+    def channel(text: str) -> str:
+        from rfcx_tf.core.config.audio import CHANNEL
+
+        if not re.fullmatch(CHANNEL, text):
+            raise argparse.ArgumentTypeError(
+                f"must be mean, loudest or a number from 0. Received: {text}"
+            )
+        return text
+
+    parser.add_argument(
+        "--channel",
+        type=channel,
+        metavar="mean|loudest|N",
+        help="of recordings of several channels: their mean, which gives way to the louder one "
+        f"where it is silence; the loudest; or one, counted from 0; default: {default}",
     )
 
 
@@ -178,6 +205,11 @@ def print_notes(lines: Iterable[str]) -> None:
     """Prints what was passed over for a reason that is no fault."""
     for line in lines:
         print(line)
+
+
+def list_remarks(lines: Iterable[str]) -> None:
+    """Lists on stderr what is to be said of recordings that were used whole, if anything is."""
+    list_left_out("Used whole, with a remark", lines)
 
 
 def list_left_out(heading: str, lines: Iterable[str]) -> int:

@@ -13,6 +13,7 @@ from rfcx_tf.cli.arguments import (
     above_zero,
     add_config_arguments,
     list_left_out,
+    list_remarks,
     load_recipe,
     print_next,
     print_notes,
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         *("train", "--config", arguments.config, "--tfrecords", arguments.out),
         *("--run", f"runs/{arguments.out.resolve().name}"),
     )
+    list_remarks(manifest.remarks)
     status = list_left_out("Left out", [*annotations.left_out, *manifest.skipped])
     if manifest.skipped:
         print(

@@ -49,11 +49,13 @@ from pathlib import Path
 from rfcx_tf.audio.find import find_recordings
 from rfcx_tf.cli.arguments import (
     above_zero,
+    add_channel_argument,
     add_combination_arguments,
     add_number,
     add_recording_ids_argument,
     add_run_override_argument,
     list_left_out,
+    list_remarks,
     print_next,
     print_notes,
 )
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
     add_recording_ids_argument(parser)
+    add_channel_argument(parser, "that of the run's recipe, the mean of a served model")
     add_table_arguments(parser)
     runs = parser.add_argument_group(_RUNS)
     add_combination_arguments(runs)
@@ -126,7 +129,12 @@ def run(arguments: argparse.Namespace) -> int:
         journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    status = list_left_out("Could not be scored", [*predictions.failed, *recordings.left_out])
+    remarks = predictions.remarks
+    list_remarks(remark.text for remark in remarks if not remark.is_cut)
+    cut = [remark.text for remark in remarks if remark.is_cut]
+    status = list_left_out("Scored as far as they go", cut)
+    failed = [*predictions.failed, *recordings.left_out]
+    status = max(status, list_left_out("Could not be scored", failed))
     if predictions.failed:
         print(
             f"  The same command tries these again; {journal.folder} has the others.",
@@ -189,6 +197,7 @@ def _score_with_runs(arguments, recordings, tables):
     runs = open_runs(arguments.run, arguments.overrides)
     scorer = load_together(runs, weights, arguments.combine)
     tables.check_model(scorer.card, recordings)
+    sources = _sources(recordings, arguments.channel or _channel_of(runs))
     fingerprint = fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows)
     journal = _open_journal(arguments, fingerprint)
     if _is_bulk(arguments):
@@ -210,12 +219,29 @@ def _score_with_runs(arguments, recordings, tables):
         root = str(Path(__file__).resolve().parents[2])
         os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
         runner = arguments.runner or LOCAL_RUNNER
-        predictions = predict_in_bulk(job, recordings, scorer.card, runner=runner, options=options)
+        predictions = predict_in_bulk(job, sources, scorer.card, runner=runner, options=options)
     else:
         predictions = predict_recordings(
-            scorer, recordings, journal=journal, keep_windows=tables.keep_windows
+            scorer, sources, journal=journal, keep_windows=tables.keep_windows
         )
     return scorer.card, journal, predictions
+
+
+def _sources(recordings, channel: str):
+    from rfcx_tf.audio.decode import AudioSource
+
+    return {name: AudioSource(path, channel=channel) for name, path in recordings.items()}
+
+
+def _channel_of(runs) -> str:
+    """What runs were trained on; a listener's recipe does not say."""
+    channels = {run.config.audio.channel for run in runs if run.kind != "listener"} or {"mean"}
+    if len(channels) > 1:
+        raise UserError(
+            f"Runs must be of one channel. Received: {', '.join(sorted(channels))}. Say which with "
+            "--channel."
+        )
+    return channels.pop()
 
 
 def _score_served(arguments, recordings, tables):
@@ -240,7 +266,10 @@ def _score_served(arguments, recordings, tables):
         tables.check_model(scorer.card, recordings)
         journal = _open_journal(arguments, scorer.fingerprint(tables.keep_windows))
         predictions = predict_recordings(
-            scorer, recordings, journal=journal, keep_windows=tables.keep_windows
+            scorer,
+            _sources(recordings, arguments.channel or "mean"),
+            journal=journal,
+            keep_windows=tables.keep_windows,
         )
     return scorer.card, journal, predictions
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rfcx_tf.audio.decode import AudioError, header_duration_s
+from rfcx_tf.audio.decode import AudioError, duration_s
 from rfcx_tf.audio.start_time import recording_start
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.events.read import recordings_of_events
@@ -74,7 +74,7 @@ def prediction_report(
             recordings = {name: path for name, path in recordings.items() if name in searched}
         for name, path in recordings.items():
             try:
-                durations_s[name] = header_duration_s(path)
+                durations_s[name] = duration_s(path)
             except AudioError as error:
                 failed.append(str(error))
     lost = sorted(with_events - recordings.keys())

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfcx_tf.audio.decode import header_duration_s
+from rfcx_tf.audio.decode import duration_s
 from rfcx_tf.audio.find import folder_recordings, path_for_recording
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
@@ -150,7 +150,7 @@ def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
             missing[name] = file
         if name not in durations_s:
             found = [p for p in (paths.get(name), Path(file)) if p is not None and p.is_file()]
-            lengths_s = [header_duration_s(path) for path in found]
+            lengths_s = [duration_s(path) for path in found]
             durations_s[name] = min(lengths_s, default=math.inf)
             if lengths_s and max(lengths_s) > min(lengths_s) + _END_TOLERANCE_S:
                 raise UserError(

@@ -27,6 +27,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 from tqdm import tqdm
 
+from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.runs.open import open_runs
 from rfcx_tf.scoring.card import ModelCard
@@ -61,7 +62,7 @@ class BulkJob:
 
 
 class ScoreRecording(beam.DoFn):
-    """(recording id, path) -> the recording id, with its result in the journal.
+    """(recording id, path, channel) -> the recording id, with its result in the journal.
 
     The output `failed` has (recording id, why it could not be scored).
     """
@@ -75,10 +76,10 @@ class ScoreRecording(beam.DoFn):
         self._scorer = self._shared.acquire(self._load)
 
     def process(self, element):
-        name, path = element
+        name, path, channel = element
         predictions = predict_recordings(
             self._scorer,
-            {name: Path(path)},
+            {name: AudioSource(Path(path), channel=channel)},
             journal=self._job.journal,
             keep_windows=self._job.keep_windows,
             progress=False,
@@ -96,7 +97,7 @@ class ScoreRecording(beam.DoFn):
 
 def predict_in_bulk(
     job: BulkJob,
-    recordings: Mapping[str, Path],
+    recordings: Mapping[str, AudioSource],
     card: ModelCard,
     *,
     runner: str = LOCAL_RUNNER,
@@ -107,7 +108,7 @@ def predict_in_bulk(
 
     Args:
         job: what workers need to know.
-        recordings: paths by recording id.
+        recordings: audio by recording id, each a file of its own.
         card: of the runs together.
         runner: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or another of Beam's.
         options: for Beam, as in `--direct_num_workers=2`.
@@ -124,7 +125,7 @@ def predict_in_bulk(
         key = recording_key(name, recordings[name])
         return key is not None and job.journal.read(name, key) is not None
 
-    def not_done() -> dict[str, Path]:
+    def not_done() -> dict[str, AudioSource]:
         return {name: path for name, path in recordings.items() if not is_done(name)}
 
     failed: dict[str, str] = {}
@@ -144,20 +145,23 @@ def predict_in_bulk(
                 raise
             print(f"{error} It goes on with the {len(left)} recordings that are left.")
             todo = left
-    rows = {name: job.journal.read(name).scores for name in recordings if name not in failed}
+    results = {name: job.journal.read(name) for name in recordings if name not in failed}
     return Predictions(
-        scores_table(card, rows), [failed[name] for name in recordings if name in failed]
+        scores_table(card, {name: result.scores for name, result in results.items()}),
+        [failed[name] for name in recordings if name in failed],
+        [remark for result in results.values() for remark in result.remarks],
     )
 
 
 def _run_pipeline(
-    job: BulkJob, recordings: Mapping[str, Path], runner: str, options: Sequence[str]
+    job: BulkJob, recordings: Mapping[str, AudioSource], runner: str, options: Sequence[str]
 ) -> None:
     """Scores recordings, and lists in a file why some could not be scored."""
+    elements = [(name, str(source.path), source.channel) for name, source in recordings.items()]
     with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
         outputs = (
             pipeline
-            | "Recordings" >> beam.Create([(name, str(p)) for name, p in recordings.items()])
+            | "Recordings" >> beam.Create(elements)
             | "Spread" >> beam.Reshuffle()
             | "Score" >> beam.ParDo(ScoreRecording(job)).with_outputs(_FAILED, main="done")
         )
@@ -168,7 +172,7 @@ def _run_pipeline(
         )
 
 
-def _run_apart(job: BulkJob, recordings: Mapping[str, Path], options: Sequence[str]) -> None:
+def _run_apart(job: BulkJob, recordings: Mapping[str, AudioSource], options: Sequence[str]) -> None:
     """The same with the local runner, in a process group that ends with any of its workers."""
     process = multiprocessing.get_context("spawn").Process(
         target=_run_and_watch, args=(job, dict(recordings), list(options))
@@ -183,7 +187,7 @@ def _run_apart(job: BulkJob, recordings: Mapping[str, Path], options: Sequence[s
         raise RuntimeError("The pipeline failed; what it said is above.")
 
 
-def _run_and_watch(job: BulkJob, recordings: dict[str, Path], options: list[str]) -> None:
+def _run_and_watch(job: BulkJob, recordings: dict[str, AudioSource], options: list[str]) -> None:
     os.setsid()
     show = threading.excepthook
 

@@ -14,13 +14,15 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import rfcx_tf
-from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.audio.channels import MEAN
+from rfcx_tf.audio.decode import AudioSource, SoundRemark
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.runs.open import Run
@@ -76,8 +78,9 @@ class Journal:
                     float(part["duration_s"]),
                     part["scores"],
                     part.get("window_scores"),
+                    _read_remarks(part),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
     def write(self, result: RecordingResult, key: str) -> None:
@@ -87,6 +90,7 @@ class Journal:
             "path": np.array(str(result.path)),
             "duration_s": np.array(result.duration_s),
             "scores": result.scores,
+            "remarks": np.array(json.dumps([asdict(remark) for remark in result.remarks])),
         }
         if result.window_scores is not None:
             arrays["window_scores"] = result.window_scores
@@ -135,7 +139,13 @@ def recording_key(recording_id: str, source: AudioSource | Path) -> str | None:
     except OSError:
         return None
     place = [str(source.path.resolve()), source.offset, source.length]
+    place += [source.channel] * (source.channel != MEAN)
     return json.dumps([recording_id, *place, status.st_size, status.st_mtime_ns])
+
+
+def _read_remarks(part: Mapping[str, np.ndarray]) -> tuple[SoundRemark, ...]:
+    """Of a part; one of an earlier version has none."""
+    return tuple(SoundRemark(**remark) for remark in json.loads(str(part.get("remarks", "[]"))))
 
 
 def _read_fingerprint(about: Path) -> str | None:

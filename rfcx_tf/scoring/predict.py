@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.audio.decode import AudioSource, SoundRemark
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.journal import Journal, recording_key
 from rfcx_tf.scoring.scorer import RecordingResult, Scorer, score_recordings
@@ -23,10 +23,12 @@ class Predictions:
     Attributes:
         scores: DataFrame recording_id, s<species_id>..., a row a recording, in [0, 1].
         failed: one line for every recording that could not be scored.
+        remarks: what is to be said of the sound of those that were.
     """
 
     scores: pd.DataFrame
     failed: list[str]
+    remarks: list[SoundRemark] = field(default_factory=list)
 
 
 def predict_recordings(
@@ -52,24 +54,26 @@ def predict_recordings(
     """
     keys = {name: recording_key(name, source) for name, source in recordings.items()}
     rows: dict[str, np.ndarray] = {}
+    remarks: dict[str, Sequence[SoundRemark]] = {}
     if journal:
         for name, key in keys.items():
             kept = journal.read(name, key) if key else None
             if kept:
-                rows[name] = kept.scores
+                rows[name], remarks[name] = kept.scores, kept.remarks
     todo = {name: source for name, source in recordings.items() if name not in rows}
     failed = []
     for name, result in score_recordings(scorer, todo, done=len(rows), progress=progress):
         if not isinstance(result, RecordingResult):
             failed.append(str(result))
             continue
-        rows[name] = result.scores
+        rows[name], remarks[name] = result.scores, result.remarks
         if journal and keys[name]:
             if not keep_windows:
                 result = dataclasses.replace(result, window_scores=None)
             journal.write(result, keys[name])
     in_order = {name: rows[name] for name in recordings if name in rows}
-    return Predictions(scores_table(scorer.card, in_order), failed)
+    said = [remark for name in in_order for remark in remarks[name]]
+    return Predictions(scores_table(scorer.card, in_order), failed, said)
 
 
 def scores_table(card: ModelCard, rows: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -29,7 +29,13 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks, header_duration_s
+from rfcx_tf.audio.decode import (
+    AudioError,
+    AudioSource,
+    SoundRemark,
+    decode_blocks,
+    duration_s,
+)
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.scoring.card import ModelCard
 
@@ -106,6 +112,7 @@ class RecordingResult:
         scores: float [classes].
         window_scores: float32 [windows, classes]; None where there are none, or they were not
             wanted.
+        remarks: what is to be said of its sound, such as that it was cut short.
     """
 
     recording_id: str
@@ -113,6 +120,7 @@ class RecordingResult:
     duration_s: float
     scores: np.ndarray
     window_scores: np.ndarray | None = None
+    remarks: tuple[SoundRemark, ...] = ()
 
 
 def score_recordings(
@@ -146,7 +154,7 @@ def score_recordings(
                 for sound in blocks:
                     stream.push(sound)
                     samples += len(sound[rate_hz])
-                    bar.hear(name, samples / rate_hz, blocks.header_s)
+                    bar.hear(name, samples / rate_hz, blocks.expected_s)
                 found = stream.finish()
             except AudioError as error:
                 return error
@@ -156,7 +164,8 @@ def score_recordings(
                 blocks.drop()
                 bar.end(name)
             path = source.path if isinstance(source, AudioSource) else source
-            return RecordingResult(name, path, samples / rate_hz, found.scores, found.window_scores)
+            heard_s, remarks = samples / rate_hz, tuple(blocks.remarks)
+            return RecordingResult(name, path, heard_s, found.scores, found.window_scores, remarks)
 
         pool = ThreadPoolExecutor(scorer.at_once, "score")
         waiting: deque[tuple[str, Future]] = deque()
@@ -190,13 +199,15 @@ class _Blocks:
     """The decoded blocks of one recording, filled by one thread and read by another.
 
     Attributes:
-        header_s: the length that the header promises; 0 until it is read.
+        expected_s: its length, as far as that shows before it is decoded; 0 until then.
+        remarks: on its sound, complete after the last block.
     """
 
     def __init__(
         self, source: AudioSource | Path, rates_hz: tuple[int, ...], all_ended: threading.Event
     ):
-        self.header_s = 0.0
+        self.expected_s = 0.0
+        self.remarks: list[SoundRemark] = []
         self._source = source
         self._rates_hz = rates_hz
         self._queue: queue.Queue[Sound | Exception | None] = queue.Queue(_BLOCKS_AHEAD)
@@ -215,8 +226,8 @@ class _Blocks:
             return
         end = None
         try:
-            self.header_s = header_duration_s(self._source)
-            for sound in decode_blocks(self._source, self._rates_hz, _BLOCK_S):
+            self.expected_s = duration_s(self._source)
+            for sound in decode_blocks(self._source, self._rates_hz, _BLOCK_S, self.remarks):
                 if not self._put(sound):
                     return
         except Exception as error:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import rfcx_tf
-from rfcx_tf.audio.decode import AudioError, AudioSource, read_audio_parts
+from rfcx_tf.audio.channels import MEAN
+from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, read_audio_parts
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import RecordingTransform
@@ -67,7 +69,10 @@ def make_shards(
             written, or no crop at all could be made.
     """
     out_dir, data_dir = Path(out_dir), Path(data_dir)
-    recordings = annotations.recordings
+    channel = config.audio.channel
+    recordings = {
+        name: replace(source, channel=channel) for name, source in annotations.recordings.items()
+    }
     rows = annotations.used_rows
     fold_of = assign_folds(rows, list(recordings), config.training.folds, config.training.fold_seed)
     wanted = recordings if config.crops.unlabelled_per_recording else set(rows["recording_id"])
@@ -79,6 +84,8 @@ def make_shards(
     rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)
 
+    remarks: list[SoundRemark] = []
+
     def cut(recording_id: str) -> tuple[Iterable[Crop], list[str]]:
         return _cut_recording(
             recording_id,
@@ -87,6 +94,7 @@ def make_shards(
             fold_of[recording_id],
             transform,
             config,
+            remarks,
         )
 
     index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
@@ -114,6 +122,8 @@ def make_shards(
             for name, source in recordings.items()
         },
         skipped=skipped,
+        remarks=sorted(remark.text for remark in remarks),
+        channel=channel,
         box_hz=box_hz(annotations.rows),
         code_version=rfcx_tf.__version__,
     )
@@ -131,6 +141,8 @@ def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -
         annotations.rows.drop(columns="source").to_csv(index=False),
         str(annotations.classes),
         str(config.training.fold_seed),
+        # Shards of the mean are those that were made before there was a choice.
+        *([] if config.audio.channel == MEAN else [config.audio.channel]),
     ]
     return identify(parts)
 
@@ -148,7 +160,8 @@ def _plan_recording(
     outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
     skipped = [
         f"{row['source']}: a box must lie in its recording, which is {duration_s:.2f} s long. "
-        f"Received: t_min={row['t_min']:g}, t_max={row['t_max']:g}. Correct or remove the row."
+        f"Received: t_min={row['t_min']:g}, t_max={row['t_max']:g}. Correct the row, or copy the "
+        "recording again."
         for row in rows[outside]
     ]
     rows = rows[~outside]
@@ -184,8 +197,12 @@ def _cut_recording(
     fold: int,
     transform: RecordingTransform,
     config: Config,
+    remarks: list[SoundRemark],
 ) -> tuple[Iterable[Crop], list[str]]:
-    """All crops of one recording, and what had to be left out, in words."""
+    """All crops of one recording, and what had to be left out, in words.
+
+    What is to be said of a recording of which nothing is missing goes to `remarks`.
+    """
 
     def pieces(crops: list[dict]) -> list[tuple[int, int]]:
         return [(c["start_frame"], c["start_frame"] + config.stored_frames) for c in crops]
@@ -194,11 +211,14 @@ def _cut_recording(
         _, crops, _ = _plan_recording(recording_id, rows, samples, config)
         return transform.samples_around(pieces(crops), samples)
 
+    said: list[SoundRemark] = []
     try:
-        waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples)
+        waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples, said)
     except AudioError as error:
         return [], [str(error)]
     inside, crops, skipped = _plan_recording(recording_id, rows, len(waveform), config)
+    skipped = [remark.text for remark in said if remark.is_cut] + skipped
+    remarks += [remark for remark in said if not remark.is_cut]
     # Short recordings get silence behind them, as they do at prediction.
     missing = config.stored_frames * config.frontend.hop_length - len(waveform)
     if missing > 0:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.audio.channels import MEAN
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
@@ -100,6 +101,8 @@ class Manifest:
         data_dir: where the recordings were.
         recordings: path, relative to data_dir, and fold by recording id.
         skipped: sentences on what was left out.
+        remarks: what is to be said of recordings that were used whole.
+        channel: what was listened to in recordings of several channels (`AudioSource`).
         code_version, schema_version: versions that wrote the shards.
     """
 
@@ -119,6 +122,8 @@ class Manifest:
     recordings: dict[str, dict]
     skipped: list[str] = field(default_factory=list)
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
+    channel: str = MEAN
+    remarks: list[str] = field(default_factory=list)
     code_version: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -126,7 +131,7 @@ class Manifest:
         """The recordings of a fold by id, in data_dir if they are not where they were."""
         base = Path(data_dir or self.data_dir)
         return {
-            name: AudioSource(base / entry["path"], entry["offset"], entry["length"])
+            name: AudioSource(base / entry["path"], entry["offset"], entry["length"], self.channel)
             for name, entry in self.recordings.items()
             if entry["fold"] == fold
         }

@@ -25,6 +25,7 @@ def check_shards_fit(reader: ShardReader, config: Config) -> None:
         ("crop frames (crops.crop_s)", made.crop_frames, config.crop_frames),
         ("margin frames (crops.margin_s)", made.margin_frames, config.margin_frames),
         ("front end version", made.frontend_fingerprint, config.frontend.fingerprint),
+        ("audio.channel", made.channel, config.audio.channel),
     )
     for name, one, other in changed:
         raise UserError(

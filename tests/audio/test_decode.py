@@ -18,7 +18,7 @@ from rfcx_tf.audio.decode import (
     AudioError,
     AudioSource,
     decode_blocks,
-    header_duration_s,
+    duration_s,
     read_audio,
     read_audio_parts,
 )
@@ -43,7 +43,8 @@ def write(path, samples, rate_hz=RATE_HZ, **kwargs):
 
 
 def snr_db(expected, found):
-    return 10 * np.log10(np.sum(expected**2) / np.sum((expected - found) ** 2))
+    error = max(np.sum((expected - found) ** 2), 1e-30)
+    return 10 * np.log10(np.sum(expected**2) / error)
 
 
 def write_cut(path, fraction=0.5):
@@ -178,23 +179,40 @@ def test_empty_file(tmp_path):
     assert_refused(tmp_path / "empty.flac", "empty.flac", "0 bytes")
 
 
-@pytest.mark.parametrize(
-    ("name", "kwargs", "reason"),
-    [
-        ("a.flac", {}, "cut short"),
-        ("a.wav", {}, "of 288000 bytes of samples are there"),
-        ("a.wav", {"subtype": "FLOAT"}, "of 576000 bytes of samples are there"),
-        ("a.wav", {"format": "RF64"}, "header counts more samples"),
-        ("a.mp3", {}, "of 144000 samples are there"),
-        ("a.mp3", {"bitrate_mode": "CONSTANT"}, "of 144000 samples are there"),
-        ("a.ogg", {}, "last page is missing"),
-        ("a.ogg", {"subtype": "OPUS"}, "last page is missing"),
-    ],
-)
-def test_file_cut_short(tmp_path, name, kwargs, reason):
+CUT = [
+    ("a.flac", {}),
+    ("a.wav", {}),
+    ("a.wav", {"subtype": "FLOAT"}),
+    ("a.wav", {"format": "RF64"}),
+    ("a.aiff", {}),
+    ("a.au", {}),
+    ("a.w64", {}),
+    ("a.mp3", {}),
+    ("a.mp3", {"bitrate_mode": "CONSTANT"}),
+    ("a.ogg", {}),
+    ("a.ogg", {"subtype": "OPUS"}),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), CUT)
+def test_what_is_there_of_a_file_cut_short(tmp_path, name, kwargs):
     path = write(tmp_path / name, noise(3 * RATE_HZ), **kwargs)
-    assert len(read_audio(path, RATE_HZ)) == 3 * RATE_HZ
-    assert_refused(write_cut(path), name, "cut short", reason)
+    remarks = []
+    whole = read_audio(path, RATE_HZ, remarks)
+    assert len(whole) == 3 * RATE_HZ and remarks == []
+    text = assert_refused(write_cut(path), name, "cut short at ", "Copy it again")
+    cut = read_audio(path, RATE_HZ, remarks)
+    # A page of OGG holds about a second.
+    assert (0.9 if name == "a.ogg" else 1.4) * RATE_HZ < len(cut) <= 1.52 * RATE_HZ
+    inner = slice(4800, len(cut) - 4800)
+    assert snr_db(whole[inner], cut[inner]) > 60
+    (remark,) = remarks
+    assert remark.is_cut and f"cut short at {len(cut) / RATE_HZ:.3f} s" in remark.text
+    if ".ogg" not in name:
+        assert "of 3.0" in text or "of 2.9" in text
+    blocks = list(blocks_of(path, RATE_HZ, 0.25, again := []))
+    np.testing.assert_allclose(np.concatenate(blocks), cut, atol=1e-6)
+    assert again == remarks
 
 
 def test_flac_damaged_inside(tmp_path):
@@ -214,8 +232,8 @@ def test_mp3_without_a_length_tag_is_read():
     assert abs(len(read_audio(encoded, RATE_HZ)) - len(sound)) < 3 * 1152
 
 
-def blocks_of(source, rate_hz, block_s=10.0):
-    return (sound[rate_hz] for sound in decode_blocks(source, [rate_hz], block_s))
+def blocks_of(source, rate_hz, block_s=10.0, remarks=None):
+    return (sound[rate_hz] for sound in decode_blocks(source, [rate_hz], block_s, remarks))
 
 
 def mp3_without_length(sound) -> bytes:
@@ -225,14 +243,13 @@ def mp3_without_length(sound) -> bytes:
     return encoded.getvalue()[encoded.getvalue().find(encoded.getvalue()[:2], 10) :]
 
 
-def test_mp3_that_is_longer_than_its_bit_rate_makes_likely_is_refused():
+def test_mp3_that_is_longer_than_its_bit_rate_makes_likely_is_read_to_its_end():
     """Its beginning has a high bit rate, so libsndfile would stop long before the end."""
     encoded = mp3_without_length(np.concatenate([noise(5 * RATE_HZ), np.zeros(25 * RATE_HZ)]))
     assert soundfile.info(io.BytesIO(encoded)).duration < 10
-    text = assert_refused(encoded, "cut short", "does not say how long it is")
-    with pytest.raises(AudioError) as caught:
-        list(blocks_of(encoded, RATE_HZ))
-    assert str(caught.value) == text
+    remarks = []
+    assert abs(len(read_audio(encoded, RATE_HZ, remarks)) - 30 * RATE_HZ) < 3 * 1152
+    assert remarks == []
 
 
 @pytest.mark.parametrize("block_s", [0.01, 0.2371, 10.0])
@@ -253,10 +270,12 @@ def test_blocks_put_together_are_the_recording(tmp_path, name, file_rate_hz, cha
     blocks = list(decode_blocks(path, [RATE_HZ, 32000], block_s))
     for rate_hz in (RATE_HZ, 32000):
         own = [block[rate_hz] for block in blocks]
-        # The resampler holds back some milliseconds, then gives them all.
-        assert max(map(len, own)) <= (block_s + 0.05) * rate_hz
+        # The resampler holds back some milliseconds, then gives them all. Of several channels
+        # whole seconds are judged.
+        judged_s = 1.0 if channels > 1 else 0.0
+        assert max(map(len, own)) <= (max(block_s, judged_s) + 0.05) * rate_hz
         np.testing.assert_array_equal(np.concatenate(own), read_audio(path, rate_hz))
-    assert header_duration_s(path) == 30011 / file_rate_hz
+    assert duration_s(path) == 30011 / file_rate_hz
 
 
 def test_mp3_in_blocks_is_the_recording_but_for_rounding(tmp_path):
@@ -472,12 +491,18 @@ def assert_parts_refused_as_the_whole(source, parts):
 
 
 @pytest.mark.parametrize(("format", "subtype", "channels"), SEEKABLE)
-@pytest.mark.parametrize("left", [0.3, 0.7, 0.99, -3000, -5, -1])
-def test_a_file_cut_short_is_refused_wherever_its_parts_are(format, subtype, channels, left):
+@pytest.mark.parametrize("left", [0.3, 0.7, 0.99, -3000])
+def test_a_file_cut_short_is_known_wherever_its_parts_are(format, subtype, channels, left):
     whole = encoded(format, subtype, channels)
     cut = whole[: left if left < 0 else int(left * len(whole))]
-    for parts in ([], [(0, 1000)], [(50_000, 60_000)], [(99_000, 100_000)]):
-        assert_parts_refused_as_the_whole(cut, parts)
+    samples = read_audio(cut, RATE_HZ, remarks := [])
+    assert remarks[0].is_cut
+    for part in ([], [(0, 1000)], [(20_000, 25_000)], [(len(samples) - 1000, len(samples))]):
+        assert_parts_refused_as_the_whole(cut, part)
+        found = read_audio_parts(cut, RATE_HZ, lambda n, part=part: part, of_parts := [])
+        for begin, end in part:
+            np.testing.assert_array_equal(found[begin:end], samples[begin:end])
+        assert len(found) == len(samples) and of_parts == remarks
 
 
 def test_damage_is_refused_in_the_parts_and_not_seen_outside():
@@ -492,36 +517,7 @@ def test_damage_is_refused_in_the_parts_and_not_seen_outside():
     np.testing.assert_array_equal(found[80_000:], whole[80_000:])
 
 
-def flac_of_length(samples):
-    # The last 36 bits before the 16-byte checksum in STREAMINFO count the samples.
-    flac = encoded("FLAC", "PCM_16")
-    assert int.from_bytes(flac[22:26], "big") == 100_000
-    return flac[:22] + samples.to_bytes(4, "big") + flac[26:]
-
-
-def flac_without_its_length(folder):
-    return flac_of_length(0)
-
-
-def flac_shorter_than_it_says(folder):
-    return flac_of_length(150_000)
-
-
-def test_flac_without_its_length(tmp_path):
-    assert_refused(flac_without_its_length(tmp_path), "does not say in its header how long")
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        text_file,
-        not_finite,
-        no_samples,
-        too_loud,
-        flac_without_its_length,
-        flac_shorter_than_it_says,
-    ],
-)
+@pytest.mark.parametrize("bad", [text_file, not_finite, no_samples, too_loud])
 def test_parts_are_refused_for_what_the_whole_is_refused_for(tmp_path, bad):
     source = bad(tmp_path)
     # `not_finite` is so at 97,000; `too_loud` has a thousand samples.

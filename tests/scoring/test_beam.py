@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("apache_beam", reason="pip install -r requirements-bulk.txt")
 
+from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.runs.open import open_run
 from rfcx_tf.scoring.beam import BulkJob, predict_in_bulk
 from rfcx_tf.scoring.journal import Journal
@@ -58,6 +59,10 @@ def workers_of(pid) -> list[int]:
     return found
 
 
+def sources_of(recordings):
+    return {name: AudioSource(path) for name, path in recordings.items()}
+
+
 def test_two_processes_write_the_tables_of_predict(
     untrained_run, audio, tmp_path, monkeypatch, run_script
 ):
@@ -92,7 +97,7 @@ def test_what_is_done_is_not_done_again(job, scorer, audio):
     predict_recordings(scorer, some, journal=job.journal, progress=False)
     (before,) = job.journal.folder.glob("*.npz")
     time_ns = before.stat().st_mtime_ns
-    found = predict_in_bulk(job, recordings, scorer.card, progress=False)
+    found = predict_in_bulk(job, sources_of(recordings), scorer.card, progress=False)
     plain = predict_recordings(scorer, recordings, progress=False)
     assert found.scores.equals(plain.scores)
     assert found.failed == plain.failed
@@ -122,7 +127,8 @@ def test_a_killed_worker_costs_nothing(job, scorer, audio, tmp_path, monkeypatch
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = predict_in_bulk(job, recordings, scorer.card, options=TWO_PROCESSES, progress=False)
+    sources = sources_of(recordings)
+    found = predict_in_bulk(job, sources, scorer.card, options=TWO_PROCESSES, progress=False)
     killer.join()
     assert len(killed) == 1
     said = capsys.readouterr().out.splitlines()

@@ -258,14 +258,27 @@ def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
         np.testing.assert_allclose(table.loc[name, COLUMNS], expected["scores"][0], atol=1e-6)
 
 
-def test_a_long_recording_that_ends_early_fails_alone(run, tiny_data, tmp_path, short_blocks):
+def test_a_long_recording_that_ends_early_is_scored_as_far_as_it_goes(
+    run, tiny_data, tmp_path, short_blocks
+):
     whole = joined(tiny_data, tmp_path / "whole.flac", [0, 1])
     cut = tmp_path / "cut.flac"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
-    found = predict_recordings(scorer_of(run.path), {"cut": cut, "whole": whole})
-    assert found.scores["recording_id"].to_list() == ["whole"]
-    (text,) = found.failed
-    assert "cut.flac" in text and "cut short" in text
+    models, recordings = scorer_of(run.path), {"cut": cut, "whole": whole}
+    found = predict_recordings(models, recordings, journal=Journal(tmp_path / "parts", "a"))
+    assert found.scores["recording_id"].to_list() == ["cut", "whole"] and found.failed == []
+    (remark,) = found.remarks
+    assert remark.is_cut and "cut.flac is cut short at" in remark.text
+    # What is there of it, by itself.
+    there = read_audio(cut, 8000, [])
+    assert 0.7 < len(there) / len(read_audio(whole, 8000)) < 0.76
+    alone = tmp_path / "alone.wav"
+    soundfile.write(alone, there, 8000)
+    expected = predict_recordings(models, {"cut": alone}).scores
+    np.testing.assert_allclose(found.scores[COLUMNS].iloc[0], expected[COLUMNS].iloc[0], atol=1e-4)
+    # It is listed again by whoever goes on.
+    again = predict_recordings(models, recordings, journal=Journal(tmp_path / "parts", "a"))
+    assert again.remarks == found.remarks
 
 
 def test_what_was_done_is_not_done_again_and_the_table_is_the_same(

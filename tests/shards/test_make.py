@@ -239,11 +239,14 @@ def test_borders_and_recordings_shorter_than_a_crop(tmp_path, tiny_config):
 
 @pytest.fixture
 def damaged_data(tmp_path):
-    """r0 is good, but one of its rows lies outside; r1 is cut short; r2 and r3 are good."""
+    """r0 is good, but one of its rows lies outside; r1 is cut short, and one of its rows lies
+    behind its end; r2 and r3 are good.
+    """
     rows = [
         ("r0", 0, 1.0, 1.5, True),
         ("r0", 0, 5.0, 6.2, True),
         ("r1", 0, 1.0, 1.5, True),
+        ("r1", 0, 5.0, 5.5, True),
         ("r2", 1, 1.0, 1.5, True),
         ("r3", 1, 1.0, 1.5, False),
     ]
@@ -256,13 +259,15 @@ def damaged_data(tmp_path):
 
 def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(damaged_data, tmp_path, tiny_config):
     manifest = make(damaged_data, tiny_config, tmp_path / "out")
-    assert len(manifest.skipped) == 2
-    outside = next(text for text in manifest.skipped if "r1.flac" not in text)
-    assert "train_tp.csv:3" in outside
-    assert "t_max=6.2" in outside
-    assert "6.00 s long" in outside
-    assert manifest.counts == {"tp": 2, "fp": 1, "unlabelled": 0}
-    assert set(ShardReader(tmp_path / "out").index["recording_id"]) == {"r0", "r2", "r3"}
+    assert len(manifest.skipped) == 3
+    by_line = {line: text for text in manifest.skipped for line in (3, 5) if f"csv:{line}" in text}
+    assert "t_max=6.2" in by_line[3] and "6.00 s long" in by_line[3]
+    assert "t_max=5.5" in by_line[5]
+    assert sum("r1.flac is cut short at" in text for text in manifest.skipped) == 1
+    assert manifest.counts == {"tp": 3, "fp": 1, "unlabelled": 0}
+    # What is there of r1 is as good as that of a whole recording.
+    index = ShardReader(tmp_path / "out").index
+    assert index["recording_id"].value_counts().to_dict() == {f"r{i}": 1 for i in range(4)}
     assert all("\n" not in text for text in manifest.skipped)
 
 
@@ -464,16 +469,22 @@ def test_decoding_only_what_crops_need_changes_no_shard(
     monkeypatch.setattr(shards, "read_audio_parts", recorded)
     by_parts = make(data, config, tmp_path / "parts")
     monkeypatch.setattr(
-        shards, "read_audio_parts", lambda source, rate_hz, parts_of: read_audio(source, rate_hz)
+        shards,
+        "read_audio_parts",
+        lambda source, rate_hz, parts_of, remarks: read_audio(source, rate_hz, remarks),
     )
     assert make(data, config, tmp_path / "whole") == by_parts
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     # Crops of 2 s after a warm-up of 5.5 s, of 40 s.
     without_rows = {"r4"} if unlabelled else set()
-    assert {name for name, share in decoded.items() if share < 0.7} == {"r0", "r1"} | without_rows
+    assert {name for name, share in decoded.items() if share < 0.7} == {
+        "r0",
+        "r1",
+        "r3",
+    } | without_rows
     assert decoded["r2"] == 1
     assert len(by_parts.skipped) == 2
-    assert sum("r3.flac is damaged or cut short" in text for text in by_parts.skipped) == 1
+    assert sum("r3.flac is cut short" in text for text in by_parts.skipped) == 1
 
 
 def test_unlabelled_crops_touch_no_row(tmp_path, tiny_config):

@@ -6,6 +6,7 @@ stand in `recipe`. A wrong recipe is refused before any work starts, so every ot
 trust what it is given.
 """
 
+from rfcx_tf.core.config.audio import AudioConfig
 from rfcx_tf.core.config.augment import AugmentConfig
 from rfcx_tf.core.config.backbone import BackboneConfig, as_pair
 from rfcx_tf.core.config.baseline import BaselineConfig

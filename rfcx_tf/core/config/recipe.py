@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 import pydantic
 from pydantic import Field
 
+from rfcx_tf.core.config.audio import AudioConfig
 from rfcx_tf.core.config.augment import AugmentConfig
 from rfcx_tf.core.config.crops import CropConfig, DatasetConfig
 from rfcx_tf.core.config.frontend import FrontEndConfig
@@ -29,6 +30,7 @@ class Config(ConfigSection):
 
     # Below 2**31: TensorFlow's stateless seeds are int32.
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    audio: AudioConfig = AudioConfig()
     frontend: FrontEndConfig = FrontEndConfig()
     crops: CropConfig = CropConfig()
     dataset: DatasetConfig = DatasetConfig()

@@ -79,7 +79,11 @@ def write_pseudo_labels(
         UserError: as `open_plan` and `write_plans`.
     """
     manifest = reader.manifest
-    extra = {name: source for name, source in extra.items() if name not in manifest.recordings}
+    extra = {
+        name: replace(source, channel=manifest.channel)
+        for name, source in extra.items()
+        if name not in manifest.recordings
+    }
     sources = {**extra}
     fold_of = dict.fromkeys(extra, NO_FOLD)
     for fold in (k for k in range(manifest.folds) if k != teachers.only_fold):

@@ -1,0 +1,1 @@
+"""What the bytes of sound files show, beside what their headers say."""
