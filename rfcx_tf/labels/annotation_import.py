@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rfcx_tf.audio.decode import AudioError, header_duration_s, open_recording
+from rfcx_tf.audio.decode import AudioError, duration_s, open_recording
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
@@ -230,7 +230,7 @@ def _are_in_their_files(marks: Sequence[Mark], recordings: Mapping[str, Path]) -
     length_s = dict.fromkeys(spans, 0.0)
     for name in spans.keys() & recordings.keys():
         with suppress(AudioError):
-            length_s[name] = header_duration_s(recordings[name])
+            length_s[name] = duration_s(recordings[name])
     if any(length_s[name] and max(times) > length_s[name] + 1 for name, times in spans.items()):
         return False
     in_order = sorted(spans, key=lambda name: min(spans[name]))
