@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.core.csv_tables import spreadsheet_text
     from rfcx_tf.core.files import atomic_write_text
     from rfcx_tf.core.species import read_species
     from rfcx_tf.evaluation.recordings import evaluate_scores, format_evaluation
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if evaluation:
         print(format_evaluation(evaluation))
     if arguments.out:
-        table = evaluation.table.to_csv(index=False, lineterminator="\n")
-        atomic_write_text(arguments.out, table)
+        table = evaluation.table.map(lambda c: spreadsheet_text(c) if isinstance(c, str) else c)
+        atomic_write_text(arguments.out, table.to_csv(index=False, lineterminator="\n"))
         print(f"Wrote {arguments.out}.")
     return 0

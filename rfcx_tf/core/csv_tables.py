@@ -26,6 +26,7 @@ _BYTE_ORDER_MARKS = {
 }
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _LIKE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # What a table is read as that is no Unicode: Latin-1 with the signs that Windows adds.
 GUESSED_ENCODING = "cp1252"
 
@@ -185,6 +186,20 @@ def decimal_points(cells: Sequence[str], delimiter: str) -> Callable[[str], str]
         return cell.replace(",", ".")
 
     return with_point
+
+
+def spreadsheet_text(cell: str) -> str:
+    """Text for a table that people open in a spreadsheet program: none that it would run.
+
+    An apostrophe goes before what begins like a formula, and before apostrophes before that, so
+    that `from_spreadsheet` gives every text back.
+    """
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def from_spreadsheet(cell: str) -> str:
+    """The text that `spreadsheet_text` was given."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def read_number(place: str, name: str, text: str) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rfcx_tf.core.csv_tables import spreadsheet_text
 from rfcx_tf.events.table import EventRecording, has_band
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def kaleidoscope_text(
                 f"{event.end_s - event.start_s:.3f}",
                 *([f"{hz:.1f}" for hz in band_hz] or [""] * 3),
                 *([f"{start:{part}}" for part in clock] or [""] * 3),
-                event.species,
+                spreadsheet_text(event.species),
                 f"{1 - value:.4f}",
                 "",
             ]

@@ -9,7 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from rfcx_tf.audio.find import Recordings, find_named_recordings
-from rfcx_tf.core.csv_tables import CsvRow, read_csv, read_number, read_whole_number
+from rfcx_tf.core.csv_tables import (
+    CsvRow,
+    from_spreadsheet,
+    read_csv,
+    read_number,
+    read_whole_number,
+)
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.walk import walk
 from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
@@ -71,7 +77,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
         rows = _parquet_rows(path)
     else:
-        rows = read_csv(path, EVENT_COLUMNS).rows
+        numbers = [name for name, kind in EVENT_COLUMNS.items() if kind is not str]
+        rows = [
+            CsvRow(place, {name: from_spreadsheet(cell) for name, cell in cells.items()})
+            for place, cells in read_csv(path, EVENT_COLUMNS, numbers=numbers).rows
+        ]
     events = [_event(place, cells) for place, cells in rows]
     return pd.DataFrame(events, columns=list(EVENT_COLUMNS)).astype(EVENT_COLUMNS)
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from rfcx_tf.core.csv_tables import spreadsheet_text
+
 if TYPE_CHECKING:
     # The command line knows the formats before it needs tables.
     import pandas as pd
@@ -81,10 +83,13 @@ def tab_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def csv_text(events: pd.DataFrame, recordings: Sequence[EventRecording], highest_hz: float) -> str:
-    """The table as CSV."""
+    """The table as CSV; text that a spreadsheet program would run has an apostrophe before it."""
     digits = {"start_s": MILLISECONDS, "end_s": MILLISECONDS, "low_hz": 1, "high_hz": 1}
     digits |= {"score": 6, "probability": 6}
-    return events[list(EVENT_COLUMNS)].round(digits).to_csv(index=False, lineterminator="\n")
+    texts = [name for name, kind in EVENT_COLUMNS.items() if kind is str]
+    table = events[list(EVENT_COLUMNS)].round(digits)
+    table[texts] = table[texts].map(spreadsheet_text)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def parquet_bytes(

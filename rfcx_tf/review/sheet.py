@@ -1,7 +1,8 @@
 """Picked events -> a folder for the person who judges them: review.csv, clips, pictures, a page.
 
 review.csv has a row for every event; its column `verdict` is empty. It begins with a byte order
-mark, without which Excel mistakes its encoding.
+mark, without which Excel mistakes its encoding, and holds no text that a spreadsheet program would
+run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.audio.excerpt import read_excerpt
+from rfcx_tf.core.csv_tables import spreadsheet_text
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.core.names import readable
@@ -100,7 +102,7 @@ def write_review(
     if not rows:
         raise UserError(f"A review needs recordings that can be read. None could: {failed[0]}")
     atomic_write_text(out / "index.html", review_page(rows))
-    table = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+    table = pd.DataFrame(rows).map(spreadsheet_text).to_csv(index=False, lineterminator="\n")
     atomic_write_text(out / "review.csv", "\ufeff" + table)
     return failed
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rfcx_tf.audio.decode import duration_s
 from rfcx_tf.audio.find import folder_recordings, path_for_recording
-from rfcx_tf.core.csv_tables import read_csv
+from rfcx_tf.core.csv_tables import from_spreadsheet, read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
@@ -105,8 +105,9 @@ def apply_review(
 def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Place and cells of every row; numbers with a decimal point."""
     return [
-        (place, {"species": "", "file": "", **cells, "songtype_id": "1"})
+        (place, {"species": "", "file": ""} | texts | {"songtype_id": "1"})
         for place, cells in read_csv(path, _REQUIRED, numbers=_NUMBERS).rows
+        for texts in [{name: from_spreadsheet(cell) for name, cell in cells.items()}]
     ]
 
 

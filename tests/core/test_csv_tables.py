@@ -3,7 +3,15 @@
 import pytest
 from refused import refused
 
-from rfcx_tf.core.csv_tables import CsvRow, parse_csv, read_csv, read_number, read_whole_number
+from rfcx_tf.core.csv_tables import (
+    CsvRow,
+    from_spreadsheet,
+    parse_csv,
+    read_csv,
+    read_number,
+    read_whole_number,
+    spreadsheet_text,
+)
 from rfcx_tf.core.errors import first_few
 from rfcx_tf.core.species import SpeciesClass, read_species
 
@@ -157,3 +165,12 @@ def test_long_lists_of_names_are_cut():
     assert first_few([]) == "none"
     assert first_few(["a", "b", "c"]) == "3 (a, b, c)"
     assert first_few("abcd") == "4 (a, b, c, ...)"
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_program_runs_no_text(first):
+    for text in (f"{first}HYPERLINK(1)", f"'{first}x", f"''{first}x"):
+        assert spreadsheet_text(text)[:2] in ("'" + first, "''")
+        assert from_spreadsheet(spreadsheet_text(text)) == text
+    for text in ("", "'t Hooft", "owl", f"a{first}b", "'"):
+        assert spreadsheet_text(text) == from_spreadsheet(text) == text

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from refused import refused
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.events.read import read_events
-from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording
+from rfcx_tf.events.table import EVENT_COLUMNS, EventRecording, csv_text
 from rfcx_tf.events.write import write_events
 from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.review.selection import PickRules, pick_events
@@ -316,3 +317,38 @@ def test_names_cannot_break_out_of_the_page(field):
     assert data["rows"][0]["species"] == name
     # Neither scripts, styles nor pictures from elsewhere.
     assert not re.search(r"https?:|//\w", page.replace(name, ""))
+
+
+def test_names_that_a_spreadsheet_program_would_run(field):
+    """They are text in all tables that such programs open, and come back as they were."""
+    name = '=HYPERLINK("x";"y")'
+    events = pd.DataFrame([{**event("tiny06", 77, 1, 2, 0.5), "species": name}])
+    events = events.astype(EVENT_COLUMNS)
+    path = field.folder / "events.csv"
+    path.write_text(csv_text(events, [], 0.0))
+    pd.testing.assert_frame_equal(read_events(path), events)
+    folder = field.folder / "review"
+    picks, recordings = pick_events(events, PickRules()), {"tiny06": field.audio / "tiny06.flac"}
+    assert write_review(picks, recordings, folder, progress=False) == []
+    for sheet in (path, folder / "review.csv"):
+        (row,) = pd.read_csv(sheet, dtype=str, keep_default_na=False).to_dict("records")
+        assert row["species"] == f"'{name}"
+        assert not any(cell[:1] in "=+-@" for cell in row.values() if cell)
+    sheet = folder / "review.csv"
+    judged = pd.read_csv(sheet, dtype=str, keep_default_na=False).assign(verdict="TP")
+    judged.to_csv(sheet, index=False)
+    assert [c.name for c in apply_review(sheet, field.data).new_classes] == [name]
+
+
+def test_the_page_downloads_what_a_spreadsheet_program_does_not_run(field):
+    """The page's own code, in Node."""
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("Node is not installed")
+    page = (ROOT / "rfcx_tf" / "review" / "page.html").read_text(encoding="utf-8")
+    begin = page.index("function csv()")
+    code = page[begin : page.index("\n}\n", begin) + 2]
+    review = {"columns": ["a", "b"], "rows": [{"a": "=1+1", "b": "-, x"}, {"a": "1", "b": "'"}]}
+    code = f"const review = {json.dumps(review)}; {code}; process.stdout.write(csv());"
+    result = subprocess.run([node, "-e", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "\ufeffa,b\n'=1+1,\"'-, x\"\n1,'\n"
