@@ -19,8 +19,9 @@ from rfcx_tf.labels.marks import TableColumns, TableMarks, table_lines
 from rfcx_tf.labels.raven import is_raven, raven_marks
 
 ENDINGS = (".txt", ".csv", ".tsv")
-# What lies in a data folder beside annotation tables.
-_OTHER_TABLES = {*TABLES.values(), "species.csv", "sample_submission.csv"}
+# What lies in a data folder, or among events of `predict`, beside annotation tables.
+_OTHER_TABLES = (*TABLES.values(), "species.csv", "sample_submission.csv")
+_OTHER_TABLES += (".events.csv", ".kaleidoscope.csv")
 
 
 class TableFormat(NamedTuple):
@@ -65,7 +66,7 @@ def find_tables(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
             tables = [
                 table
                 for table in walked.files
-                if table.suffix.lower() in ENDINGS and table.name not in _OTHER_TABLES
+                if table.suffix.lower() in ENDINGS and not table.name.endswith(_OTHER_TABLES)
             ]
         for table in tables:
             found.setdefault(table.resolve(), table)

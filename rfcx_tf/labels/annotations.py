@@ -12,15 +12,16 @@ list, and where the recordings are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import pandas as pd
 
 from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.csv_tables import read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
@@ -106,7 +107,9 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     tp_path = data_dir / TABLES[True]
     has_tables = tp_path.exists()
     raw = raw_rows(data_dir) if has_tables else []
-    found = folder_recordings(data_dir / "train", {row.cells["recording_id"] for row in raw})
+    named = {row.cells["recording_id"] for row in raw}
+    found = folder_recordings(data_dir / "train", named | set(map(_without_extension, named)))
+    raw = [_called_as(row, found) for row in raw]
     recordings, records = {id_: AudioSource(path) for id_, path in found.items()}, []
     if not found:
         recordings, records = _tfrec_audio(data_dir)
@@ -142,6 +145,19 @@ def box_hz(rows: pd.DataFrame) -> dict[int, tuple[float, float]]:
     """
     medians = rows[rows["present"]].groupby("species_id")[["f_min", "f_max"]].median()
     return {row.Index: (float(row.f_min), float(row.f_max)) for row in medians.itertuples()}
+
+
+def _called_as(row: RawRow, recordings: Container[str]) -> RawRow:
+    """The row, which may call its recording by its file's name with extension."""
+    name = row.cells["recording_id"]
+    if name in recordings or _without_extension(name) not in recordings:
+        return row
+    return row._replace(cells=row.cells | {"recording_id": _without_extension(name)})
+
+
+def _without_extension(name: str) -> str:
+    ending = PurePosixPath(name).suffix
+    return name.removesuffix(ending) if ending.lower() in AUDIO_EXTENSIONS else name
 
 
 def _tfrec_audio(data_dir: Path) -> tuple[dict[str, AudioSource], list[TfrecRecord]]:

@@ -474,7 +474,7 @@ def test_tables_are_found_in_folders_once(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("b.txt", "deep/a.txt", "._b.txt", "c.wav"):
         (tmp_path / name).write_text("")
-    for name in ("d.CSV", "train_tp.csv", "species.csv"):
+    for name in ("d.CSV", "train_tp.csv", "species.csv", "a.events.csv", "a.kaleidoscope.csv"):
         (tmp_path / name).write_text("")
     (tmp_path / "deep" / "up").symlink_to(tmp_path)
     (tmp_path / "gone").symlink_to(tmp_path / "unplugged")

@@ -60,6 +60,34 @@ def test_rows_follow_the_contract(tmp_path):
     assert kinds == {"species_id": "i", "t_min": "f", "present": "b"}
 
 
+def test_tables_that_a_european_spreadsheet_program_saved(tmp_path):
+    make_folder(tmp_path)
+    expected = read_kaggle_folder(tmp_path).rows
+    for name in ("train_tp.csv", "train_fp.csv"):
+        text = (tmp_path / name).read_text().replace(",", ";").replace(".", ",")
+        (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    pd.testing.assert_frame_equal(read_kaggle_folder(tmp_path).rows, expected)
+
+
+def test_rows_may_name_files(tmp_path):
+    """With the extension, where no recording is called so itself."""
+    rows = ["a.wav,1,1,0,1,1,2", "b.wav,1,1,0,1,1,2", "c.WAV,1,1,0,1,1,2", "d.e,1,1,0,1,1,2"]
+    found = read_kaggle_folder(make_folder(tmp_path, rows, None, ("a", "b.wav", "c", "d.e")))
+    assert list(found.used_rows["recording_id"]) == ["a", "b.wav", "c", "d.e"]
+    assert found.missing == []
+
+
+def test_what_cannot_be_searched_is_told(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder / "train" / "site2").symlink_to(folder / "unplugged")
+    (folder / "train" / ".Trashes").mkdir()
+    (folder / "train" / ".Trashes" / "008.wav").touch()
+    found = read_kaggle_folder(folder)
+    assert list(found.recordings) == ["007"]
+    assert len(found.left_out) == 1 and "site2 is a link" in found.left_out[0]
+    assert len(found.notes) == 1 and "008.wav" in found.notes[0]
+
+
 def test_partly_downloaded_folder(tmp_path):
     absent = ["zz", "dd", "bb", "cc", "aa"]
     folder = make_folder(
