@@ -32,6 +32,7 @@ STAGES = {
     "train": "training steps against PyTorch",
     "predict": "FLAC to scores, in one pass against crop by crop",
     "backbones": "size and time of every network",
+    "libraries": "networks of keras-cv and keras-hub against our ResNet34",
     "scale": "big jobs, projected from what shards, predict and train wrote to --out",
 }
 # The write-up's crops are about half as long as the recipe's.

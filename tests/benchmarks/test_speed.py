@@ -19,6 +19,7 @@ from benchmarks.stages.predict import cut_windows
 from benchmarks.timing import Timing
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config
+from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.labels.annotations import read_kaggle_folder
@@ -95,6 +96,15 @@ def test_backbones_writes_its_report(run_stage, monkeypatch):
     steps = {"steps": lambda: Timing(1.0, 1.0)}
     monkeypatch.setattr("benchmarks.stages.backbones.keras_tasks", lambda *_: steps)
     assert run_stage("backbones")["resnet10: training step, bfloat16"] == 250
+
+
+def test_libraries_writes_its_report(run_stage, monkeypatch):
+    pytest.importorskip("keras_cv", reason="keras_cv is not in this set of packages")
+    networks = {n: LIBRARY_NETWORKS["keras_cv"][n] for n in ("resnet18", "yolo_v8_xs_backbone")}
+    monkeypatch.setitem(LIBRARY_NETWORKS, "keras_cv", networks)
+    monkeypatch.setattr("benchmarks.stages.libraries._LENGTHS_S", (1, 2))
+    monkeypatch.setattr("benchmarks.stages.libraries._REFERENCE", "resnet10")
+    assert {"resnet10", "keras_cv:resnet18"} < set(run_stage("libraries"))
 
 
 def test_scale_projects_what_others_measured_by_hand(run_stage, tmp_path, tiny_config):

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.core.config import BackboneConfig, ConfigError, load_config
+from rfcx_tf.core.config import BackboneConfig, Config, ConfigError, load_config
 from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model import library
 from rfcx_tf.model.backbones import build_backbone, context_frames
+from rfcx_tf.model.detector import build_detector
+from rfcx_tf.serving.litert import convert_to_litert, litert_metadata, load_convertible
+from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 
 _BLOCKS = {
     "stackwise_kernel_sizes": [3, 3, 5, 3, 3],
@@ -78,6 +82,7 @@ SMALL = {
     | {"stackwise_block_types": ["v1"] * 5},
 }
 NAMES = list(SMALL)
+CLASSES = [SpeciesClass(number, "") for number in range(3)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -211,6 +216,157 @@ def test_a_shift_by_whole_strides_shifts_the_cells(name):
         difference = np.abs(later - whole[1:])[border:-border]
         assert np.std(whole[border:-border], axis=0).max() > 0.01 * scale
         assert difference.max() <= 1e-5 * scale
+
+
+# With squeezes and operations that are no layers.
+WHOLE = ["keras_cv:mobilenet_v3_small", "keras_hub:efficientnet_b0"]
+
+
+def recipe(tiny_config, name, **training) -> Config:
+    values = tiny_config.model_dump()
+    values["model"]["backbone"] = {"name": name}
+    values["model"]["head"]["dropout"] = 0.0
+    values["training"] |= training
+    return Config.model_validate(values)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_bfloat16_gives_nearly_the_features_of_float32(name):
+    needs(name)
+    features = {}
+    for precision in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_global_policy(precision)
+        try:
+            model = build_backbone(BackboneConfig(name=name), 32, 2)
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
+        model.set_weights(small_backbone(name).get_weights())
+        features[precision] = model(sound(3, 71, 32, 2))
+    assert features["mixed_bfloat16"].dtype == "bfloat16"
+    exact = np.float32(features["float32"])
+    error = np.float32(features["mixed_bfloat16"]) - exact
+    assert 0 < error.std() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_detector_comes_back_in_every_format(name, tiny_config, tmp_path):
+    needs(name)
+    detector = build_detector(recipe(tiny_config, name), CLASSES, {})
+    randomize(detector)
+    spectrogram = np.abs(sound(2, 201, 32))
+    expected = detector(spectrogram).numpy()
+    assert expected.shape == (2, 10, 3)
+    assert expected.std() > 1e-3
+    detector.save(tmp_path / "detector.keras")
+    copy = keras.models.load_model(tmp_path / "detector.keras")
+    np.testing.assert_array_equal(copy(spectrogram), expected)
+    detector.export(tmp_path / "served", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    # Of any length.
+    np.testing.assert_allclose(served.serve(spectrogram), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_five_examples_are_soon_learned(name, tiny_config):
+    """An odd batch of odd length, in bfloat16."""
+    needs(name)
+    keras.utils.set_random_seed(0)
+    config = recipe(tiny_config, name, schedule="plateau", monitor="val_lrap", learning_rate=0.01)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        classifier = CropClassifier(build_detector(config, CLASSES, {}), config)
+        compile_classifier(classifier, config.training)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    # Compiling the graph takes longer than all steps.
+    classifier.run_eagerly = True
+    random = np.random.default_rng(0)
+    spectrograms = random.gamma(1.0, 1.0, (5, 71, 32)).astype(np.float32)
+    target = random.integers(0, 2, (5, 3)).astype(np.float32)
+    labels = {
+        "target": target,
+        "known": np.ones_like(target),
+        "pseudo": np.zeros(len(target), np.float32),
+    }
+    losses = []
+    for _ in range(8):
+        losses.append(float(classifier.train_on_batch(spectrograms, labels)))
+        classifier.reset_metrics()
+    print(f"losses {losses}")
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(np.isfinite(weight).all() for weight in classifier.get_weights())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_run_opens_and_becomes_a_litert_model(name, write_random_run, tiny_config, tmp_path):
+    needs(name)
+    run = write_random_run(tmp_path / "run", recipe(tiny_config, name), [0])
+    scorer = load_convertible(run, [0], 2.0)
+    waveform = np.geomspace(0.001, 1, 16000, dtype=np.float32) * sound(1, 16000)
+    # Scores in the middle, where differences show.
+    (detector,) = scorer._detectors
+    logits = detector(scorer.spectrogram(waveform)).numpy()[0]
+    kernel, bias = detector.get_layer("logits").weights
+    kernel.assign(kernel / logits.std(axis=0))
+    bias.assign((bias - logits.mean(axis=0)) / logits.std(axis=0))
+    expected = scorer.score_waveform(waveform)["window_scores"].numpy()
+    content = convert_to_litert(scorer, litert_metadata(scorer, [0], 2.0), ["float32"])["float32"]
+    signature = tf.lite.Interpreter(model_content=content).get_signature_runner()
+    scores = signature(waveform=waveform)["window_scores"]
+    assert scores.shape == expected.shape == (1, 5, 3)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_a_preset_that_cannot_be_had_is_refused_in_one_line(monkeypatch):
+    module = pytest.importorskip("keras_cv", reason="keras_cv is not in this set of packages")
+
+    def no_network(preset):
+        raise OSError(f"no route\nto {preset}")
+
+    monkeypatch.setattr(module.models.ResNetBackbone, "from_preset", no_network)
+    backbone = small_backbone("keras_cv:resnet18")
+    words = "preset:resnet18_x is downloaded by the library, which failed: no route to resnet18_x"
+    with pytest.raises(UserError, match=words) as caught:
+        library.load_weights(backbone, "preset:resnet18_x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_fills_the_network(monkeypatch):
+    module = pytest.importorskip("keras_cv", reason="keras_cv is not in this set of packages")
+    published = library._library_network("keras_cv:resnet18", (None, None, 3))
+    presets = {"resnet18_x": published}
+    monkeypatch.setattr(module.models.ResNetBackbone, "from_preset", presets.__getitem__)
+    model = build_backbone(BackboneConfig(name="keras_cv:resnet18"), 32, 3)
+    library.load_weights(model, "preset:resnet18_x")
+    kernel = published.get_layer("conv1_conv").kernel.numpy()
+    np.testing.assert_array_equal(model.weights[0], kernel.swapaxes(0, 1))
+
+
+def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
+    name = "keras_cv:resnet18"
+    needs(name)
+    backbone = small_backbone(name)
+    before = backbone.get_weights()
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    other = library._library_network("keras_cv:mobilenet_v3_small", (None, None, 3))
+    other.save(tmp_path / "other.keras")
+    other.save_weights(tmp_path / "other.weights.h5")
+    spoilt = library._library_network(name, (None, None, 3))
+    spoilt.weights[0].assign(np.full(spoilt.weights[0].shape, np.nan))
+    spoilt.save(tmp_path / "spoilt.keras")
+    for file, words in {
+        "nowhere.keras": "Not found: .*nowhere.keras",
+        "text.weights.h5": "keras_cv:resnet18, .*text.weights.h5 cannot be loaded",
+        "other.weights.h5": "keras_cv:resnet18, .*other.weights.h5 cannot be loaded",
+        "other.keras": "network keras_cv:resnet18. .*other.keras holds another",
+        "spoilt.keras": "spoilt.keras has NaN or infinity",
+    }.items():
+        with pytest.raises(UserError, match=words) as caught:
+            library.load_weights(backbone, str(tmp_path / file))
+        assert "\n" not in str(caught.value)
+    for one, same in zip(backbone.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, same)
 
 
 @pytest.mark.parametrize("library_name", LIBRARY_NETWORKS)
