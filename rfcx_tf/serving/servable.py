@@ -15,8 +15,9 @@ exported/NAME/1/
                     config.yaml; of a calibrated model calibration.yaml
   assets.extra/     tf_serving_warmup_requests
 
-Recordings may have any length; one shorter than a window gets silence behind it. A waveform that
-is empty, not finite or not scaled to +-1 is refused, as are WAV files of another rate.
+Recordings may have any length; one shorter than a window gets silence behind it, so that a request
+may hold 64 at most. A waveform that is empty, not finite or not scaled to +-1 is refused, as are
+WAV files of another rate.
 
 Of an ensemble: the signature `spectrogram` only where all members have one front end; `embedding`
 of the first member; in assets/ ensemble.yaml (rule; run, weight and config of every member) and
@@ -42,7 +43,7 @@ from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.ensemble_weights import member_names
 from rfcx_tf.serving.calibration_layer import calibrated
 from rfcx_tf.serving.warmup import zeros
-from rfcx_tf.serving.wav_decoder import check_waveform, decode_wav_batch
+from rfcx_tf.serving.wav_decoder import check_number, check_waveform, decode_wav_batch
 
 
 class ServableModel:
@@ -91,6 +92,7 @@ class ServableModel:
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Scores of waveforms [batch, samples], after a check."""
+        waveform = check_number(waveform)
         check_waveform(waveform)
         return self._with_probabilities(self._traced_score(waveform))
 
@@ -106,10 +108,11 @@ class ServableModel:
 
     def score_spectrogram(self, spectrogram) -> dict[str, tf.Tensor]:
         """Scores of spectrograms [batch, frames, bands]."""
-        return self._with_probabilities(self._scorer.scores(spectrogram))
+        return self._with_probabilities(self._scorer.scores(check_number(spectrogram)))
 
     def embed_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """Embeddings of waveforms [batch, samples], of an ensemble by its first member."""
+        waveform = check_number(waveform)
         check_waveform(waveform)
         return self._first.embed_waveform(waveform)
 

@@ -11,12 +11,20 @@ Channel Audio Data and WAVE Files" (2007).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from rfcx_tf.audio.decode import HIGHEST_PEAK
 from rfcx_tf.audio.libsndfile import WAV_LENGTH_UNKNOWN
 
+# A step of the walk takes a tenth of a millisecond; files have ten chunks or fewer.
+MAX_CHUNKS = 100
+# Of one request. Every one of them is filled up to a window, however short it is.
+MAX_RECORDINGS = 64
+
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_GUID = bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
 
 
 def decode_wav_batch(files: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
@@ -37,7 +45,7 @@ def decode_wav_batch(files: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
             or one is no WAV, is cut short, or has another rate or coding or samples that
             `check_waveform` refuses.
     """
-    files = tf.reshape(files, [-1])
+    files = check_number(tf.reshape(files, [-1]))
     check(tf.size(files) > 0, "A request must hold a WAV file. Found files:", tf.size(files))
     # Ragged, since only after decoding is it known whether the lengths agree.
     waveforms = tf.map_fn(
@@ -76,38 +84,83 @@ def check_waveform(waveform: tf.Tensor) -> None:
     )
 
 
-def check(condition: tf.Tensor, message: str, *found: tf.Tensor) -> None:
+def check_number(recordings: tf.Tensor) -> tf.Tensor:
+    """The recordings [batch, ...] of a request, which stop the graph where they are too many.
+
+    Other operations wait for it, since they could ask for any amount of memory.
+
+    Raises:
+        InvalidArgumentError: when the graph runs, if there are more than `MAX_RECORDINGS`.
+    """
+    number = tf.shape(recordings)[0]
+    message = f"A request may hold {MAX_RECORDINGS} recordings. Found:"
+    with tf.control_dependencies([check(number <= MAX_RECORDINGS, message, number)]):
+        return tf.identity(recordings)
+
+
+def check(condition: tf.Tensor, message: str, *found: tf.Tensor) -> tf.Operation | None:
     """Stops the running graph with a message and what was found, unless the condition holds.
 
     XLA leaves checks out: what it compiles cannot stop.
     """
-    tf.debugging.Assert(condition, [message, *found])
+    return tf.debugging.Assert(condition, [message, *found])
 
 
 def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     """One file, string [] -> float32 [samples].
 
-    A check does not keep other operations from running, and the first to fail gives the message.
-    So nothing here fails at bytes that a check refuses.
+    A check keeps only those operations from running that `_after` has wait for it, and the first
+    to fail gives the message. So nothing else here fails at bytes that a check refuses.
     """
     is_wav = tf.logical_and(_bytes(file, 0, 4) == b"RIFF", _bytes(file, 8, 4) == b"WAVE")
-    check(is_wav, "A recording must be a WAV file. Found something else, of bytes:", _size(file))
-    header, begin, length = _find_chunks(file)
-    check(
-        header > 0, "A WAV file must say what it holds. Found no chunk `fmt ` before the samples."
+    file = _after(
+        file,
+        check(
+            is_wav, "A recording must be a WAV file. Found something else, of bytes:", _size(file)
+        ),
     )
-    check(begin > 0, "A WAV file must hold samples. Found no chunk `data`.")
+    chunks = _walk(file)
+    header, begin, length = chunks.header, chunks.begin, chunks.length
+    # Behind samples that a header does not count comes no chunk, or one beyond the end.
+    file = _after(
+        file,
+        check(
+            chunks.end >= _size(file),
+            f"A WAV file must be chunks from its header to its end, at most {MAX_CHUNKS}. Found "
+            "bytes that are none, from byte:",
+            chunks.end,
+        ),
+    )
     there = _size(file) - begin
-    check(
-        tf.logical_or(length <= there, length >= WAV_LENGTH_UNKNOWN),
-        "A WAV file must be whole. Found one cut short: bytes of samples there, and promised:",
-        there,
-        length,
+    cut = tf.logical_and(length > there, length < WAV_LENGTH_UNKNOWN)
+    file = _after(
+        file,
+        check(
+            header > 0,
+            "A WAV file must say what it holds. Found no chunk `fmt ` before the samples.",
+        ),
+        check(begin > 0, "A WAV file must hold samples. Found no chunk `data`."),
+        check(
+            tf.logical_not(cut),
+            "A WAV file must be whole. Found one cut short: bytes of samples there, and promised:",
+            there,
+            length,
+        ),
+        check(
+            tf.logical_and(chunks.headers <= 1, chunks.data <= 1),
+            "A WAV file must have one chunk `fmt ` and one `data`. Found more.",
+        ),
+        check(
+            tf.logical_or(chunks.header_length >= 16, header == 0),
+            "A WAV file's chunk `fmt ` must have 16 bytes. Found:",
+            chunks.header_length,
+        ),
     )
     coding, channels = _number(file, header, 2), _number(file, header + 2, 2)
     rate_hz, bits = _number(file, header + 4, 4), _number(file, header + 14, 2)
-    # The extended header says the coding at the beginning of a GUID.
-    coding = tf.where(coding == _EXTENSIBLE, _number(file, header + 24, 2), coding)
+    # The extended header says the coding at the beginning of a GUID, the rest of which is fixed.
+    extended = tf.logical_and(coding == _EXTENSIBLE, _bytes(file, header + 26, 14) == _GUID)
+    coding = tf.where(extended, _number(file, header + 24, 2), coding)
     check(
         rate_hz == sample_rate_hz,
         f"A recording must be sampled at {sample_rate_hz} Hz. Resample it. Found Hz:",
@@ -124,25 +177,69 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     return tf.clip_by_value(waveform, -1.0, 1.0)
 
 
-def _find_chunks(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Where the bytes of `fmt ` and of `data` begin (0: nowhere), and the length of `data`.
+def _after(file: tf.Tensor, *checks: tf.Operation | None) -> tf.Tensor:
+    """The file, for operations that wait for these checks."""
+    with tf.control_dependencies(checks):
+        return tf.identity(file)
 
-    The search ends at `data`: `fmt ` must come first.
+
+class _Chunks(NamedTuple):
+    """What lies where in a file, int64 [] each, in bytes from its begin; 0 for what is not there.
+
+    Attributes:
+        end: where the walk ended, which is beyond the file where the last chunk is cut.
+        number: chunks.
+        header, header_length: of what is in the `fmt ` before the samples.
+        begin, length: of the samples.
+        headers, data: chunks called `fmt ` and `data`.
     """
 
-    def step(at, header, begin, _):
-        name, length, inside = _bytes(file, at, 4), _number(file, at + 4, 4), at + 8
-        header = tf.where(name == b"fmt ", inside, header)
-        begin = tf.where(name == b"data", inside, begin)
-        return inside + length + length % 2, header, begin, length
+    end: tf.Tensor
+    number: tf.Tensor
+    header: tf.Tensor
+    header_length: tf.Tensor
+    begin: tf.Tensor
+    length: tf.Tensor
+    headers: tf.Tensor
+    data: tf.Tensor
 
-    nowhere = tf.constant(0, tf.int64)
-    _, header, begin, length = tf.while_loop(
-        lambda at, header, begin, length: tf.logical_and(begin == 0, at + 8 <= _size(file)),
+
+def _walk(file: tf.Tensor) -> _Chunks:
+    """Goes from chunk to chunk, to the end of the file or `MAX_CHUNKS`."""
+
+    def step(chunks: _Chunks) -> tuple[_Chunks]:
+        name, length = _bytes(file, chunks.end, 4), _number(file, chunks.end + 4, 4)
+        inside = chunks.end + 8
+        is_header, is_data = name == b"fmt ", name == b"data"
+        is_first_header = tf.logical_and(is_header, chunks.begin == 0)
+        is_first_data = tf.logical_and(is_data, chunks.begin == 0)
+        return (
+            _Chunks(
+                end=inside + length + length % 2,
+                number=chunks.number + 1,
+                header=tf.where(is_first_header, inside, chunks.header),
+                header_length=tf.where(is_first_header, length, chunks.header_length),
+                begin=tf.where(is_first_data, inside, chunks.begin),
+                length=tf.where(is_first_data, length, chunks.length),
+                headers=chunks.headers + tf.cast(is_header, tf.int64),
+                data=chunks.data + tf.cast(is_data, tf.int64),
+            ),
+        )
+
+    start = _Chunks(*(tf.constant(12 if k == 0 else 0, tf.int64) for k in range(8)))
+
+    def goes_on(chunks: _Chunks) -> tf.Tensor:
+        letters = tf.io.decode_raw(_bytes(file, chunks.end, 4), tf.uint8)
+        printable = tf.reduce_all(tf.logical_and(letters >= 32, letters < 127))
+        more = tf.logical_and(chunks.end + 8 <= _size(file), chunks.number < MAX_CHUNKS)
+        return tf.logical_and(more, printable)
+
+    (chunks,) = tf.while_loop(
+        goes_on,
         step,
-        [tf.constant(12, tf.int64), nowhere, nowhere, nowhere],
+        [start],
     )
-    return header, begin, length
+    return chunks
 
 
 def _decode_samples(data: tf.Tensor, coding: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:

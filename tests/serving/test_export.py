@@ -54,9 +54,9 @@ np.savez(sys.argv[3], **outputs)
 # Python, none of another package, none that ties it to a kind of device.
 # fmt: off
 STOCK_OPERATIONS = {
-    "Abs", "AddV2", "Any", "Assert", "AssignVariableOp", "AvgPool", "BatchMatMulV2", "BiasAdd",
-    "Cast", "ConcatV2", "Const", "Conv2D", "DecodeRaw", "DisableCopyOnRead", "Equal", "Exp",
-    "ExpandDims", "Expm1", "Fill", "FloorDiv", "FloorMod", "FusedBatchNormV3", "GatherV2",
+    "Abs", "AddV2", "All", "Any", "Assert", "AssignVariableOp", "AvgPool", "BatchMatMulV2",
+    "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeRaw", "DisableCopyOnRead", "Equal",
+    "Exp", "ExpandDims", "Expm1", "Fill", "FloorDiv", "FloorMod", "FusedBatchNormV3", "GatherV2",
     "Greater", "GreaterEqual", "Identity", "If", "Imag", "Less", "LessEqual", "Log", "Log1p",
     "LogicalAnd", "LogicalNot", "LogicalOr", "MatMul", "Max", "MaxPool", "Maximum", "Mean",
     "MergeV2Checkpoints", "Min", "Minimum", "Mul", "Neg", "NoOp", "Pack", "Pad", "PartitionedCall",
@@ -258,6 +258,11 @@ def test_what_cannot_be_scored_is_refused(served):
     assert "A waveform must have at least one sample. Found shape:] [1 0]" in message
     message = refused("wav", wav=tf.constant(wav_bytes(np.zeros(9000), 16000)))
     assert "A recording must be sampled at 8000 Hz. Resample it. Found Hz:] [16000]" in message
+    # Filled up to windows, these would take gigabytes.
+    message = refused("batch", waveform=tf.zeros([100_000, 1]))
+    assert "A request may hold 64 recordings. Found:] [100000]" in message
+    message = refused("spectrogram", spectrogram=tf.zeros([65, 1, 32]))
+    assert "A request may hold 64 recordings. Found:] [65]" in message
 
 
 def test_a_session_answers_warmup_requests_and_gets_the_scores(exported, served, tiny_data):

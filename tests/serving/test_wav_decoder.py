@@ -56,6 +56,11 @@ def test_chunks_that_are_not_needed_are_skipped(decode):
         np.testing.assert_array_equal(decode(other)[0], expected)
 
 
+def test_a_file_may_have_a_hundred_chunks(decode):
+    content = CONTENT[:36] + JUNK * 98 + CONTENT[36:]
+    np.testing.assert_array_equal(decode(content), decode(CONTENT))
+
+
 def test_a_length_that_is_unknown_means_to_the_end(decode):
     content = wav(noise())
     for length in (0xFFFFFFFF, 0x7FFFF000):
@@ -75,6 +80,8 @@ def test_loud_samples_are_clipped(decode):
 
 
 CONTENT = wav(noise())
+WAVEX = wav(noise(), form="WAVEX")
+JUNK = b"junk" + bytes(4)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,18 @@ CONTENT = wav(noise())
         (CONTENT[:12] + CONTENT[36:], "must say what it holds. Found no chunk `fmt `"),
         (CONTENT[:36], "must hold samples. Found no chunk `data`"),
         (CONTENT[:-100], "cut short: bytes of samples there, and promised:] [1502] [1602]"),
-        (with_length(CONTENT, 0), "must have at least one sample. Found shape:] [0]"),
+        (wav(np.zeros([0, 1])), "must have at least one sample. Found shape:] [0]"),
+        (with_length(CONTENT, 0), "bytes that are none, from byte:] [44]"),
+        (with_length(CONTENT, 44), "bytes that are none, from byte:] [88]"),
+        (CONTENT + b"junk\0", "bytes that are none, from byte:] [1646]"),
+        (CONTENT[:36] + JUNK * 99 + CONTENT[36:], "at most 100. Found bytes that are none"),
+        (CONTENT[:36] + CONTENT[12:], "one chunk `fmt ` and one `data`. Found more."),
+        (CONTENT + CONTENT[36:], "one chunk `fmt ` and one `data`. Found more."),
+        (
+            CONTENT[:16] + b"\x0e" + CONTENT[17:34] + CONTENT[36:],
+            "must have 16 bytes. Found:] [14]",
+        ),
+        (WAVEX.replace(b"\x10\0\x80", b"\x10\1\x80"), "Found coding and bits:] [65534] [16]"),
         (wav(noise(), rate_hz=48000), "at 24000 Hz. Resample it. Found Hz:] [48000]"),
         (wav(noise(), "ULAW"), "Convert it. Found coding and bits:] [7] [8]"),
         (wav(noise(), "IMA_ADPCM"), "Convert it. Found coding and bits:] [17] [4]"),
@@ -96,9 +114,10 @@ CONTENT = wav(noise())
         (wav(np.array([9.0, 9.0]), "DOUBLE"), "Found others, so many:] [2]"),
         ([CONTENT, wav(noise(1, 9))], "must be equally long. Send each by itself"),
         (np.empty([0], object), "must hold a WAV file. Found files:] [0]"),
+        ([CONTENT] * 65, "may hold 64 recordings. Found:] [65]"),
     ],
     # Not the bytes: libsndfile writes the time into a float WAV, and every worker has its own.
-    ids=range(16),
+    ids=range(25),
 )
 def test_the_graph_says_what_is_wrong(decode, files, message):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
