@@ -20,6 +20,7 @@ from pathlib import Path, PureWindowsPath
 
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.names import one_form, readable
 
 # Digits of a longer number, or a letter at either end, are not a time. The T behind is
 # AudioMoth's mark of a triggered recording. Some recorders write a space for a leading zero, and
@@ -139,6 +140,6 @@ def recording_start(
 
 def _ends_of_path(file: str) -> list[str]:
     """A file's path without extension, then without its first folder, ..., last its name."""
-    path = PureWindowsPath(file)
+    path = PureWindowsPath(one_form(readable(file)))
     parts = (*path.parent.parts, path.stem) if path.stem else ()
     return [PureWindowsPath(*parts[k:]).as_posix() for k in range(len(parts))]

@@ -23,8 +23,8 @@ class Walk:
         files: sorted.
         hidden: files with a dot before their names (macOS leaves "._name.wav" beside files on
             foreign disks), and all in a trash or another hidden folder; sorted.
-        unsearched: a line for every folder that cannot be searched, and for every link that leads
-            nowhere.
+        unsearched: a line for every folder that cannot be searched, every link that leads nowhere,
+            and what is neither file nor folder.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -68,6 +68,8 @@ def walk(folder: Path) -> Walk:
                 (hidden if hides else links if os.path.islink(path) else folders).append(path)
             elif stat.S_ISREG(mode):
                 (found.hidden if hides else found.files).append(path)
+            elif not hides:
+                found.unsearched.append(f"{path} is neither a file nor a folder.")
     found.files.sort()
     found.hidden.sort()
     return found

@@ -176,3 +176,10 @@ def test_mistakes_in_a_table_are_named(tmp_path, table, complaint):
     path = tmp_path / "starts.csv"
     path.write_text(table)
     assert f"{path}{complaint}" in refused(read_start_times, path)
+
+
+def test_files_of_a_table_are_found_in_any_unicode_form(tmp_path):
+    table = tmp_path / "starts.csv"
+    table.write_text("file,start_time\nGr\u00fcn.wav,2023-04-01T05:30:00\n")
+    known = read_start_times(table)
+    assert recording_start("Gr\u00fcn", "Gru\u0308n.wav", known) == datetime(2023, 4, 1, 5, 30)
