@@ -1,10 +1,14 @@
-# `make demo` and `make test` build .venv by themselves and reuse it until requirements.txt changes.
+# `make demo` and `make test` build .venv by themselves and reuse it until its lock changes.
+# PYTHON=... chooses the interpreter, and with it the set of packages; VENV=... another folder.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+PYTHON ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
 DEMO_CONFIG := configs/demo.yaml
+# What `make test` runs; default: the whole suite.
+TESTS ?=
 
-.PHONY: demo test environment clean-demo
+.PHONY: demo test environment locks clean-demo
 
 # The main job from beginning to end on a small synthetic rainforest. Data, shards and training
 # that are there already are kept; `make clean-demo` starts over.
@@ -21,18 +25,16 @@ demo: environment
 test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 environment:
-	@cmp -s requirements.txt .venv/requirements.installed || $(MAKE) --no-print-directory .venv-new
+	@scripts/environment.sh $(VENV) $(PYTHON)
 
-.PHONY: .venv-new
-.venv-new:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else "The pinned packages need Python 3.11. Found %d.%d; run make PYTHON=/path/to/python3.11" % v)'
-	@echo "Installing the requirements into .venv (a minute or two) ..."
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	cp requirements.txt .venv/requirements.installed
+# Both sets with all that they need, exact and with hashes, from requirements.txt. Versions that a
+# lock has and requirements.txt still allows stay; `make locks UPGRADE=--upgrade` takes newer ones.
+locks:
+	uv pip compile $(UPGRADE) --quiet --no-header --generate-hashes --python-version 3.11 requirements.txt -o locks/card.txt
+	uv pip compile $(UPGRADE) --quiet --no-header --generate-hashes --python-version 3.12 --universal requirements.txt -o locks/today.txt
 
 clean-demo:
 	rm -rf demo tfrecords/demo runs/demo exported/demo

@@ -3,11 +3,9 @@
 What `__all__` names is public and stays; the rest may change from version to version.
 """
 
-import os
+from rfcx_tf.core.tensorflow_import import quiet_import
 
-# Before the first import of TensorFlow: its C++ side otherwise prints pages of notes about
-# plugins and CPU features. Real failures still arrive as Python exceptions.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+quiet_import()
 
 __version__ = "0.1.0"
 __all__ = ["Model", "UserError", "__version__", "draw", "load"]

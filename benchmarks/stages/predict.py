@@ -21,6 +21,7 @@ from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.litert_interpreter import Interpreter
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card
 from rfcx_tf.scoring.scorer import score_recordings
@@ -168,7 +169,7 @@ def tflite_tasks(config: Config, run_path: Path | None, path: Path, int8: bool) 
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: iter([[spectrogram]])
-    interpreter = tf.lite.Interpreter(model_content=converter.convert(), num_threads=1)
+    interpreter = Interpreter(model_content=converter.convert(), num_threads=1)
     interpreter.allocate_tensors()
     given, asked = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 

@@ -17,6 +17,7 @@ from tensorflow.lite.python import schema_py_generated as tflite_schema
 
 from rfcx_tf.core.config import ListenerConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.litert_interpreter import Interpreter
 
 _SIGNATURE = "serving_default"
 # Windows that a SavedModel takes at once, if it takes any number.
@@ -184,9 +185,9 @@ class _TfliteNetwork:
         with self._lock:
             return np.concatenate([self._embed(window[None]) for window in windows])
 
-    def _open(self, keep_all: bool) -> tf.lite.Interpreter:
+    def _open(self, keep_all: bool) -> Interpreter:
         try:
-            return tf.lite.Interpreter(
+            return Interpreter(
                 str(self._path),
                 num_threads=self._threads,
                 experimental_preserve_all_tensors=keep_all,
@@ -238,7 +239,7 @@ def _check_whole(path: Path) -> None:
         ) from None
 
 
-def _find_tensor(interpreter: tf.lite.Interpreter, wanted: str, path: Path) -> tuple[int, str]:
+def _find_tensor(interpreter: Interpreter, wanted: str, path: Path) -> tuple[int, str]:
     """Number and name of the tensor that `ListenerConfig.output` means."""
     outputs = [int(detail["index"]) for detail in interpreter.get_output_details()]
     names = {int(d["index"]): d["name"] for d in interpreter.get_tensor_details()}

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.litert_interpreter import Interpreter
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.running_mean import RunningMaximum
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
@@ -25,7 +25,7 @@ METADATA_NAME = "rfcx_tf"
 
 
 class LiteRtScorer:
-    """A model of `rfcx_tf.serving.litert` in TensorFlow's interpreter.
+    """A model of `rfcx_tf.serving.litert` in LiteRT's interpreter.
 
     Attributes:
         metadata: what is known of it.
@@ -48,7 +48,7 @@ class LiteRtScorer:
             )
         self.card = ModelCard.from_json(json.dumps(self.metadata["card"]))
         self.sample_rates_hz = (self.card.sample_rate_hz,)
-        self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+        self._interpreter = Interpreter(model_content=content, num_threads=threads)
         self._run = self._interpreter.get_signature_runner(self.metadata["signature"])
 
     def stream(self, recording_id: str | None = None) -> LiteRtStream:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from rfcx_tf.core.config import ConfigError, ListenerConfig, load_yaml
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream, hash_model, scale_to_peak
+from rfcx_tf.model.litert_interpreter import Interpreter
 
 WINDOW, HOP, SIZE = 50, 20, 6
 
@@ -128,7 +129,7 @@ def test_the_tensor_that_is_asked_for_is_read(network, tflite):
 
     np.testing.assert_allclose(read("before_last"), hidden, atol=1e-5)
     np.testing.assert_allclose(read("output"), hidden @ weights + bias, atol=1e-5)
-    interpreter = tf.lite.Interpreter(str(tflite))
+    interpreter = Interpreter(str(tflite))
     own = interpreter.get_output_details()[0]
     np.testing.assert_allclose(read(own["name"]), hidden @ weights + bias, atol=1e-5)
     (inner,) = [d["name"] for d in interpreter.get_tensor_details() if tuple(d["shape"]) == (1, 6)]
@@ -198,7 +199,7 @@ def test_outputs_that_are_not_there_are_refused(tflite, saved):
 def test_an_output_that_is_no_vector_is_refused(network, tflite):
     (weights,) = [
         d["name"]
-        for d in tf.lite.Interpreter(str(tflite)).get_tensor_details()
+        for d in Interpreter(str(tflite)).get_tensor_details()
         if tuple(d["shape"]) == (SIZE, WINDOW)
     ]
     assert "one vector a window" in refused(tflite, output=weights)

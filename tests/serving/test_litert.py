@@ -13,6 +13,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.litert_interpreter import Interpreter
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
 from rfcx_tf.scoring.card import ModelCard
@@ -184,7 +185,7 @@ def test_metadata_is_inside_and_beside_the_files(by_script):
     }
     assert {key: beside[key] for key in expected} == expected
     content = (by_script / "int8.tflite").read_bytes()
-    signature = tf.lite.Interpreter(model_content=content).get_signature_list()
+    signature = Interpreter(model_content=content).get_signature_list()
     assert signature == {
         beside["signature"]: {"inputs": ["waveform"], "outputs": list(beside["outputs"])}
     }
