@@ -10,11 +10,11 @@ import numpy as np
 
 MEAN, LOUDEST = "mean", "loudest"
 # The mean of channels that have nothing in common is 3 dB below them, for two of them.
-_CANCELLED = 10 ** (-20 / 10)
+CANCELLED = 10 ** (-20 / 10)
 # Below it lies the noise of a converter alone: three steps of 16 bits.
-_SILENT = 1e-8
+SILENT = 1e-8
 # Power needs no more than every eighth sample, whatever their frequencies.
-_EVERY = 8
+EVERY = 8
 
 
 class ChannelMixer:
@@ -82,8 +82,8 @@ def _cancelling_channel(block: np.ndarray, mean: np.ndarray) -> int | None:
     """The loudest channel of samples [samples, channels] whose mean is silence; None: it is not."""
     power = channel_power(block)
     loudest = int(np.argmax(power))
-    of_mean = float(np.mean(np.square(mean[::_EVERY], dtype=np.float64)))
-    cancels = power[loudest] > _SILENT and of_mean < _CANCELLED * power[loudest]
+    of_mean = float(np.mean(np.square(mean[::EVERY], dtype=np.float64)))
+    cancels = power[loudest] > SILENT and of_mean < CANCELLED * power[loudest]
     return loudest if cancels else None
 
 
@@ -92,5 +92,5 @@ def channel_power(block: np.ndarray) -> np.ndarray:
     if not len(block):
         return np.zeros(block.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        power = np.mean(np.square(block[::_EVERY], dtype=np.float64), axis=0)
+        power = np.mean(np.square(block[::EVERY], dtype=np.float64), axis=0)
     return np.where(np.isfinite(power), power, 0.0)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from rfcx_tf.audio.channels import CANCELLED, EVERY, SILENT
 from rfcx_tf.audio.decode import HIGHEST_PEAK
 from rfcx_tf.audio.libsndfile import WAV_LENGTH_UNKNOWN
 
@@ -125,7 +126,13 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
     file = _after(
         file,
         check(
-            chunks.end >= _size(file),
+            tf.logical_and(
+                chunks.end >= _size(file),
+                # One that is cut short is no chunk, but for the samples.
+                tf.logical_or(
+                    chunks.end <= _size(file) + 1, chunks.begin + chunks.length > _size(file)
+                ),
+            ),
             f"A WAV file must be chunks from its header to its end, at most {MAX_CHUNKS}. Found "
             "bytes that are none, from byte:",
             chunks.end,
@@ -166,15 +173,45 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
         f"A recording must be sampled at {sample_rate_hz} Hz. Resample it. Found Hz:",
         rate_hz,
     )
-    check(channels > 0, "A WAV file must have channels. Found:", channels)
+    check(
+        tf.logical_and(channels > 0, channels <= 64),
+        "A WAV file must have 1 to 64 channels. Found:",
+        channels,
+    )
     channels = tf.maximum(channels, 1)
     frame = tf.maximum(channels * bits // 8, 1)
     # libsndfile too leaves out a last frame that is not whole.
     data = _bytes(file, begin, tf.minimum(length, there) // frame * frame)
     samples = tf.reshape(_decode_samples(data, coding, bits), [-1, channels])
+    _check_channels(samples, sample_rate_hz)
     waveform = tf.reduce_mean(samples, axis=1)
     check_waveform(waveform)
     return tf.clip_by_value(waveform, -1.0, 1.0)
+
+
+def _check_channels(samples: tf.Tensor, rate_hz: int) -> None:
+    """Stops the graph where the mean of the channels [samples, channels] is silence.
+
+    `rfcx_tf.audio.channels` then takes one of them, and judges second by second, as here.
+    """
+    number = tf.shape(samples)[0]
+    seconds = -(-number // rate_hz)
+    padded = tf.pad(samples, [[0, seconds * rate_hz - number], [0, 0]])
+    parts = tf.reshape(padded, [seconds, rate_hz, tf.shape(samples)[1]])[:, ::EVERY]
+    # Sums instead of means, since the last second may be shorter.
+    parts = tf.cast(parts, tf.float64)
+    of_channels = tf.reduce_max(tf.reduce_sum(tf.square(parts), axis=1), axis=1)
+    of_mean = tf.reduce_sum(tf.square(tf.reduce_mean(parts, axis=2)), axis=1)
+    lengths = tf.minimum(number - tf.range(seconds) * rate_hz, rate_hz)
+    silent = SILENT * tf.cast(-(-lengths // EVERY), tf.float64)
+    cancels = tf.logical_and(of_channels > silent, of_mean < CANCELLED * of_channels)
+    cancels = tf.logical_and(cancels, lengths > rate_hz // 10)
+    check(
+        tf.logical_not(tf.reduce_any(cancels)),
+        "Channels must not cancel each other, as with a plug wired the wrong way round. "
+        "Send one of them. Found seconds of silence in their mean:",
+        tf.math.count_nonzero(cancels),
+    )
 
 
 def _after(file: tf.Tensor, *checks: tf.Operation | None) -> tf.Tensor:

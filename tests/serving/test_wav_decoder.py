@@ -108,18 +108,42 @@ JUNK = b"junk" + bytes(4)
         (wav(noise(), rate_hz=48000), "at 24000 Hz. Resample it. Found Hz:] [48000]"),
         (wav(noise(), "ULAW"), "Convert it. Found coding and bits:] [7] [8]"),
         (wav(noise(), "IMA_ADPCM"), "Convert it. Found coding and bits:] [17] [4]"),
-        (CONTENT[:22] + bytes(2) + CONTENT[24:], "must have channels. Found:] [0]"),
+        (CONTENT[:22] + bytes(2) + CONTENT[24:], "1 to 64 channels. Found:] [0]"),
         (CONTENT[:34] + bytes(2) + CONTENT[36:], "Found coding and bits:] [1] [0]"),
         (wav(np.array([0, np.nan]), "FLOAT"), "Found others, so many:] [1]"),
         (wav(np.array([9.0, 9.0]), "DOUBLE"), "Found others, so many:] [2]"),
         ([CONTENT, wav(noise(1, 9))], "must be equally long. Send each by itself"),
+        (CONTENT + b"LIST" + bytes([200, 0, 0, 0]), "bytes that are none, from byte:] [1854]"),
         (np.empty([0], object), "must hold a WAV file. Found files:] [0]"),
         ([CONTENT] * 65, "may hold 64 recordings. Found:] [65]"),
     ],
     # Not the bytes: libsndfile writes the time into a float WAV, and every worker has its own.
-    ids=range(25),
+    ids=range(26),
 )
 def test_the_graph_says_what_is_wrong(decode, files, message):
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         decode(tf.constant(files, tf.string))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("second", "left", "cancels"),
+    [
+        (0, RATE_HZ, True),
+        (2, RATE_HZ // 4, True),
+        # Too few samples to tell.
+        (2, RATE_HZ // 10, False),
+    ],
+)
+def test_channels_that_cancel_each_other_are_refused(decode, second, left, cancels):
+    """Where the reader of files takes another channel than the mean, and only there."""
+    sound = noise(2, second * RATE_HZ + left)
+    sound[second * RATE_HZ :, 1] = -0.9 * sound[second * RATE_HZ :, 0]
+    content = wav(sound)
+    if not cancels:
+        np.testing.assert_allclose(decode(content)[0], sound.mean(axis=1), atol=1e-4)
+        return
+    whole = read_audio(content, RATE_HZ)
+    np.testing.assert_allclose(whole[second * RATE_HZ :], sound[second * RATE_HZ :, 0], atol=1e-4)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must not cancel each other"):
+        decode(content)
