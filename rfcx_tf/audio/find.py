@@ -82,7 +82,7 @@ def find_named_recordings(paths: Iterable[Path | str], named: Iterable[str]) -> 
 def folder_recordings(folder: Path, named: Iterable[str]) -> Recordings:
     """`find_named_recordings` in one folder, which may be empty or missing."""
     found = _Found()
-    if folder.exists():
+    if os.path.exists(folder):
         found.search(folder)
     return Recordings(_as_named(found.folders, named), found.left_out, found.notes)
 

@@ -140,6 +140,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     if applied.copied:
         print(f"Copied {len(applied.copied)} recordings into {arguments.data / 'train'}.")
     print_added(applied, arguments.data)
+    status = list_left_out("Could not be searched", applied.left_out)
     if applied.missing:
         print(
             f"{len(applied.missing)} recordings of these rows are not in "
@@ -150,4 +151,4 @@ def _apply(arguments: argparse.Namespace) -> int:
         for name, file in applied.missing.items():
             print(f"  {name}: {file or 'no file is named'}", file=sys.stderr)
         return 1
-    return 0
+    return status

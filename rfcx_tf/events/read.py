@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def recordings_of_events(
     if audio is not None:
         return find_named_recordings(audio, {*events["recording_id"], *others})
     files = dict(zip(events["recording_id"], map(Path, events["file"]), strict=True))
-    return Recordings({name: path for name, path in files.items() if path.is_file()})
+    return Recordings({name: path for name, path in files.items() if os.path.isfile(path)})
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -5,6 +5,7 @@ A new format is a module like `raven` and a line in `FORMATS`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,10 @@ def find_tables(paths: Iterable[str | Path]) -> tuple[list[Path], list[str]]:
     found: dict[Path, Path] = {}
     unsearched: list[str] = []
     for path in paths:
-        if not path.exists():
+        if not os.path.exists(path):
             raise UserError(f"Annotation tables must exist. Not found: {path}.")
         tables = [path]
-        if path.is_dir():
+        if os.path.isdir(path):
             walked = walk(path)
             unsearched += walked.unsearched
             tables = [

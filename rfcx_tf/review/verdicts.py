@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class Applied:
         copied: recordings that were copied into train/.
         missing: recordings of judged rows that are not in the folder, with the file that the
             review names (empty where it names none).
+        left_out: a line for everything in the folder that could not be searched for recordings.
     """
 
     added_tp: int
@@ -51,6 +52,7 @@ class Applied:
     new_classes: list[SpeciesClass]
     copied: list[str]
     missing: dict[str, str]
+    left_out: list[str]
 
 
 def apply_review(
@@ -84,7 +86,9 @@ def apply_review(
     new_rows, repeated, problems = folder.not_there_yet(rows)
     raise_first(problems)
     new_classes = _new_classes(folder, judged)
-    missing = _missing(folder, judged)
+    named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
+    recordings = folder_recordings(folder.data_dir / "train", named)
+    missing = _missing(folder, judged, recordings)
     if copy_recordings and missing:
         _check_can_be_copied(folder.data_dir, missing)
     folder.add(new_rows, new_classes)
@@ -97,8 +101,10 @@ def apply_review(
             with atomic_file(copy) as temporary:
                 shutil.copyfile(file, temporary)
     added_tp = sum(row.present for row in new_rows)
+    added_fp = len(new_rows) - added_tp
     return Applied(
-        added_tp, len(new_rows) - added_tp, repeated, unsure, empty, new_classes, copied, missing
+        *(added_tp, added_fp, repeated, unsure, empty, new_classes, copied, missing),
+        recordings.left_out,
     )
 
 
@@ -132,15 +138,15 @@ def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[Species
     return [new[species_id] for species_id in sorted(new)]
 
 
-def _missing(folder: FolderLabels, judged: Sequence[RawRow]) -> dict[str, str]:
+def _missing(
+    folder: FolderLabels, judged: Sequence[RawRow], paths: Mapping[str, Path]
+) -> dict[str, str]:
     """Recordings of the rows that the folder lacks, with their files.
 
     Raises:
         UserError: for a box that ends behind its recording (a spreadsheet program may have made
             12345 out of 12.345), or a recording of the folder that only has the same name.
     """
-    named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
-    paths = folder_recordings(folder.data_dir / "train", named)
     tfrecs = [] if paths else folder.data_dir.glob("tfrecords/train/*.tfrec")
     in_tfrecords = {record.recording_id for path in tfrecs for record in index_tfrec(path)}
     missing: dict[str, str] = {}
