@@ -19,6 +19,7 @@ import soxr
 
 from rfcx_tf.audio.channels import LOUDEST, MEAN, ChannelMixer, channel_power
 from rfcx_tf.audio.decoders import OpenedSound, open_sound
+from rfcx_tf.audio.other_kinds import BEGINNING_BYTES, how_to_convert, other_kind
 from rfcx_tf.core.errors import DecodingError, UserError
 
 _KINDS = "FLAC, MP3, OGG, WAV, AIFF, AU, CAF, W64"
@@ -367,6 +368,8 @@ def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedS
             if stream.seek(0, os.SEEK_END) == 0:
                 raise AudioError(f"The recording {name} is empty (0 bytes). Copy it again.")
             stream.seek(0)
+            if other_kind(beginning := stream.read(BEGINNING_BYTES)):
+                raise AudioError(f"The recording {how_to_convert(name, beginning)}")
             try:
                 sound = open_sound(stream)
             except DecodingError as error:

@@ -77,7 +77,7 @@ DECODERS = (
         ),
         # FLAC, OGG, MP3 with an ID3v2 tag or without, the kinds of WAV, AIFF, AU, CAF and W64.
         begins=re.compile(
-            rb"fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb]|(RIFF|RIFX|RF64)....WAVE"
+            rb"fLaC|OggS|ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xeb]|(RIFF|RIFX|RF64|BW64)....WAVE"
             rb"|FORM....AIF[FC]|\.snd\0\0|caff\0|riff\x2e\x91\xcf\x11",
             re.DOTALL,
         ),
@@ -102,6 +102,7 @@ def open_sound(stream: BinaryIO) -> OpenedSound:
     Raises:
         DecodingError: if it is none.
     """
+    stream.seek(0)
     beginning = stream.read(_BEGINNING_BYTES)
     stream.seek(0)
     decoder = next((d for d in DECODERS if d.begins.match(beginning)), DECODERS[0])

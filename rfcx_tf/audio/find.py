@@ -20,6 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rfcx_tf.audio.decoders import AUDIO_EXTENSIONS, holds_sound
+from rfcx_tf.audio.other_kinds import (
+    BEGINNING_BYTES,
+    how_to_convert,
+    is_other_sound,
+    other_kind,
+)
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.names import one_form, readable
 from rfcx_tf.core.walk import walk
@@ -123,7 +129,13 @@ class _Found:
         for path in walked.files:
             if path.suffix.lower() in AUDIO_EXTENSIONS:
                 self.folders.setdefault(path, folder)
-            elif _begins_like_sound(path):
+            elif is_other_sound(path, beginning := _beginning(path)):
+                converted = path.with_suffix(".flac")
+                if converted.is_file():
+                    self.notes.append(f"Passed over {readable(path)}: {converted.name} is there.")
+                else:
+                    self.left_out.append(how_to_convert(path, beginning))
+            elif holds_sound(beginning):
                 self.left_out.append(
                     f"{path} holds sound, but is not named like a sound file. Rename it."
                 )
@@ -145,6 +157,8 @@ def _find(paths: Iterable[Path | str]) -> _Found:
             found.search(path)
         elif os.path.isfile(path) and path.suffix.lower() in AUDIO_EXTENSIONS:
             found.folders.setdefault(path, path.parent)
+        elif os.path.isfile(path) and other_kind(beginning := _beginning(path)):
+            raise UserError(how_to_convert(path, beginning))
         elif os.path.exists(path):
             raise UserError(f"Recordings must be {extensions} files or folders. Received: {path}.")
         else:
@@ -206,10 +220,9 @@ def _name(path: Path | str) -> str:
     return one_form(readable(path))
 
 
-def _begins_like_sound(path: Path) -> bool:
+def _beginning(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            start = stream.read(12)
+            return stream.read(BEGINNING_BYTES)
     except OSError:
-        return False
-    return holds_sound(start)
+        return b""

@@ -1,4 +1,4 @@
-"""When a recording began: from its file's name, or from a table.
+"""When a recording began: from a table, from what its file says, or from the file's name.
 
 Names that recorders give:
 
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PureWindowsPath
 
+from rfcx_tf.audio.file_start import start_from_file
 from rfcx_tf.core.csv_tables import read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.names import one_form, readable
@@ -121,7 +122,8 @@ def read_start_times(path: str | Path) -> dict[str, datetime]:
 def recording_start(
     recording_id: str, path: str | Path, known: Mapping[str, datetime]
 ) -> datetime | None:
-    """The start of a recording: by the table where that names it, else by its file's name.
+    """The start of a recording: by the table where that names it, else as its file says
+    (`start_from_file`), else by the file's name.
 
     Of a table's files the one counts that shares most of the path, and at least the recording's
     id: site1/a.wav is not site2/a where recordings are called by their paths.
@@ -135,7 +137,9 @@ def recording_start(
     for name in (*ends[: len(ends) - recording_id.count("/")], recording_id):
         if name in known:
             return known[name]
-    return start_from_name(Path(path).name)
+    own = start_from_file(path)
+    # A clock that was never set shows 1970.
+    return (own and _plausible(own)) or start_from_name(Path(path).name)
 
 
 def _ends_of_path(file: str) -> list[str]:

@@ -12,9 +12,13 @@
 
 Folders are searched with their subfolders and links for files of sound (FLAC, WAV, MP3, OGG, Opus,
 AIFF, AU, CAF, W64), in capitals too. The first bytes of a file tell its format: a FLAC named .wav
-is read. A file of sound with another extension is not read; it is listed with the files that could
-not be scored, as are folders that cannot be searched and links that lead nowhere. What is hidden or
-lies in a trash is passed over and counted.
+is read. A file of sound with another extension, or of another kind (M4A, AAC, WMA), is not read; it
+is listed with the files that could not be scored, as are folders that cannot be searched and links
+that lead nowhere. What is hidden or lies in a trash is passed over and counted.
+
+What decides is the sound that is there. A recording that was cut short is scored as far as it goes
+and listed; so is a header that says something else than what is there, and channels that cancel
+each other, of which the louder one is taken.
 
 Recordings are called by their files' names. Where recorders at several sites name files alike, name
 the folder above the sites and --recording-ids path, for site1/20210101_050000 and so on.

@@ -1,8 +1,10 @@
 """Starts of recordings out of names and tables: the right one or none."""
 
+import struct
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from refused import refused
@@ -183,3 +185,81 @@ def test_files_of_a_table_are_found_in_any_unicode_form(tmp_path):
     table.write_text("file,start_time\nGr\u00fcn.wav,2023-04-01T05:30:00\n")
     known = read_start_times(table)
     assert recording_start("Gr\u00fcn", "Gru\u0308n.wav", known) == datetime(2023, 4, 1, 5, 30)
+
+
+AUDIOMOTH = (
+    b"Recorded at 05:30:00 01/04/2023 (UTC%s) by AudioMoth 24F31900603EC0D1 at medium gain while "
+    b"battery was 4.2V and temperature was 20.1C."
+)
+
+
+def write_sound(path, *, comment=b"", guano=b"", behind=True):
+    """A WAV of 100 samples, its chunks by hand: LIST before the samples, guan behind or before."""
+
+    def chunk(name, content):
+        padded = content + b"\0" * (len(content) % 2)
+        return name + struct.pack("<I", len(content)) + padded
+
+    fmt = chunk(b"fmt ", struct.pack("<HHIIHH", 1, 1, 8000, 16000, 2, 16))
+    info = chunk(b"LIST", b"INFO" + chunk(b"ICMT", comment + b"\0")) if comment else b""
+    guan = chunk(b"guan", b"GUANO|Version: 1.0\nMake: X\n" + guano) if guano else b""
+    body = b"WAVE" + fmt + info + guan * (not behind) + chunk(b"data", bytes(200)) + guan * behind
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("offset", "zone"),
+    [
+        (b"", UTC),
+        (b"+2", EAST_2),
+        (b"-3:30", timezone(-timedelta(hours=3, minutes=30))),
+        (b"+05:45", timezone(timedelta(hours=5, minutes=45))),
+    ],
+)
+def test_audiomoths_comment_goes_before_the_name(tmp_path, offset, zone):
+    path = write_sound(tmp_path / "20220101_000000.WAV", comment=AUDIOMOTH % offset)
+    found = recording_start("20220101_000000", path, {})
+    assert found == HALF_PAST_FIVE.replace(tzinfo=zone)
+    assert found.utcoffset() == zone.utcoffset(None)
+    # A table knows better, such as of a clock that was set wrong.
+    assert recording_start("a", path, {"a": HALF_PAST_FIVE}) == HALF_PAST_FIVE
+
+
+def test_the_comment_of_a_converted_file(tmp_path):
+    path = tmp_path / "a.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1) as sound:
+        sound.comment = (AUDIOMOTH % b"+2").decode()
+        sound.write([0.0] * 100)
+    assert recording_start("a", path, {}) == HALF_PAST_FIVE.replace(tzinfo=EAST_2)
+
+
+@pytest.mark.parametrize("behind", [True, False])
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (b"Timestamp: 2023-04-01T05:30:00+02:00", HALF_PAST_FIVE.replace(tzinfo=EAST_2)),
+        (b"Timestamp:2023-04-01T05:30:00Z\nTE: 1", HALF_PAST_FIVE.replace(tzinfo=UTC)),
+        (b"Loc Position: 1 2\r\nTimestamp: 2023-04-01 05:30:00\r\n", HALF_PAST_FIVE),
+    ],
+)
+def test_guano_goes_before_comment_and_name(tmp_path, text, start, behind):
+    comment = b"Recorded at 01:00:00 01/01/2020 (UTC)"
+    path = write_sound(tmp_path / "20220101_000000.WAV", comment=comment, guano=text, behind=behind)
+    found = recording_start("20220101_000000", path, {})
+    assert found == start and found.utcoffset() == start.utcoffset()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"comment": b"Recorded at 00:00:00 01/01/1970 (UTC)"},
+        {"comment": b"Recorded at 25:00:00 41/01/2020 (UTC)"},
+        {"guano": b"Timestamp: yesterday"},
+        {"guano": b"Original Timestamp: 2020-01-01T00:00:00"},
+    ],
+)
+def test_a_file_that_says_no_time_leaves_its_name(tmp_path, said):
+    path = write_sound(tmp_path / "20230401_053000.WAV", **said)
+    assert recording_start("20230401_053000", path, {}) == HALF_PAST_FIVE
