@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,7 +140,7 @@ class Model:
         from rfcx_tf.audio.decode import decode_blocks, resample
         from rfcx_tf.scoring.scorer import score_blocks
 
-        rates_hz, samples = self.scorer.sample_rates_hz, 0
+        rates_hz, samples, remarks = self.scorer.sample_rates_hz, 0, []
         if isinstance(sound, np.ndarray):
             if sample_rate_hz is None or sound.ndim != 1:
                 raise UserError(
@@ -148,7 +149,7 @@ class Model:
                 )
             blocks = [{rate_hz: resample(sound, sample_rate_hz, rate_hz) for rate_hz in rates_hz}]
         else:
-            blocks = decode_blocks(sound, rates_hz, 60.0)
+            blocks = decode_blocks(sound, rates_hz, 60.0, remarks)
 
         def counted():
             nonlocal samples
@@ -157,6 +158,8 @@ class Model:
                 yield block
 
         found = score_blocks(self.scorer, counted())
+        for remark in remarks:
+            warnings.warn(remark.text, stacklevel=3)
         return found, samples / rates_hz[0]
 
 

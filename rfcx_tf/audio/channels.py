@@ -81,7 +81,8 @@ class ChannelMixer:
 def _cancelling_channel(block: np.ndarray, mean: np.ndarray) -> int | None:
     """The loudest channel of samples [samples, channels] whose mean is silence; None: it is not."""
     power = channel_power(block)
-    loudest = int(np.argmax(power))
+    # The first of those that are as loud.
+    loudest = int(np.argmax(power > 0.99 * power.max()))
     of_mean = float(np.mean(np.square(mean[::EVERY], dtype=np.float64)))
     cancels = power[loudest] > SILENT and of_mean < CANCELLED * power[loudest]
     return loudest if cancels else None
