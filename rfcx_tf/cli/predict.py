@@ -201,7 +201,7 @@ def _score_with_runs(arguments, recordings, tables):
     runs = open_runs(arguments.run, arguments.overrides)
     scorer = load_together(runs, weights, arguments.combine)
     tables.check_model(scorer.card, recordings)
-    sources = _sources(recordings, arguments.channel or _channel_of(runs))
+    sources = _sources(recordings, arguments.channel or channel_of(runs))
     fingerprint = fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows)
     journal = _open_journal(arguments, fingerprint)
     if _is_bulk(arguments):
@@ -237,7 +237,7 @@ def _sources(recordings, channel: str):
     return {name: AudioSource(path, channel=channel) for name, path in recordings.items()}
 
 
-def _channel_of(runs) -> str:
+def channel_of(runs) -> str:
     """What runs were trained on; a listener's recipe does not say."""
     channels = {run.config.audio.channel for run in runs if run.kind != "listener"} or {"mean"}
     if len(channels) > 1:

@@ -84,9 +84,7 @@ def make_shards(
     rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)
 
-    remarks: list[SoundRemark] = []
-
-    def cut(recording_id: str) -> tuple[Iterable[Crop], list[str]]:
+    def cut(recording_id: str) -> tuple[Iterable[Crop], list[str], list[str]]:
         return _cut_recording(
             recording_id,
             recordings[recording_id],
@@ -94,10 +92,9 @@ def make_shards(
             fold_of[recording_id],
             transform,
             config,
-            remarks,
         )
 
-    index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    index, skipped, remarks = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
     manifest = Manifest(
         classes=annotations.classes,
         mean_box_s=mean_box_s(annotations.rows),
@@ -122,7 +119,7 @@ def make_shards(
             for name, source in recordings.items()
         },
         skipped=skipped,
-        remarks=sorted(remark.text for remark in remarks),
+        remarks=remarks,
         channel=channel,
         box_hz=box_hz(annotations.rows),
         code_version=rfcx_tf.__version__,
@@ -197,11 +194,9 @@ def _cut_recording(
     fold: int,
     transform: RecordingTransform,
     config: Config,
-    remarks: list[SoundRemark],
-) -> tuple[Iterable[Crop], list[str]]:
-    """All crops of one recording, and what had to be left out, in words.
-
-    What is to be said of a recording of which nothing is missing goes to `remarks`.
+) -> tuple[Iterable[Crop], list[str], list[str]]:
+    """All crops of one recording, and in words what had to be left out, and what is to be said of a
+    recording of which nothing is missing.
     """
 
     def pieces(crops: list[dict]) -> list[tuple[int, int]]:
@@ -215,10 +210,10 @@ def _cut_recording(
     try:
         waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples, said)
     except AudioError as error:
-        return [], [str(error)]
+        return [], [str(error)], []
     inside, crops, skipped = _plan_recording(recording_id, rows, len(waveform), config)
     skipped = [remark.text for remark in said if remark.is_cut] + skipped
-    remarks += [remark for remark in said if not remark.is_cut]
+    remarks = [remark.text for remark in said if not remark.is_cut]
     # Short recordings get silence behind them, as they do at prediction.
     missing = config.stored_frames * config.frontend.hop_length - len(waveform)
     if missing > 0:
@@ -234,7 +229,7 @@ def _cut_recording(
         stored_piece(spectrogram, inside, config=config, recording_id=recording_id, fold=fold, **c)
         for c in crops
     )
-    return stored, skipped
+    return stored, skipped, remarks
 
 
 def _unlabelled_centres_s(

@@ -94,24 +94,24 @@ def try_again(plans: list[ShardPlan], out_dir: Path) -> bool:
 
 def write_plans(
     plans: list[ShardPlan],
-    cut: Callable[[str], tuple[Iterable[Crop], list[str]]],
+    cut: Callable[[str], tuple[Iterable[Crop], list[str], list[str]]],
     out_dir: Path,
     *,
     workers: int | None = None,
     progress: bool = True,
-) -> tuple[pd.DataFrame, list[str]]:
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Writes the shards that are not there yet, and then `index.csv`.
 
     Args:
         plans: all shards of the folder.
         cut: makes all crops of a recording, one after the other as they are written, and says in
-            words what it left out.
+            words what it left out, and what is to be said of a recording that was used whole.
         out_dir: folder of the shards.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
 
     Returns:
-        The index, and what was left out.
+        The index, what was left out, and what is to be said.
 
     Raises:
         UserError: if no crop at all could be made.
@@ -126,26 +126,28 @@ def write_plans(
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
     with bar:
         for plan in todo:
-            skipped = []
+            said = {"skipped": [], "remarks": []}
             results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
-            index = write_shard(out_dir / plan.name, _crops(results, skipped, bar))
-            receipt = {"skipped": skipped, "rows": index.to_dict("records")}
+            index = write_shard(out_dir / plan.name, _crops(results, said, bar))
+            receipt = said | {"rows": index.to_dict("records")}
             atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
     receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]
     index = pd.DataFrame([row for receipt in receipts for row in receipt["rows"]])
     skipped = [text for receipt in receipts for text in receipt["skipped"]]
+    remarks = [text for receipt in receipts for text in receipt.get("remarks", [])]
     if index.empty:
         reason = f" The first problem: {skipped[0]}" if skipped else ""
         raise UserError(f"No crop could be made for {out_dir}.{reason}")
     with atomic_file(out_dir / "index.csv") as temporary:
         index.to_csv(temporary, index=False)
-    return index, skipped
+    return index, skipped, remarks
 
 
-def _crops(results: Iterable, skipped: list[str], bar: tqdm) -> Iterator[Crop]:
-    """The crops of one recording after the other; what was left out goes to `skipped`."""
-    for own_crops, own_skipped in results:
-        skipped += own_skipped
+def _crops(results: Iterable, said: dict[str, list[str]], bar: tqdm) -> Iterator[Crop]:
+    """The crops of one recording after the other; what is said of them goes to `said`."""
+    for own_crops, own_skipped, own_remarks in results:
+        said["skipped"] += own_skipped
+        said["remarks"] += own_remarks
         yield from own_crops
         bar.update()
 

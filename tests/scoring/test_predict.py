@@ -13,8 +13,9 @@ import soundfile
 import yaml
 from refused import refused
 
-from rfcx_tf.audio.decode import read_audio
-from rfcx_tf.core.config import Config
+from rfcx_tf.audio.decode import AudioSource, read_audio
+from rfcx_tf.cli.predict import channel_of
+from rfcx_tf.core.config import AudioConfig, Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.detector import build_detector
@@ -579,3 +580,32 @@ def test_bad_input_is_refused_in_one_line_with_status_2(
     assert line.startswith("error: ")
     assert str(tmp_path / "none") in line
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_a_channel_that_is_chosen_is_scored_and_its_results_are_of_it_alone(
+    run, tiny_data, tmp_path
+):
+    sound = soundfile.read(tiny_data / "train" / "tiny00.flac")[0]
+    other = soundfile.read(tiny_data / "train" / "tiny01.flac")[0]
+    for name, channels in (("both", [sound, other]), ("sound", [sound]), ("other", [other])):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, 1), 8000, subtype="FLOAT")
+    models, journal = scorer_of(run.path), Journal(tmp_path / "parts", "a")
+    both = tmp_path / "both.wav"
+    for channel, alone in (("0", "sound"), ("1", "other")):
+        source = {"r": AudioSource(both, channel=channel)}
+        found = predict_recordings(models, source, journal=journal).scores
+        expected = predict_recordings(models, {"r": tmp_path / f"{alone}.wav"}).scores
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_runs_are_of_the_channel_of_their_recipe(run, tiny_config, tiny_shards, tmp_path):
+    old = yaml.safe_load((run.path / "config.yaml").read_text())
+    del old["audio"]  # As runs had it before there was a choice.
+    shutil.copytree(run.path, tmp_path / "old")
+    (tmp_path / "old" / "config.yaml").write_text(yaml.safe_dump(old))
+    config = tiny_config.model_copy(update={"audio": AudioConfig(channel="1")})
+    random_run(tmp_path / "one", config, read_manifest(tiny_shards))
+    opened = {name: open_run(tmp_path / name) for name in ("old", "one")}
+    assert channel_of([opened["old"]]) == channel_of([opened["old"], run]) == "mean"
+    assert channel_of([opened["one"]]) == "1"
+    assert "--channel" in refused(channel_of, list(opened.values()))

@@ -3,12 +3,14 @@
 import csv
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from refused import refused
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.cli.main import main
@@ -22,6 +24,7 @@ from rfcx_tf.shards import make as shards
 from rfcx_tf.shards import plans as shard_plans
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader, parse_crop
+from rfcx_tf.training.checks import check_shards_fit
 
 ROOT = Path(__file__).resolve().parents[2]
 HOP_S = 128 / 8000
@@ -526,3 +529,44 @@ def test_recordings_without_their_file_are_left_out_and_ids_stay_text(tmp_path, 
     assert manifest.counts["tp"] == 2
     assert manifest.recordings.keys() == {"r0", "r1"}
     assert manifest.skipped == []
+
+
+def test_shards_are_of_a_channel_and_remember_it(tmp_path, tiny_config):
+    rows = [("r0", 0, 1.0, 1.5, True), ("r1", 1, 1.0, 1.5, True)]
+    data = make_data(tmp_path / "data", rows, (6.0, 6.0))
+    stereo = tmp_path / "stereo"
+    shutil.copytree(data, stereo)
+    for path in (stereo / "train").iterdir():
+        sound, rate_hz = soundfile.read(path)
+        soundfile.write(path, np.stack([0.1 * np.sin(np.arange(len(sound))), sound], 1), rate_hz)
+    make(data, tiny_config, tmp_path / "mono")
+    config = changed(tiny_config, audio={"channel": "1"})
+    manifest = make(stereo, config, tmp_path / "one")
+    read = {name: ShardReader(tmp_path / name) for name in ("mono", "one")}
+    crops = {name: [reader[row] for row in range(2)] for name, reader in read.items()}
+    assert crops["one"] == crops["mono"]
+    assert {s.channel for k in range(2) for s in manifest.audio_sources(k).values()} == {"1"}
+    assert "audio.channel = 1" in refused(check_shards_fit, read["one"], tiny_config)
+    # Shards of before say nothing, and are of the mean.
+    path = tmp_path / "mono" / "manifest.json"
+    values = json.loads(path.read_text())
+    del values["channel"], values["remarks"]
+    path.write_text(json.dumps(values))
+    check_shards_fit(ShardReader(tmp_path / "mono"), tiny_config)
+
+
+def test_a_header_that_lies_is_told_and_its_sound_used(tmp_path, tiny_config):
+    rows = [(f"r{number}", 0, 4.0, 4.5, True) for number in range(3)]
+    data = make_data(tmp_path / "data", rows, (6.0,) * 3)
+    expected = make(data, tiny_config, tmp_path / "true")
+    for name in ("r0", "r1"):
+        path = data / "train" / f"{name}.flac"
+        flac = bytearray(path.read_bytes())
+        flac[22:26] = (7).to_bytes(4, "big")  # Of samples.
+        path.write_bytes(flac)
+    manifest = make(data, tiny_config, tmp_path / "out")
+    assert manifest.skipped == [] and manifest.counts == expected.counts
+    assert sorted(manifest.remarks) == manifest.remarks and len(manifest.remarks) == 2
+    assert "r0.flac has another length" in manifest.remarks[0]
+    for shard in manifest.shards:
+        assert (tmp_path / "out" / shard).read_bytes() == (tmp_path / "true" / shard).read_bytes()

@@ -102,7 +102,7 @@ def write_pseudo_labels(
     boxes_of = rows_by_recording(boxes, manifest.classes, sources)
     species_ids = [c.species_id for c in manifest.classes]
 
-    def cut(recording_id: str) -> tuple[list[Crop], list[str]]:
+    def cut(recording_id: str) -> tuple[list[Crop], list[str], list[str]]:
         source, fold = sources[recording_id], fold_of[recording_id]
         # What a listener has kept it knows by the names of annotated recordings.
         stream = teachers.scorer(fold).stream(None if fold == NO_FOLD else recording_id)
@@ -111,7 +111,7 @@ def write_pseudo_labels(
             try:
                 spectrogram, found = _hear(source, transform, stream, rates_hz, config, file)
             except AudioError as error:
-                return [], [str(error)]
+                return [], [str(error)], []
             starts = window_starts(len(spectrogram), config)
             centres_s = (starts + config.crop_frames / 2) * config.frontend.frame_s
             own_s = teachers.scorer(fold).card.centres_s(len(found.window_scores))
@@ -128,9 +128,9 @@ def write_pseudo_labels(
                 species_ids,
                 config,
             )
-            return crops, []
+            return crops, [], []
 
-    index, skipped = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    index, skipped, _ = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
     labelled = replace(
         manifest,
         shards_id=plan_id,
