@@ -181,7 +181,8 @@ def import_annotations(
     unjudged = sum(mark.present is None and mark.confidence is None for mark in marks)
     if not (new_rows or repeated or unjudged or detected or (empty and empty_means == "unknown")):
         raise_first(left_out)
-    folder.add(new_rows, new_classes)
+    if new_rows:
+        folder.add(new_rows, new_classes)
     added_tp = sum(row.present for row in new_rows)
     return Imported(
         added_tp=added_tp,
