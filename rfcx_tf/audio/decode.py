@@ -286,7 +286,8 @@ def _compare_with_header(
     if is_cut or (is_cut is None and decoded < least):
         expected = max(promised or 0, sound.frames)
         of = f" of {expected / rate_hz:.3f} s" if expected > decoded else ""
-        text = f"The recording {name} is cut short at {decoded / rate_hz:.3f} s{of}."
+        where = "is cut short at" if is_cut else "is damaged or cut short: there are"
+        text = f"The recording {name} {where} {decoded / rate_hz:.3f} s{of}."
         if remarks is None:
             raise AudioError(f"{text} Copy it again.")
         remarks.append(SoundRemark(f"{text} What is there was used.", is_cut=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from typing import BinaryIO
 
 import numpy as np
@@ -13,9 +12,6 @@ import soundfile
 from rfcx_tf.audio.headers.examine import examine
 from rfcx_tf.core.errors import DecodingError
 
-# libsndfile decodes what was cut short without complaint; only its log tells: of the chunk that
-# holds the samples, or of the file.
-_CUT = re.compile(r"^ *(?:SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 # Programs that write into a pipe put this or more for "length unknown".
 WAV_LENGTH_UNKNOWN = 0x7FFFF000
 # In these a seek is exact to the sample, and the header's length is what there is to decode.
@@ -53,8 +49,6 @@ class SndfileSound:
         self.frames = sum(part.frames for part in self._parts)
         if self.frames > _MOST_FRAMES:
             raise DecodingError(f"its header counts {self.frames} samples")
-        if promised == 1.0 and (cut := _CUT.search(first.extra_info)):
-            promised, self._is_cut = int(cut[1]) / max(1, int(cut[2])), int(cut[1]) > int(cut[2])
         self.promised = None if promised is None else round(self.frames * promised)
         self.rounding = _MP3_ROUNDING if first.format == "MP3" else 0
         self.can_seek = (

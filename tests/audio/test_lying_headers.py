@@ -356,3 +356,47 @@ def test_gsm_is_heard():
     assert abs(len(samples) - len(SOUND)) <= 320 and remarks == []
     cut, (remark,) = heard(stream.getvalue()[: len(stream.getvalue()) // 2])
     assert remark.is_cut and abs(len(cut) - len(SOUND) / 2) <= 640
+
+
+def test_an_ogg_without_a_page_in_its_middle_is_listed():
+    pages = ogg().split(b"OggS")[1:]
+    holed = b"".join(b"OggS" + page for page in pages[:4] + pages[5:])
+    samples, (remark,) = heard(holed)
+    assert remark.is_cut and "damaged or cut short" in remark.text and "of 5.000 s" in remark.text
+    assert 3.5 * RATE_HZ < len(samples) < 4.6 * RATE_HZ
+
+
+# Where the size of the samples stands behind a name, how it is written, and what it counts beside.
+SIZES = {
+    "AIFF": (b"SSND", 4, ">I", 8),
+    "AU": (b".snd", 8, ">I", 0),
+    "W64": (b"data\xf3\xac", 16, "<q", 24),
+    "CAF": (b"data", 4, ">q", 4),
+}
+
+
+def other_kind(format, size):
+    stream = io.BytesIO()
+    soundfile.write(stream, SOUND, RATE_HZ, format=format, subtype="PCM_16")
+    name, behind, coding, beside = SIZES[format]
+    data = bytearray(stream.getvalue())
+    at = data.find(name) + behind
+    assert struct.unpack_from(coding, data, at) == (SIZE + beside,)
+    struct.pack_into(coding, data, at, size + beside)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("format", SIZES)
+def test_other_kinds_with_wrong_sizes(format):
+    assert_all_is_heard(other_kind(format, SIZE), "")
+    for size in (0, 1000, SIZE // 2, SIZE + 24):
+        assert_all_is_heard(other_kind(format, size), f"counts {size // 2} samples, 120000 are")
+    samples, (remark,) = heard(other_kind(format, 2 * SIZE))
+    assert len(samples) == len(SOUND) and remark.is_cut and "of 10.000 s" in remark.text
+
+
+def test_what_lies_behind_the_samples_of_aiff_and_caf_is_not_heard():
+    name = b"NAME" + struct.pack(">I", 6) + b"a name"
+    assert_all_is_heard(other_kind("AIFF", SIZE) + name, "")
+    info = b"info" + struct.pack(">q", 4) + bytes(4)
+    assert_all_is_heard(other_kind("CAF", SIZE) + info, "")

@@ -8,11 +8,14 @@ from rfcx_tf.audio.headers.examined import Examined, SplicedStream
 from rfcx_tf.audio.headers.flac import examine_flac
 from rfcx_tf.audio.headers.mp3 import end_of_id3, examine_mp3, starts_like_mp3
 from rfcx_tf.audio.headers.ogg import examine_ogg
+from rfcx_tf.audio.headers.others import examine_au, examine_chunks
 from rfcx_tf.audio.headers.wav import examine_wav
 
 _EXAMINE = {
     b"fLaC": examine_flac,
     b"OggS": examine_ogg,
+    b".snd": examine_au,
+    **dict.fromkeys((b"FORM", b"caff", b"riff"), examine_chunks),
     **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"BW64"), examine_wav),
 }
 

@@ -26,6 +26,16 @@ class Examined:
     is_cut: bool | None = None
 
 
+# So many zeros behind the samples fill a card's cluster, and are no sound.
+_LONGEST_PADDING = 1 << 17
+
+
+def is_padding(stream: BinaryIO, begin: int, end: int) -> bool:
+    """Whether a part of a file, bytes `begin` to `end`, is zeros and short."""
+    stream.seek(begin)
+    return end - begin <= _LONGEST_PADDING and not stream.read(end - begin).strip(b"\0")
+
+
 class SplicedStream(io.RawIOBase):
     """Pieces of a stream, and bytes between them, as one stream that can be read and sought."""
 

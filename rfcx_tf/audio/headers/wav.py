@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from rfcx_tf.audio.headers.examined import Examined, SplicedStream
+from rfcx_tf.audio.headers.examined import Examined, SplicedStream, is_padding
 from rfcx_tf.core.errors import DecodingError
 
 _NAME = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9_ ]{3}")
@@ -28,8 +28,6 @@ _ELSEWHERE = 0xFFFFFFFF
 _PLACEHOLDERS = (range(0x7FFFF000, 0x80000100), range(0xFFFFF000, 0x100000000))
 # What programs write behind the samples.
 _BEHIND = re.compile(rb"LIST|id3 |ID3 |guan|wamd|bext|iXML|axml|_PMX|cue |smpl|fact|PEAK|JUNK|junk")
-# So many zeros behind the samples fill a card's cluster, and are no sound.
-_LONGEST_PADDING = 1 << 17
 
 
 class Chunk(NamedTuple):
@@ -111,8 +109,7 @@ def _sound_ends(stream: BinaryIO, begin: int, size: int, file_size: int) -> bool
     if behind and abs(behind[-1].begin + behind[-1].size - file_size) < 8:
         return True
     # Silence is zeros too, but a header that counts some samples knows of more than these.
-    is_short = file_size - end <= _LONGEST_PADDING
-    return size > 0 and is_short and not _bytes(stream, end, file_size - end).strip(b"\0")
+    return size > 0 and is_padding(stream, end, file_size)
 
 
 def _with_header(stream: BinaryIO, form: bytes, fmt: bytes, begin: int, end: int) -> BinaryIO:
