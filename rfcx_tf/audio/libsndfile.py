@@ -12,8 +12,6 @@ import soundfile
 from rfcx_tf.audio.headers.examine import examine
 from rfcx_tf.core.errors import DecodingError
 
-# Programs that write into a pipe put this or more for "length unknown".
-WAV_LENGTH_UNKNOWN = 0x7FFFF000
 # In these a seek is exact to the sample, and the header's length is what there is to decode.
 _SEEKABLE_FORMATS = ("FLAC", "WAV", "WAVEX", "RF64")
 _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")

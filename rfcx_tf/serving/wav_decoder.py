@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from rfcx_tf.audio.channels import CANCELLED, EVERY, SILENT
 from rfcx_tf.audio.decode import HIGHEST_PEAK
-from rfcx_tf.audio.libsndfile import WAV_LENGTH_UNKNOWN
+from rfcx_tf.audio.headers.wav import PLACEHOLDERS
 
 # A step of the walk takes a tenth of a millisecond; files have ten chunks or fewer.
 MAX_CHUNKS = 100
@@ -139,7 +139,8 @@ def _decode_wav(file: tf.Tensor, sample_rate_hz: int) -> tf.Tensor:
         ),
     )
     there = _size(file) - begin
-    cut = tf.logical_and(length > there, length < WAV_LENGTH_UNKNOWN)
+    unknown = [tf.logical_and(length >= s.start, length < s.stop) for s in PLACEHOLDERS]
+    cut = tf.logical_and(length > there, tf.logical_not(tf.reduce_any(unknown)))
     file = _after(
         file,
         check(

@@ -93,6 +93,7 @@ JUNK = b"junk" + bytes(4)
         (CONTENT[:12] + CONTENT[36:], "must say what it holds. Found no chunk `fmt `"),
         (CONTENT[:36], "must hold samples. Found no chunk `data`"),
         (CONTENT[:-100], "cut short: bytes of samples there, and promised:] [1502] [1602]"),
+        (with_length(CONTENT, 3_000_000_000), "promised:] [1602] [3000000000]"),
         (wav(np.zeros([0, 1])), "must have at least one sample. Found shape:] [0]"),
         (with_length(CONTENT, 0), "bytes that are none, from byte:] [44]"),
         (with_length(CONTENT, 44), "bytes that are none, from byte:] [88]"),

@@ -25,7 +25,7 @@ _MOST_CHUNKS = 10_000
 # What stands for a size that is in the chunk `ds64`, or unknown.
 _ELSEWHERE = 0xFFFFFFFF
 # Programs that write into a pipe put a size beside one of these for "unknown".
-_PLACEHOLDERS = (range(0x7FFFF000, 0x80000100), range(0xFFFFF000, 0x100000000))
+PLACEHOLDERS = (range(0x7FFFF000, 0x80000100), range(0xFFFFF000, 0x100000000))
 # What programs write behind the samples.
 _BEHIND = re.compile(rb"LIST|id3 |ID3 |guan|wamd|bext|iXML|axml|_PMX|cue |smpl|fact|PEAK|JUNK|junk")
 
@@ -83,7 +83,7 @@ def examine_wav(stream: BinaryIO) -> Examined:
     there = file_size - data.begin
     if claimed <= there and _sound_ends(stream, data.begin, claimed, file_size):
         there = claimed
-    is_placeholder = claimed > there and any(claimed in sizes for sizes in _PLACEHOLDERS)
+    is_placeholder = claimed > there and any(claimed in sizes for sizes in PLACEHOLDERS)
     # A size that counts the header too misses no sound.
     is_cut = claimed - there > data.begin and not is_placeholder
     says_nothing = there == 0 or (is_placeholder and claimed == _ELSEWHERE)
