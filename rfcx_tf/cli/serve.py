@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     folder = arguments.model
+    for option in ("rest_port", "grpc_port"):
+        if not 0 <= (port := getattr(arguments, option)) < 2**16:
+            name = f"--{option.replace('_', '-')}"
+            raise UserError(f"{name} must be a port, 0 to 65535. Received: {port}.")
     if not folder.is_dir():
         raise UserError(
             f"--model must be a folder. {folder} is not one; `rfcx-tf export` makes it."

@@ -229,8 +229,13 @@ def _version_folders(folder: Path) -> tuple[dict[int, Path], set[str]]:
 
 def _looks_of(folder: Path) -> tuple:
     """Names, sizes and times of a folder's files."""
+    try:
+        paths = sorted(folder.rglob("*"))
+    except OSError as error:
+        # A folder that cannot be searched must not keep others from being looked at.
+        return (str(error),)
     looks = []
-    for path in sorted(folder.rglob("*")):
+    for path in paths:
         try:
             stat = path.stat()
         except OSError:

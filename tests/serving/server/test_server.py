@@ -652,6 +652,14 @@ def test_bodies_that_hang_give_their_room_to_others(tiny_model_folder, run_here,
     assert run_here(options, client) == b"HTTP/1.1 200 OK\r\n"
 
 
+@pytest.mark.parametrize("port", [-1, 2**16])
+@pytest.mark.parametrize("option", ["--rest-port", "--grpc-port"])
+def test_a_number_that_is_no_port(tiny_model_folder, run_script, option, port):
+    done = run_script("serve", "--model", tiny_model_folder, option, port)
+    assert done.returncode == 2
+    assert f"{option} must be a port, 0 to 65535. Received: {port}." in done.stderr
+
+
 def test_a_folder_that_is_no_model(tiny_model_folder, tmp_path, run_script):
     for folder, words in (
         (tmp_path / "none", "must be a folder"),
