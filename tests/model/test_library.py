@@ -85,6 +85,20 @@ NAMES = list(SMALL)
 CLASSES = [SpeciesClass(number, "") for number in range(3)]
 
 
+# Parameters of whole networks for images of three channels, without classifier: as the libraries'
+# presets say, MobileNet as keras.applications has it, and EfficientNet-B0 too, without its
+# normalisation's 7.
+PARAMETERS = {
+    "keras_cv:resnet18": 11_186_112,
+    "keras_cv:resnet18_v2": 11_183_488,
+    "keras_cv:yolo_v8_xs_backbone": 1_277_680,
+    "keras_cv:mobilenet_v3_small": 939_120,
+    "keras_hub:resnet_18": 11_186_112,
+    "keras_hub:efficientnet_b0": 4_049_571 - 7,
+}
+PUBLISHED = {kind: dict(networks) for kind, networks in LIBRARY_NETWORKS.items()}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_networks():
     with pytest.MonkeyPatch.context() as patch:
@@ -139,6 +153,15 @@ def published_level(network, image):
     else:
         output = network.get_layer(network.pyramid_level_inputs["P4"]).output
     return keras.Model(network.input, output)(image).numpy()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_sizes_are_those_published(name, monkeypatch):
+    needs(name)
+    kind, _, network = name.partition(":")
+    monkeypatch.setitem(LIBRARY_NETWORKS[kind], network, PUBLISHED[kind][network])
+    published = library._library_network(name, (None, None, 3))
+    assert published.count_params() == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", NAMES)
