@@ -17,8 +17,8 @@ import grpc
 from rfcx_tf.serving.server.status import ServingError
 
 Body = TypeVar("Body")
-# A body that is not whole after so long gives its room to others that wait.
-_PATIENCE_S = 5.0
+# A body that is not whole after this part of the time that others may wait gives way to them.
+_PATIENCE = 1 / 4
 _READ_AT_STOP_S = 1.0
 
 
@@ -36,7 +36,7 @@ class Room:
 
 
 class BodyBudget:
-    """Room for the bodies of all requests, whatever protocol they come by."""
+    """Room for the bodies of all requests by one protocol."""
 
     def __init__(self, total_bytes: int, read_timeout_s: float, wait_s: float):
         """
@@ -131,7 +131,7 @@ class BodyBudget:
 
     def _hurry_oldest(self) -> None:
         for timeout, begin_s in self._reading.items():
-            _bring_forward(timeout, begin_s + _PATIENCE_S)
+            _bring_forward(timeout, begin_s + _PATIENCE * self._wait_s)
             break
 
 

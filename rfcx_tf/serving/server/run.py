@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Closes idle connections, and those whose request never gets beyond its headers.
 _IDLE_CONNECTION_S = 75.0
-# Bodies of the largest size that fit into the server at once; of smaller ones more.
+# Bodies of the largest size that fit into the server at once by a protocol; of smaller ones more.
 _BODIES_AT_ONCE = 4
 
 
@@ -67,10 +67,14 @@ async def serve(options: ServerOptions) -> None:
         metrics, options.max_batch, options.batch_wait_s, options.max_pending, options.workers
     )
     service = PredictService(versions, batcher, metrics, options.timeout_s)
-    budget = BodyBudget(
-        _BODIES_AT_ONCE * options.max_body_bytes, options.read_timeout_s, options.timeout_s
+    # One each: a gRPC message, whose length is not known, would wait for long behind REST's.
+    rest_budget, grpc_budget = (
+        BodyBudget(
+            _BODIES_AT_ONCE * options.max_body_bytes, options.read_timeout_s, options.timeout_s
+        )
+        for _ in range(2)
     )
-    application = make_application(service, budget, metrics, options.max_body_bytes)
+    application = make_application(service, rest_budget, metrics, options.max_body_bytes)
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -81,7 +85,7 @@ async def serve(options: ServerOptions) -> None:
         keepalive_timeout=_IDLE_CONNECTION_S,
         shutdown_timeout=options.stop_s,
     )
-    grpc_server = make_grpc_server(service, budget, options.max_body_bytes)
+    grpc_server = make_grpc_server(service, grpc_budget, options.max_body_bytes)
     watcher = asyncio.create_task(versions.watch(options.poll_s))
     try:
         grpc_port = _bind_grpc(grpc_server, options)
@@ -93,6 +97,7 @@ async def serve(options: ServerOptions) -> None:
     finally:
         service.stopping = True
         watcher.cancel()
+        grpc_budget.stop()
         await asyncio.gather(grpc_server.stop(options.stop_s), runner.cleanup())
         await batcher.close()
         service.close()

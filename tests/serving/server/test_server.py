@@ -635,7 +635,7 @@ def test_a_stop_does_not_wait_for_who_hangs(tiny_model_folder, run_here):
 
 
 def test_bodies_that_hang_give_their_room_to_others(tiny_model_folder, run_here, monkeypatch):
-    monkeypatch.setattr("rfcx_tf.serving.server.budget._PATIENCE_S", 0.2)
+    monkeypatch.setattr("rfcx_tf.serving.server.budget._PATIENCE", 0.2 / 600)
 
     async def client(send, stop):
         # Four have room; the others wait for it, and who comes last would wait longest.
