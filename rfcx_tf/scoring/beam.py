@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.files import atomic_write_text
+from rfcx_tf.core.names import readable
 from rfcx_tf.runs.open import open_runs
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.journal import Journal, recording_key
@@ -62,7 +63,7 @@ class BulkJob:
 
 
 class ScoreRecording(beam.DoFn):
-    """(recording id, path, channel) -> the recording id, with its result in the journal.
+    """(recording id, path in bytes, channel) -> the recording id, with its result in the journal.
 
     The output `failed` has (recording id, why it could not be scored).
     """
@@ -79,13 +80,13 @@ class ScoreRecording(beam.DoFn):
         name, path, channel = element
         predictions = predict_recordings(
             self._scorer,
-            {name: AudioSource(Path(path), channel=channel)},
+            {name: AudioSource(Path(os.fsdecode(path)), channel=channel)},
             journal=self._job.journal,
             keep_windows=self._job.keep_windows,
             progress=False,
         )
         if predictions.failed:
-            yield beam.pvalue.TaggedOutput(_FAILED, (name, predictions.failed[0]))
+            yield beam.pvalue.TaggedOutput(_FAILED, (name, readable(predictions.failed[0])))
         else:
             yield name
 
@@ -157,7 +158,8 @@ def _run_pipeline(
     job: BulkJob, recordings: Mapping[str, AudioSource], runner: str, options: Sequence[str]
 ) -> None:
     """Scores recordings, and lists in a file why some could not be scored."""
-    elements = [(name, str(source.path), source.channel) for name, source in recordings.items()]
+    # Beam's text is UTF-8, which names of files may not be.
+    elements = [(name, os.fsencode(s.path), s.channel) for name, s in recordings.items()]
     with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
         outputs = (
             pipeline
