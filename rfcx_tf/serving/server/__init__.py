@@ -4,6 +4,7 @@
          |               |
     budget (bodies)   versions (watches the folder)
 
-One asyncio loop takes the requests, as far as their bodies have room; small thread pools decode them
-and run the model. Nothing here knows the detector: a model is what its SavedModel says of itself.
+One asyncio loop takes the requests, as far as their bodies have room; small thread pools decode
+them and run the model. Nothing here knows the detector: a model is what its SavedModel says of
+itself.
 """
