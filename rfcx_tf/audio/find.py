@@ -190,7 +190,7 @@ def _by_id(files: Mapping[Path, Path], ids: str) -> dict[str, Path]:
         below = path.relative_to(folder).parent if ids == "path" else Path()
         other = found.setdefault(_name(below / path.stem), path)
         if other is not path:
-            advice = "rename or remove one." if other.parent == path.parent else elsewhere
+            advice = "rename one." if other.parent == path.parent else elsewhere
             raise UserError(
                 f"Recordings must differ in their {rule} without extension. "
                 f"Found {other} and {path}; {advice}"

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recording-times",
         type=Path,
         metavar="CSV",
-        help="recording_id or file, and start_time; default: from the names of files",
+        help="recording_id or file, and start_time; default: from the files and their names",
     )
     add_number(events, "--per-class", 5, "events of a species with picture and sound", or_zero=True)
     add_number(events, "--max-mb", 10.0, "MB of the page, or fewer pictures and sounds")

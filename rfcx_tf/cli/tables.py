@@ -60,7 +60,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--recording-times",
         type=Path,
         metavar="CSV",
-        help="recording_id or file, and start_time; default: from the names of files",
+        help="recording_id or file, and start_time; default: from the files and their names",
     )
 
 

@@ -121,7 +121,7 @@ def _is_made(folder: Path, parameters: dict) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     rule = "The output folder must be new, empty, or one made earlier with the same parameters."
-    advice = "Give another folder or remove it."
+    advice = "Give another folder."
     try:
         found = dict(json.loads((folder / PARAMETERS_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

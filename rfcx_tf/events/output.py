@@ -38,7 +38,7 @@ class OutputTables:
         formats: of the events, one or more of `write.FORMATS`.
         calibration: YAML file, for events; None: the model's own.
         threshold: from which a window starts an event; None: those of the calibration.
-        recording_times: CSV file of recordings' start times; None: from the names of files.
+        recording_times: CSV file of recordings' start times; None: from the files and their names.
     """
 
     out: Path

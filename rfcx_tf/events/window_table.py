@@ -69,7 +69,7 @@ def events_of_recordings(
         results: with window scores.
         card: of the model.
         thresholds: as for `find_events`.
-        starts: of recordings (`read_start_times`); others by their file's name.
+        starts: of recordings (`read_start_times`); others as `recording_start` finds them.
 
     Returns:
         The events (`EVENT_COLUMNS`), in the order of the recordings, and all recordings.

@@ -47,7 +47,7 @@ def prediction_report(
             scores are added.
         audio: recordings, or folders of them: all that were searched. None: the files that the
             events name, and rates are not known.
-        known_starts: of recordings (`read_start_times`); others by their file's name.
+        known_starts: of recordings (`read_start_times`); others as `recording_start` finds them.
         scores: of recordings; then only these were searched.
         truth: of the same recordings, for scoring only.
         windows: Parquet table of window scores.

@@ -53,7 +53,7 @@ class Journal:
         if found is None and self.folder.exists() and _holds_something(self.folder):
             raise UserError(
                 f"Results of single recordings are kept in {self.folder} meanwhile. Something else "
-                "is there; remove it or name another --out."
+                "is there; move it away or name another --out."
             )
         self.started_over = found is not None and found != fingerprint
         if self.started_over:

@@ -194,7 +194,7 @@ def test_names_that_repeat_are_refused_with_a_way_out(tmp_path, two_sites):
     for ids in ("name", "path"):
         text = refused(find_recordings, [tmp_path / "x"], ids)
         assert all(str(path) in text for path in both)
-        assert "remove one" in text and "--recording-ids" not in text
+        assert "rename one" in text and "--recording-ids" not in text
 
 
 def test_recordings_by_path(tmp_path, two_sites, monkeypatch):

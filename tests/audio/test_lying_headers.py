@@ -94,6 +94,7 @@ def test_what_lies_behind_the_samples_is_not_heard(size_of):
         assert_all_is_heard(wav(behind=METADATA[:-1] + METADATA), "")
         assert_all_is_heard(wav(behind=METADATA[:-6]), "")
         assert_all_is_heard(wav(behind=bytes(4096)), "")
+        assert_all_is_heard(wav(behind=b"SensorUid=0 Temperature=21.5\r\n" * 9), "")
     else:
         for empty in (wav(0, pcm=b""), wav(0, pcm=b"", behind=METADATA), wav(900, pcm=b"")):
             with pytest.raises(AudioError, match="no samples") as caught:

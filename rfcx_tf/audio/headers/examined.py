@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +27,16 @@ class Examined:
     is_cut: bool | None = None
 
 
-# So many zeros behind the samples fill a card's cluster, and are no sound.
+# Zeros behind the samples fill a card's cluster, and some programs write text there.
+_NO_SOUND = re.compile(rb"[\0\t\r\n -~]*")
 _LONGEST_PADDING = 1 << 17
 
 
 def is_padding(stream: BinaryIO, begin: int, end: int) -> bool:
-    """Whether a part of a file, bytes `begin` to `end`, is zeros and short."""
+    """Whether a part of a file, bytes `begin` to `end`, is zeros or text, and short."""
     stream.seek(begin)
-    return end - begin <= _LONGEST_PADDING and not stream.read(end - begin).strip(b"\0")
+    is_short = end - begin <= _LONGEST_PADDING
+    return is_short and _NO_SOUND.fullmatch(stream.read(end - begin)) is not None
 
 
 class SplicedStream(io.RawIOBase):
