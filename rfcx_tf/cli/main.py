@@ -41,6 +41,7 @@ VERBS = {
         "serve": "serve exported models over REST and gRPC",
     },
     "Advanced": {
+        "devices": "say what training will use: devices, precision, memory",
         "ensemble": "fit weights of several runs on what they held out",
         "pseudo-label": "train students on labels by runs, in rounds",
         "prior-shift": "estimate how common species are in unlabelled recordings",

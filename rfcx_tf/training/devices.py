@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from rfcx_tf.core.config import TrainingConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.training.multi_worker import read_worker
+from rfcx_tf.training.unseen_gpu import why_unseen
 
 _AMPERE = (8, 0)
 
@@ -81,6 +86,61 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown")
         return f"{count} x GPU ({name}){of_workers}"
     text = f"{count} x CPU" + (of_workers or (" (logical)" if count > 1 else ""))
-    if Path("/proc/driver/nvidia").exists():
-        text += "; there is an NVIDIA GPU that TensorFlow does not see: README, GPU"
-    return text
+    reason = why_unseen()
+    return f"{text}. {reason}" if reason else text
+
+
+def describe_machine(config: TrainingConfig) -> tuple[dict[str, str], str | None]:
+    """What a training will use, in words.
+
+    Args:
+        config: of the recipe.
+
+    Returns:
+        lines by name, and why a GPU that is there will not be used, or None.
+    """
+    precision = choose_precision(config)
+    why = {"float32": "", "mixed_bfloat16": "the hardware multiplies it"}.get(precision, "one GPU")
+    if config.precision != "auto":
+        why = "training.precision"
+    gpus = tf.config.list_physical_devices("GPU")
+    lines = {
+        "packages": f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
+        f"Python {platform.python_version()}",
+        "devices": describe_devices(open_strategy(config)).partition(". ")[0],
+        "precision": f"{precision}{f' ({why})' if why else ''}",
+        "XLA": "on (training.xla)" if config.xla else "off (training.xla; pays on GPUs)",
+        "memory": _memory(),
+        "input threads": str(_cores()),
+    }
+    if gpus:
+        lines["GPU memory"] = _gpu_memory()
+    return lines, None if gpus else why_unseen()
+
+
+def _cores() -> int:
+    """Cores that this process may use, which is as many threads as tf.data takes at most."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _gpu_memory() -> str:
+    """Memory in use and in all of every GPU, as the driver's own program says it."""
+    command = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (no nvidia-smi)"
+    return "; ".join(line.strip().replace(",", " used of") for line in said.splitlines())
+
+
+def _memory() -> str:
+    """Memory of the machine, free and in all; `unknown` where the system does not say."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()}
+        free, total = (kib[name] / 2**20 for name in ("MemAvailable", "MemTotal"))
+    except (OSError, KeyError):
+        return "unknown"
+    return f"{free:.1f} of {total:.1f} GiB free"
