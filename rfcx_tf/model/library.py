@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers, ops, tree
 
 from rfcx_tf.core.config import BackboneConfig
-from rfcx_tf.core.config.backbone import BACKBONES
+from rfcx_tf.core.config.backbone import BACKBONES, PRESET
 from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.efficientnet import LocalSqueeze
@@ -35,7 +35,6 @@ _INSTALL = {
     "keras_cv": "needs Python 3.11 and the packages of requirements.txt",
     "keras_hub": "comes with pip install 'rfcx-tf[hub]'",
 }
-_PRESET = "preset:"
 
 
 @keras.saving.register_keras_serializable("rfcx_tf")
@@ -129,6 +128,12 @@ def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -
             "model.backbone.name to the file's network, or name another file."
         )
     backbone.set_weights(values)
+
+
+def check_network_is_there(config: BackboneConfig) -> None:
+    """Refuses a network whose library cannot be imported, in one line (UserError)."""
+    if config.source.module == "library":
+        _library(config.name)
 
 
 def _library(name: str) -> tuple[ModuleType, str]:
@@ -247,8 +252,8 @@ def _sight(layer) -> tuple[int, int, int]:
 
 def _published(name: str, source: str, channels: int) -> keras.Model:
     """The library's network with the weights of `source`."""
-    if source.startswith(_PRESET):
-        preset = source.removeprefix(_PRESET)
+    if source.startswith(PRESET):
+        preset = source.removeprefix(PRESET)
         try:
             module, network = _library(name)
             kind = getattr(module.models, LIBRARY_NETWORKS[module.__name__][network].class_name)

@@ -10,6 +10,7 @@ import keras
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.fold_summary import write_summary
+from rfcx_tf.model.library import check_network_is_there
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
@@ -73,9 +74,13 @@ def train_run(
     if is_chief:
         if start is not None:
             check_start_fits(start, reader.manifest, config, folds)
-        weights, is_new = config.model.backbone.weights, not (Path(run_dir) / "run.json").exists()
-        if weights not in ("none", "imagenet") and is_new and not Path(weights).is_file():
-            # Before there is a run folder, which could not go on with a corrected path.
+        # Before there is a run folder, which could not go on with a corrected path or network.
+        check_network_is_there(config.model.backbone)
+        weights, is_new = (
+            config.model.backbone.weights_file,
+            not (Path(run_dir) / "run.json").exists(),
+        )
+        if weights is not None and is_new and not Path(weights).is_file():
             raise UserError(
                 f"model.backbone.weights must name a file that is there. Not found: {weights}."
             )

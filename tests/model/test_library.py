@@ -17,6 +17,7 @@ from rfcx_tf.model.backbones import build_backbone, context_frames
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.serving.litert import convert_to_litert, litert_metadata, load_convertible
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
+from rfcx_tf.training.run import train_run
 
 _BLOCKS = {
     "stackwise_kernel_sizes": [3, 3, 5, 3, 3],
@@ -402,14 +403,31 @@ def test_a_library_that_is_not_there_is_named_in_one_line(library_name, monkeypa
     assert "\n" not in str(caught.value)
 
 
+def test_no_run_begins_without_its_library(monkeypatch, tiny_config, tiny_shards, tmp_path):
+    monkeypatch.setitem(sys.modules, "keras_cv", None)
+    config = recipe(tiny_config, "keras_cv:resnet18")
+    with pytest.raises(UserError, match="needs the package keras-cv"):
+        train_run(config, tiny_shards, tmp_path / "run", [0], verbose=False)
+    assert not (tmp_path / "run").exists(), "another network would be another recipe"
+
+
+def test_a_preset_is_no_file():
+    assert BackboneConfig(name="keras_cv:resnet18", weights="preset:x").weights_file is None
+    assert BackboneConfig(name="keras_cv:resnet18", weights="x.keras").weights_file == "x.keras"
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("name: 'keras_cv:csp_darknet_tiny'", "after keras_cv: one of densenet121, .*darknet_tiny"),
-        ("name: 'keras_hub:mit_b0'", r"after keras_hub: one of densenet_121, .*Received: .*mit_b0"),
-        ("name: 'keras_hub:vgg_16'", "after keras_hub: one of"),
+        (
+            "name: 'keras_cv:csp_darknet_tiny'",
+            "keras_cv:NAME, with NAME one of densenet121,.*tiny",
+        ),
+        ("name: 'keras_hub:mit_b0'", r"NAME one of densenet_121, .*Received: .*mit_b0"),
+        ("name: 'keras_hub:vgg_16'", "keras_hub:NAME, with NAME one of"),
         ("name: vgg16", "one of resnet10, .*, keras_cv:NAME, keras_hub:NAME. Received: vgg16"),
         ("{name: 'keras_cv:resnet18', width: 32}", "width is an option of residual networks"),
+        ("{name: resnet18, weights: 'preset:x'}", "networks of keras_cv and keras_hub alone"),
         ("{name: 'keras_cv:resnet18', weights: imagenet}", "none, preset:NAME or a file"),
     ],
 )

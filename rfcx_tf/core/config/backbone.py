@@ -18,6 +18,8 @@ from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
 from rfcx_tf.core.config.section import ConfigSection, PositiveInt
 
 StridePair = tuple[PositiveInt, PositiveInt]
+# Before the name of weights that a library of networks publishes.
+PRESET = "preset:"
 
 
 class Source(NamedTuple):
@@ -131,6 +133,12 @@ class BackboneConfig(ConfigSection):
         return BACKBONES[self.name]
 
     @property
+    def weights_file(self) -> str | None:
+        """The path that `weights` gives; None if it gives none."""
+        named = self.weights in ("none", "imagenet") or self.weights.startswith(PRESET)
+        return None if named else self.weights
+
+    @property
     def layer_name(self) -> str:
         """The network's name in the detector; Keras allows no colon."""
         return self.name.replace(":", "_")
@@ -142,9 +150,16 @@ class BackboneConfig(ConfigSection):
 
     @pydantic.model_validator(mode="after")
     def _rules(self) -> BackboneConfig:
-        networks = LIBRARY_NETWORKS.get(self.name.partition(":")[0])
-        choices = networks or (*_OWN, *(f"{library}:NAME" for library in LIBRARY_NETWORKS))
-        place = f" after {self.name.partition(':')[0]}:" if networks else ""
-        self.require(self.name in BACKBONES, f"name must be{place} one of {', '.join(choices)}")
+        library = self.name.partition(":")[0]
+        networks = LIBRARY_NETWORKS.get(library)
+        if networks:
+            choices = f"{library}:NAME, with NAME one of {', '.join(networks)}"
+        else:
+            choices = f"one of {', '.join(_OWN)}, {':NAME, '.join(LIBRARY_NETWORKS)}:NAME"
+        self.require(self.name in BACKBONES, f"name must be {choices}")
+        self.require(
+            networks or not self.weights.startswith(PRESET),
+            f"weights can be {PRESET}NAME for networks of {' and '.join(LIBRARY_NETWORKS)} alone",
+        )
         self.source.check(self)
         return self
