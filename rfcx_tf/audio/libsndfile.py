@@ -30,7 +30,7 @@ class SndfileSound:
         """Reads the header; DecodingError if libsndfile does not know the format."""
         examined = examine(stream)
         promised, self._is_cut = examined.promised, examined.is_cut
-        self._stream = stream
+        self._last_stream = examined.parts[-1]
         self._parts, self._part = [_open(examined.parts[0])], 0
         for part in examined.parts[1:]:
             try:
@@ -62,9 +62,9 @@ class SndfileSound:
         if self._is_cut or not self.rounding or self._parts[-1].tell() < self._parts[-1].frames:
             return self._is_cut
         # Of an MP3 whose tag counts too few frames libsndfile leaves the rest unheard.
-        position = self._stream.tell()
-        unheard = self._stream.seek(0, os.SEEK_END) - position
-        self._stream.seek(position)
+        position = self._last_stream.tell()
+        unheard = self._last_stream.seek(0, os.SEEK_END) - position
+        self._last_stream.seek(position)
         return self._is_cut or unheard > _LARGEST_TAG
 
     def read(self, count: int) -> np.ndarray:
@@ -102,6 +102,7 @@ class SndfileSound:
 
 
 def _open(stream: BinaryIO) -> soundfile.SoundFile:
+    stream.seek(0)
     try:
         # libsndfile reads a file by itself; from a Python stream it would take the interpreter's
         # lock for every few kilobytes, and other threads would wait.

@@ -285,13 +285,13 @@ def test_mp3_between_tags(bitrate_mode):
     expected, remarks = heard(plain)
     assert len(expected) == len(SOUND) and remarks == []
     small = b"ID3\4\0\0" + bytes([0, 0, 1, 0]) + bytes(128)
-    ape = b"APETAGEX" + struct.pack("<III", 2000, 32, 0) + bytes(8)
+    ape = b"APETAGEX" + struct.pack("<III", 2000, 40_032, 0) + bytes(8)
     for tagged in (
         small + plain,
         PICTURE + plain,
         plain + ID3V1,
         small + PICTURE + plain + ID3V1,
-        plain + bytes(32) + ape,
+        plain + bytes(40_000) + ape,
     ):
         samples, remarks = heard(tagged)
         np.testing.assert_array_equal(samples, expected)
