@@ -32,8 +32,8 @@ from rfcx_tf.model.normalization import BatchNormalization
 _STRIDE, _LEVEL = 16, "P4"
 _PUBLISHED_CHANNELS = 3
 _INSTALL = {
-    "keras_cv": "needs Python 3.11 and the packages of requirements.txt",
-    "keras_hub": "comes with pip install 'rfcx-tf[hub]'",
+    "keras_cv": "is in the set of Python 3.11, locks/card.txt",
+    "keras_hub": "comes with pip install keras-hub",
 }
 
 
