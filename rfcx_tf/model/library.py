@@ -116,17 +116,23 @@ def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -
         UserError: see `begin_from_weights`.
     """
     name = next(n for n in BACKBONES if n.replace(":", "_") == backbone.name)
-    network, _ = _own_network(_published(name, source, backbone.input_shape[-1]), None, False)
+    published = _published(name, source, backbone.input_shape[-1])
+    other = UserError(
+        f"A weights file must hold the network {name}. {source} holds another. Set "
+        "model.backbone.name to the file's network, or name another file."
+    )
+    try:
+        network, _ = _own_network(published, None, False)
+    except (KeyError, ValueError):
+        # Of the same class, with too few stages.
+        raise other from None
     values = [w.swapaxes(0, 1) if w.ndim == 4 else w for w in network.get_weights()]
     values[0] = adapt_stem(values[0], backbone.input_shape[-1], coordinate)
     if not all(np.isfinite(value).all() for value in values):
         raise UserError(f"Weights must be finite. {source} has NaN or infinity. Name another file.")
     expected = [tuple(weight.shape) for weight in backbone.weights]
     if [value.shape for value in values] != expected:
-        raise UserError(
-            f"A weights file must hold the network {name}. {source} holds another. Set "
-            "model.backbone.name to the file's network, or name another file."
-        )
+        raise other
     backbone.set_weights(values)
 
 
@@ -271,7 +277,10 @@ def _published(name: str, source: str, channels: int) -> keras.Model:
         )
     try:
         if path.suffix == ".keras":
-            return keras.models.load_model(path, compile=False)
+            network = keras.models.load_model(path, compile=False)
+            if type(network) is not type(_library_network(name, (None, None, channels))):
+                raise ValueError(f"it holds a {type(network).__name__}")
+            return network
         try:
             network = _library_network(name, (None, None, _PUBLISHED_CHANNELS))
             network.load_weights(path)

@@ -376,6 +376,14 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
     other = library._library_network("keras_cv:mobilenet_v3_small", (None, None, 3))
     other.save(tmp_path / "other.keras")
     other.save_weights(tmp_path / "other.weights.h5")
+    image = keras.Input((None, None, 3))
+    keras.Model(image, keras.layers.Conv2D(4, 3)(image)).save(tmp_path / "plain.keras")
+    sizes = SMALL[name] | {"include_rescaling": False}
+    for file, filters in {"short": [64, 16], "wide": [64, 16, 24]}.items():
+        own = {"stackwise_filters": filters, "stackwise_blocks": [1] * len(filters)}
+        strides = {"stackwise_strides": [1, 2, 2][: len(filters)]}
+        kind = type(library._library_network(name, (None, None, 3)))
+        kind(**sizes | own | strides).save(tmp_path / f"{file}.keras")
     spoilt = library._library_network(name, (None, None, 3))
     spoilt.weights[0].assign(np.full(spoilt.weights[0].shape, np.nan))
     spoilt.save(tmp_path / "spoilt.keras")
@@ -383,7 +391,10 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path):
         "nowhere.keras": "Not found: .*nowhere.keras",
         "text.weights.h5": "keras_cv:resnet18, .*text.weights.h5 cannot be loaded",
         "other.weights.h5": "keras_cv:resnet18, .*other.weights.h5 cannot be loaded",
-        "other.keras": "network keras_cv:resnet18. .*other.keras holds another",
+        "other.keras": "keras_cv:resnet18, .*it holds a MobileNetV3Backbone",
+        "plain.keras": "keras_cv:resnet18, .*it holds a Functional",
+        "short.keras": "network keras_cv:resnet18. .*short.keras holds another",
+        "wide.keras": "network keras_cv:resnet18. .*wide.keras holds another",
         "spoilt.keras": "spoilt.keras has NaN or infinity",
     }.items():
         with pytest.raises(UserError, match=words) as caught:
