@@ -44,7 +44,7 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
 
     # It sets TensorFlow up, so it needs a process of its own.
     command = [sys.executable, ROOT / "scripts" / "make_tfrecords.py", "--config", config]
-    subprocess.run([*command, "--data", tiny_data, "--out", shards], timeout=300, check=True)
+    subprocess.run([*command, "--data", tiny_data, "--out", shards], timeout=1200, check=True)
     assert (shards / "manifest.json").exists()
 
     output = rfcx(

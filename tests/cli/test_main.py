@@ -36,7 +36,7 @@ def test_a_script_prints_the_figures_and_ends_with_what_it_wrote(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("LWLRAP 0.7500 ")
@@ -99,7 +99,7 @@ def test_help_imports_nothing_heavy():
         f"sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
     )
     command = [sys.executable, "-c", code]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -142,4 +142,4 @@ def test_a_reader_that_goes_away_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=600) == 141

@@ -199,7 +199,7 @@ def test_script_prints_the_summary_and_what_it_wrote(tmp_path):
     parts = [make_part(tmp_path / "a", [0]).path, make_part(tmp_path / "b", [2]).path]
     command = [sys.executable, ROOT / "scripts" / "train.py", "--join", *parts]
     command += ["--run", tmp_path / "all"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (result.returncode, result.stderr) == (0, "")
     assert "2 of 3 folds finished; missing: 1." in result.stdout
     assert (tmp_path / "all" / "summary.md").read_text() in result.stdout

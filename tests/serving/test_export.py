@@ -156,7 +156,7 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1200,
     )
     assert result.returncode == 0, result.stderr
     assert "TensorSpec(shape=(None, None), dtype=tf.float32, name='waveform')" in result.stdout

@@ -89,7 +89,7 @@ def two_devices(tiny_config, recipe_of_single_steps, tiny_shards, tmp_path_facto
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("2 x CPU") == 2

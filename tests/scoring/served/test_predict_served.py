@@ -188,13 +188,13 @@ def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(query, serving
         text=True,
         cwd=ROOT,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while len(serving.requests) < 3 and time.monotonic() < until:
         time.sleep(0.05)
     time.sleep(0.3)
     begin_s = time.monotonic()
     os.kill(running.pid, signal.SIGINT)
-    _, said = running.communicate(timeout=30)
+    _, said = running.communicate(timeout=600)
     assert time.monotonic() - begin_s < 10
     assert running.returncode == 130 and "Traceback" not in said
     assert said.rstrip().endswith("Interrupted.")

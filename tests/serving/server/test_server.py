@@ -84,12 +84,12 @@ class Server:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=600)
 
 
 def _open(request):
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=600) as response:
             status, text = response.status, response.read()
     except urllib.error.HTTPError as error:
         status, text = error.code, error.read()
@@ -196,7 +196,7 @@ def test_the_example_that_is_printed(server, tmp_path):
     samples = np.tile((WAVEFORM[0] * 2**15).astype(np.int16), 300)
     (tmp_path / "a minute.wav").write_bytes(wav_bytes(samples))
     command = server.example.replace("FILE.wav", str(tmp_path / "a minute.wav"))
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=600)
     expected = expected_outputs(samples[None].astype(np.float32) / 2**15)
     assert_outputs(json.loads(done.stdout)["outputs"], expected)
 
@@ -399,7 +399,7 @@ def test_clients_that_hang_hold_nobody_up(server):
 def test_a_request_that_does_not_end(impatient_server):
     address = impatient_server.host, int(impatient_server.port)
     with socket.create_connection(address) as connection:
-        connection.settimeout(30)
+        connection.settimeout(600)
         connection.sendall(UNFINISHED)
         answer = connection.recv(10_000)
     assert answer.startswith(b"HTTP/1.1 408")
@@ -473,7 +473,7 @@ def test_new_versions_under_load_and_the_stop(server, folder, write_tiny_model, 
         return document["model_version_status"][0] if status == 200 else {}
 
     def wait_for(version, wanted):
-        end_s = time.monotonic() + 15
+        end_s = time.monotonic() + 300
         while state(version).get("state") != wanted:
             assert time.monotonic() < end_s, server.log
             time.sleep(0.05)
