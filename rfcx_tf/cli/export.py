@@ -23,6 +23,7 @@ from rfcx_tf.cli.arguments import (
     print_next,
 )
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_folder
 
 SAVED_MODEL, LITERT = "savedmodel", "litert"
 
@@ -81,10 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     runs = open_runs(arguments.run, arguments.overrides)
     check_exportable(runs)
-    if LITERT in arguments.format:
-        _export_litert(arguments, runs[0])
-    if SAVED_MODEL in arguments.format:
-        _export_saved_model(arguments, runs)
+    with lock_folder(arguments.out, "export"):
+        if LITERT in arguments.format:
+            _export_litert(arguments, runs[0])
+        if SAVED_MODEL in arguments.format:
+            _export_saved_model(arguments, runs)
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from rfcx_tf import __version__
 from rfcx_tf.core.errors import UserError, WorkStopped
+from rfcx_tf.core.files import is_disk_full
 
 # Packages that not every installation has, and the extra that brings them.
 EXTRAS = {
@@ -61,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def exit_status(work: Callable[[], int | None]) -> int:
     """Runs a command to its end and returns its exit status.
 
-    0: success. 1: the work left something out (listed) or stopped. 2: bad input (one line on
-    stderr). 130: Ctrl-C. 141: the reader went away (`... | head`). Any other exception is a defect
-    of ours and keeps its traceback.
+    0: success. 1: the work left something out (listed) or stopped. 2: bad input or a full disk
+    (one line on stderr). 130: Ctrl-C. 141: the reader went away (`... | head`). Any other exception
+    is a defect of ours and keeps its traceback.
     """
     try:
         status = work()
@@ -86,9 +87,27 @@ def exit_status(work: Callable[[], int | None]) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The interpreter flushes stdout once more on its way out; let that succeed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 141
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        try:
+            sys.stdout.flush()
+        except OSError:  # It is redirected to that disk.
+            _drop_stdout()
+        found = " ".join(str(error).split())[:300]
+        print(
+            f"error: There must be room on the disk. Found: {found}. What was whole is as it was. "
+            "Make room and run the same command again.",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _drop_stdout() -> None:
+    """The interpreter flushes stdout once more on its way out; lets that succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_verb(argv: list[str]) -> int:

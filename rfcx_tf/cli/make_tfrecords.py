@@ -18,6 +18,7 @@ from rfcx_tf.cli.arguments import (
     print_next,
     print_notes,
 )
+from rfcx_tf.core.lock import lock_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    with lock_folder(arguments.out, "make-tfrecords"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.errors import first_few
     from rfcx_tf.frontend.recording import use_one_thread_an_operation
     from rfcx_tf.labels.annotations import read_kaggle_folder

@@ -65,6 +65,7 @@ from rfcx_tf.cli.arguments import (
 )
 from rfcx_tf.cli.tables import add_table_arguments, output_tables
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_file
 
 _RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
 
@@ -117,6 +118,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
+    with lock_file(arguments.out, "predict"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     print_notes(recordings.notes)
     # What could go wrong at the end is checked before hours of work.

@@ -30,6 +30,7 @@ from rfcx_tf.cli.arguments import (
     print_notes,
     read_folds,
 )
+from rfcx_tf.core.lock import lock_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,22 +86,23 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.training.pseudo.rounds import run_rounds
 
-    rounds = run_rounds(
-        config,
-        arguments.tfrecords,
-        [open_run(path) for path in arguments.run],
-        arguments.out,
-        rounds=arguments.rounds,
-        folds=folds,
-        keep=[open_run(path) for path in arguments.keep],
-        weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
-        extra={name: AudioSource(path) for name, path in found.items()},
-        per_fold=arguments.per_fold,
-        warm=arguments.warm,
-        tolerance=arguments.tolerance,
-        truth=truth,
-        data_dir=arguments.data,
-    )
+    with lock_folder(arguments.out, "pseudo-label"):
+        rounds = run_rounds(
+            config,
+            arguments.tfrecords,
+            [open_run(path) for path in arguments.run],
+            arguments.out,
+            rounds=arguments.rounds,
+            folds=folds,
+            keep=[open_run(path) for path in arguments.keep],
+            weights=choose_weights(arguments.weights, [*arguments.run, *arguments.keep]),
+            extra={name: AudioSource(path) for name, path in found.items()},
+            per_fold=arguments.per_fold,
+            warm=arguments.warm,
+            tolerance=arguments.tolerance,
+            truth=truth,
+            data_dir=arguments.data,
+        )
     best = max(rounds, key=lambda one: one.masked_lwlrap)
     print(f"Wrote {arguments.out}/rounds.csv. Best: {arguments.out}/round{best.number}/run.")
     print_next("calibrate", "--run", arguments.out / f"round{best.number}" / "run")

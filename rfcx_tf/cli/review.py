@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_number, list_left_out, print_added, print_next, print_notes
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +71,7 @@ def _add_apply(commands) -> None:
 
 
 def _pick(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.events.read import read_events, recordings_of_events
-    from rfcx_tf.labels.folder_labels import FolderLabels
-    from rfcx_tf.review.selection import PickRules, not_judged_yet, pick_events
-    from rfcx_tf.review.sheet import check_review_folder, write_review
+    from rfcx_tf.review.selection import PickRules
 
     rules = PickRules(
         minutes=arguments.minutes,
@@ -82,6 +80,16 @@ def _pick(arguments: argparse.Namespace) -> int:
         longest_s=arguments.longest,
         seed=arguments.seed,
     )
+    with lock_folder(arguments.out, "review pick"):
+        return _pick_into(arguments, rules)
+
+
+def _pick_into(arguments: argparse.Namespace, rules) -> int:
+    from rfcx_tf.events.read import read_events, recordings_of_events
+    from rfcx_tf.labels.folder_labels import FolderLabels
+    from rfcx_tf.review.selection import not_judged_yet, pick_events
+    from rfcx_tf.review.sheet import check_review_folder, write_review
+
     check_review_folder(arguments.out)
     events = read_events(arguments.events)
     found = len(events)

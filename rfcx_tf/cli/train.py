@@ -31,6 +31,7 @@ and the same shards, wherever these lie. Run it again when a run has finished mo
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from rfcx_tf.cli.arguments import (
@@ -42,6 +43,7 @@ from rfcx_tf.cli.arguments import (
     read_folds,
 )
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_folder
 
 _TRAINING = "training"
 _DEFAULT_FOLDS = {"detector": "0", "baseline": "all"}
@@ -123,15 +125,16 @@ def _train_detector(recipe, folds: list[int], arguments: argparse.Namespace) -> 
     from rfcx_tf.training.run import train_run
 
     worker = read_worker()
-    run = train_run(
-        recipe,
-        arguments.tfrecords,
-        arguments.run,
-        folds,
-        pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
-        start=RunFolder.open(arguments.start) if arguments.start and worker.is_chief else None,
-        data_dir=arguments.data,
-    )
+    with lock_folder(arguments.run, "train") if worker.is_chief else nullcontext():
+        run = train_run(
+            recipe,
+            arguments.tfrecords,
+            arguments.run,
+            folds,
+            pseudo=PseudoLabels(arguments.pseudo) if arguments.pseudo else None,
+            start=RunFolder.open(arguments.start) if arguments.start and worker.is_chief else None,
+            data_dir=arguments.data,
+        )
     if run is None:
         print(f"Worker {worker.number} of {worker.count} did its part; worker 0 wrote the run.")
         return None
@@ -145,9 +148,11 @@ def _train_listener(recipe, arguments: argparse.Namespace) -> list[str]:
     from rfcx_tf.training.listener import train_listener
 
     pseudo = PseudoLabels(arguments.pseudo) if arguments.pseudo else None
-    run, failed = train_listener(
-        arguments.model, recipe, arguments.tfrecords, arguments.run, arguments.data, pseudo=pseudo
-    )
+    with lock_folder(arguments.run, "train"):
+        run, failed = train_listener(
+            *(arguments.model, recipe, arguments.tfrecords, arguments.run, arguments.data),
+            pseudo=pseudo,
+        )
     print(f"Wrote {run.path}: regressions, out-of-fold scores, embeddings.")
     return failed
 
@@ -155,7 +160,10 @@ def _train_listener(recipe, arguments: argparse.Namespace) -> list[str]:
 def _train_baseline(recipe, folds: list[int], arguments: argparse.Namespace) -> list[str]:
     from rfcx_tf.training.baseline import train_baseline
 
-    run = train_baseline(recipe, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data)
+    with lock_folder(arguments.run, "train"):
+        run = train_baseline(
+            recipe, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data
+        )
     print(f"Wrote {run.path}: regressions, out-of-fold scores.")
     return [text for fold in folds for text in run.figures(fold)["recordings_failed"]]
 
@@ -165,8 +173,9 @@ def _join(arguments: argparse.Namespace) -> int:
     from rfcx_tf.runs.join import join_folds
     from rfcx_tf.runs.run import RunFolder
 
-    joined = join_folds([RunFolder.open(path) for path in arguments.join], arguments.run)
-    print(write_summary(joined))
+    with lock_folder(arguments.run, "train --join"):
+        joined = join_folds([RunFolder.open(path) for path in arguments.join], arguments.run)
+        print(write_summary(joined))
     print(f"Wrote {joined.path}: folds, out-of-fold scores, summary.md.")
     print_next("evaluate", "--run", joined.path)
     return 0

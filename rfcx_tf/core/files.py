@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
+
+# A temporary file or folder says which process on which machine it is of.
+_TEMPORARY = re.compile(r"\.rfcx-tf-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(\..*)?", re.DOTALL)
+# What another machine has not touched for so long is of a process that is gone.
+_STALE_S = 24 * 3600
 
 
 @contextmanager
@@ -25,15 +36,83 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
             temporary.write_text(text)
 
     Raises:
-        UserError: if nothing can be written there.
+        UserError: if nothing can be written there, or the disk is full.
     """
     path = Path(path)
     temporary = _temporary_beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
+    except Exception as error:
+        if is_disk_full(error):
+            raise full_disk(path) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(parent: str | Path) -> Iterator[Path]:
+    """Yields a new folder in `parent` for what is moved to its place when it is whole."""
+    folder = Path(parent) / _temporary_name()
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale(paths: Iterable[Path]) -> None:
+    """Removes those of the paths that are temporary files and folders of killed processes."""
+    for path in list(paths):
+        found = _TEMPORARY.fullmatch(path.name)
+        if not found:
+            continue
+        with suppress(OSError):
+            is_old = time.time() - path.lstat().st_mtime > _STALE_S
+            host, pid = found[1], int(found[2])
+            if is_gone(host, pid) or (host != _host() and is_old):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+
+
+def is_gone(host: str, pid: int) -> bool:
+    """Whether a process has ended for sure; of another machine's nobody knows.
+
+    Args:
+        host: name of its machine, or what temporary files have in place of it.
+        pid: its number.
+    """
+    if os.name == "nt" or host not in (socket.gethostname(), _host()):
+        return False
+    try:
+        os.kill(pid, 0)  # Only asks.
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # Another user's.
+        return False
+    return False
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that nothing more can be stored.
+
+    TensorFlow and HDF5 say so in words only.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return (isinstance(error, OSError) and error.errno in full) or any(
+        text in str(error) for text in (os.strerror(number) for number in full)
+    )
+
+
+def full_disk(path: str | Path) -> UserError:
+    """The error for a place on a full disk."""
+    return UserError(
+        f"There must be room on the disk. {path} could not be written whole, and what was there "
+        "before is as it was. Make room and run the same command again."
+    )
 
 
 def check_writable(path: str | Path) -> None:
@@ -52,15 +131,25 @@ def _temporary_beside(path: Path) -> Path:
         # Also keeps `--out /dev/null` from replacing the device.
         raise UserError(f"An output must be a regular file. {path} is not one; name another.")
     # Of a long name only the end, since ours must not be too long.
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name[-50:]}")
+    temporary = path.with_name(f"{_temporary_name()}.{path.name[-50:]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             path.stat()  # Raises what the temporary name would not, such as for one too long.
         temporary.touch(exist_ok=False)
     except OSError as error:
+        if is_disk_full(error):
+            raise full_disk(path) from None
         raise UserError(
             f"{path} cannot be written: its folder cannot be made or written to "
             f"({error.strerror}). Name another place."
         ) from None
     return temporary
+
+
+def _temporary_name() -> str:
+    return f".rfcx-tf-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]

@@ -16,10 +16,17 @@ from typing import NamedTuple
 from rfcx_tf.audio.decode import AudioError, duration_s, open_recording
 from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_folder
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_tables import read_table
 from rfcx_tf.labels.annotations import RawRow, raise_first, read_box
-from rfcx_tf.labels.folder_labels import LABEL_HEADER, FolderLabels, ids_by_name, name_key
+from rfcx_tf.labels.folder_labels import (
+    LABEL_HEADER,
+    FolderLabels,
+    check_data_folder,
+    ids_by_name,
+    name_key,
+)
 from rfcx_tf.labels.marks import (
     Mark,
     TableColumns,
@@ -89,9 +96,21 @@ def import_annotations(
 
     Raises:
         UserError: naming file and line, if nothing in the tables or files of the folder can be
-            used, or a recording may be two or be called by two ids. Nothing is written.
+            used, a recording may be two or be called by two ids, or another process writes to
+            the folder. Nothing is written.
     """
-    columns = columns or TableColumns()
+    check_data_folder(data_dir)
+    with lock_folder(data_dir, "import-annotations"):
+        return _import(tables, data_dir, columns or TableColumns(), empty_means, same_names)
+
+
+def _import(
+    tables: Sequence[Path],
+    data_dir: str | Path,
+    columns: TableColumns,
+    empty_means: str | None,
+    same_names: bool,
+) -> Imported:
     folder = FolderLabels.read(data_dir)
     read, left_out = {}, []
     for path in tables:

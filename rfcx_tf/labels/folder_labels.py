@@ -55,8 +55,7 @@ class FolderLabels:
                 hide.
         """
         data_dir = Path(data_dir)
-        if not data_dir.is_dir():
-            raise UserError(f"The data must be a folder. Not found: {data_dir}.")
+        check_data_folder(data_dir)
         _check_above_train(data_dir)
         has_tfrecords = any(data_dir.glob("tfrecords/train/*.tfrec"))
         if has_tfrecords and not (data_dir / TABLES[True]).exists():
@@ -91,6 +90,11 @@ class FolderLabels:
         good = [row for row in new if row.source not in wrong]
         return good, len(rows) - len(new), [problem.text for problem in problems]
 
+    def check_can_be_added_to(self) -> None:
+        """Raises UserError if a file cannot be added to as it is."""
+        for name in (*TABLES.values(), "species.csv"):
+            _check_can_be_added_to(self.data_dir / name)
+
     def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
         """Writes rows (`not_there_yet`) and species behind those that are there.
 
@@ -100,8 +104,7 @@ class FolderLabels:
         Raises:
             UserError: if a file cannot be added to as it is; none is written then.
         """
-        for name in (*TABLES.values(), "species.csv"):
-            _check_can_be_added_to(self.data_dir / name)
+        self.check_can_be_added_to()
         _add_species(self.data_dir / "species.csv", self.classes, list(new_classes))
         for present, name in TABLES.items():
             own = [row.cells for row in rows if row.present == present]
@@ -126,6 +129,12 @@ def ids_by_name(classes: Iterable[SpeciesClass]) -> dict[str, int]:
                 f"{species.species_id}; rename one in species.csv."
             )
     return {f"s{c.species_id}": c.species_id for c in classes} | ids
+
+
+def check_data_folder(data_dir: str | Path) -> None:
+    """Raises UserError if there is no such folder."""
+    if not Path(data_dir).is_dir():
+        raise UserError(f"The data must be a folder. Not found: {data_dir}.")
 
 
 def _check_above_train(data_dir: Path) -> None:

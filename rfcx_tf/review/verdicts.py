@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,16 @@ from rfcx_tf.audio.find import folder_recordings, path_for_recording
 from rfcx_tf.core.csv_tables import from_spreadsheet, read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.lock import lock_folder
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotations import RawRow, raise_first
-from rfcx_tf.labels.folder_labels import LABEL_HEADER, FolderLabels, ids_by_name, name_key
+from rfcx_tf.labels.folder_labels import (
+    LABEL_HEADER,
+    FolderLabels,
+    check_data_folder,
+    ids_by_name,
+    name_key,
+)
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 from rfcx_tf.labels.marks import read_verdict
 
@@ -69,12 +77,21 @@ def apply_review(
 
     Raises:
         UserError: naming file and line of the first thing that cannot be used, or if no row
-            is judged. Nothing is written.
+            is judged, another process writes to the folder or recordings cannot be copied. No row
+            is written.
     """
+    check_data_folder(data_dir)
+    with lock_folder(data_dir, "review apply"):
+        return _apply(Path(review), data_dir, copy_recordings)
+
+
+def _apply(review: Path, data_dir: str | Path, copy_recordings: bool) -> Applied:
     folder = FolderLabels.read(data_dir)
-    lines = _lines(Path(review))
+    lines = _lines(review)
     verdicts = [(read_verdict(place, cells["verdict"]), place, cells) for place, cells in lines]
     judged = [RawRow(place, v, cells) for v, place, cells in verdicts if v is not None]
+    for row in judged:
+        _check_no_control_characters(row)
     empty = sum(not cells["verdict"] for _, cells in lines)
     unsure = len(lines) - len(judged) - empty
     if not judged and not unsure:
@@ -91,15 +108,24 @@ def apply_review(
     missing = _missing(folder, judged, recordings)
     if copy_recordings and missing:
         _check_can_be_copied(folder.data_dir, missing)
-    folder.add(new_rows, new_classes)
+    folder.check_can_be_added_to()
     copied = []
     if copy_recordings:
+        # First: a copy without its rows harms nothing, and the same command goes on from there.
         copied = [name for name, file in missing.items() if Path(file).is_file()]
         for name in copied:
             file = Path(missing.pop(name))
             copy = path_for_recording(folder.data_dir / "train", name, file.suffix)
-            with atomic_file(copy) as temporary:
-                shutil.copyfile(file, temporary)
+            try:
+                with atomic_file(copy) as temporary:
+                    shutil.copyfile(file, temporary)
+            except OSError as error:
+                raise UserError(
+                    f"Recordings are copied before rows are added. {file} could not be "
+                    f"({error.strerror}), and no row was added. Make it readable and run the same "
+                    "command again."
+                ) from None
+    folder.add(new_rows, new_classes)
     added_tp = sum(row.present for row in new_rows)
     added_fp = len(new_rows) - added_tp
     return Applied(
@@ -115,6 +141,17 @@ def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
         for place, cells in read_csv(path, _REQUIRED, numbers=_NUMBERS).rows
         for texts in [{name: from_spreadsheet(cell) for name, cell in cells.items()}]
     ]
+
+
+def _check_no_control_characters(row: RawRow) -> None:
+    """No file's name has them unless something went wrong, and many programs stop at them."""
+    for column in ("recording_id", "species"):
+        text = row.cells[column]
+        if any(unicodedata.category(character) == "Cc" for character in text):
+            raise UserError(
+                f"{row.source}: {column} must not have control characters. Received: {text!r}. "
+                "Correct the cell, or rename the recording or species."
+            )
 
 
 def _new_classes(folder: FolderLabels, judged: Iterable[RawRow]) -> list[SpeciesClass]:

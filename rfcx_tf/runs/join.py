@@ -6,7 +6,6 @@ import filecmp
 import json
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pandas as pd
 
 from rfcx_tf.core.config import differences, save_config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.files import atomic_file, atomic_write_text, temporary_folder
 from rfcx_tf.runs.run import RunFolder, holds_something_else
 
 # Small files that no two trainings have alike: the first holds their seconds.
@@ -192,8 +191,8 @@ def _begin(parts: Sequence[RunFolder], out: Path) -> RunFolder:
 
 
 def _copy_fold(part: RunFolder, joined: RunFolder, fold: int) -> None:
-    with tempfile.TemporaryDirectory(prefix=".", dir=joined.path) as temporary_dir:
-        copy = Path(shutil.copytree(part.fold(fold), Path(temporary_dir) / f"fold{fold}"))
+    with temporary_folder(joined.path) as temporary:
+        copy = Path(shutil.copytree(part.fold(fold), temporary / f"fold{fold}"))
         if not (copy / "run.json").exists():
             shutil.copyfile(part.path / "run.json", copy / "run.json")
         copy.rename(joined.fold(fold))

@@ -57,7 +57,7 @@ class Journal:
             )
         self.started_over = found is not None and found != fingerprint
         if self.started_over:
-            shutil.rmtree(self.folder)
+            self.remove()
         if found != fingerprint:
             atomic_write_text(about, json.dumps({"fingerprint": fingerprint}))
 
@@ -99,6 +99,12 @@ class Journal:
 
     def remove(self) -> None:
         """Removes the folder, when all is done."""
+        # about.json last: without it a folder with parts is not known for one.
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "about.json":
+                path.unlink()
         shutil.rmtree(self.folder)
 
     def _path(self, recording_id: str) -> Path:

@@ -7,12 +7,11 @@ exported/NAME/1/ takes waveforms or WAV files and needs nothing but TensorFlow.
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.files import check_writable, temporary_folder
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.ensemble import EnsembleScorer
@@ -64,13 +63,13 @@ def export_saved_model(
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         versions = [int(p.name) for p in out_dir.iterdir() if p.name.isdigit()]
-        # Servers look at numbered folders only.
-        workspace = Path(tempfile.mkdtemp(prefix=".writing-", dir=out_dir))
+        check_writable(out_dir / "version")
     except OSError as error:
         raise UserError(
             f"{out_dir} cannot be written: {error.strerror}. Name another --out."
         ) from None
-    try:
+    # Servers look at numbered folders only.
+    with temporary_folder(out_dir) as workspace:
         assets_dir = workspace / "source"
         assets_dir.mkdir()
         servable = ServableModel(scorer, assets_dir)
@@ -79,8 +78,6 @@ def export_saved_model(
         write_warmup_requests(workspace / "model", out_dir.resolve().name, calls)
         version_dir = out_dir / str(max(versions, default=0) + 1)
         (workspace / "model").rename(version_dir)
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
     return version_dir
 
 

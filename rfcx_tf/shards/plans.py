@@ -66,13 +66,18 @@ def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
                 "another. Name another --out or delete the folder."
             )
         return ShardReader(out_dir).manifest if (out_dir / "manifest.json").exists() else None
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    if out_dir.exists() and (not out_dir.is_dir() or _holds_something(out_dir)):
         raise UserError(
             f"Shards go into a new or empty folder. {out_dir} holds something else. "
             "Name another --out."
         )
     atomic_write_text(path, plan_id)
     return None
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is more than a lock and what a killed command left as it began."""
+    return any(not path.name.startswith(".rfcx-tf-") for path in folder.iterdir())
 
 
 def try_again(plans: list[ShardPlan], out_dir: Path) -> bool:

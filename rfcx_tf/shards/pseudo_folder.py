@@ -72,7 +72,7 @@ def begin_per_fold(folder: Path, labels_id: str) -> None:
     found = None
     if (folder / _INFO).is_file():
         found = _read_id(folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
         found = "labels for all folds alike"
     if found not in (None, labels_id):
         raise UserError(
