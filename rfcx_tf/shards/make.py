@@ -79,7 +79,7 @@ def make_shards(
     plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
     plan_id = _plan_id(annotations, plans, config)
     finished = open_plan(out_dir, plan_id)
-    if finished is not None and not try_again(plans, out_dir):
+    if finished is not None and not try_again(plans, finished, out_dir):
         return finished
     rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)

@@ -80,21 +80,20 @@ def _holds_something(folder: Path) -> bool:
     return any(not path.name.startswith(".rfcx-tf-") for path in folder.iterdir())
 
 
-def try_again(plans: list[ShardPlan], out_dir: Path) -> bool:
-    """Makes a complete folder one that lacks the shards in which something was left out.
+def try_again(plans: list[ShardPlan], finished: Manifest, out_dir: Path) -> bool:
+    """Makes a complete folder an incomplete one if something was left out of it.
 
     Returns:
-        Whether there are such shards and all receipts, which earlier versions did not keep.
+        Whether there is something and all receipts, which earlier versions did not keep.
     """
-    paths = [_receipt_path(out_dir, plan) for plan in plans]
-    if not all(path.exists() for path in paths):
+    if not finished.skipped:
+        # Of a command that was killed after its last step but one.
+        _remove_receipts(plans, out_dir)
         return False
-    lacking = [path for path in paths if json.loads(path.read_text())["skipped"]]
-    if lacking:
-        (out_dir / "manifest.json").unlink()
-    for path in lacking:
-        path.unlink()
-    return bool(lacking)
+    if not all(_receipt_path(out_dir, plan).exists() for plan in plans):
+        return False
+    (out_dir / "manifest.json").unlink()
+    return True
 
 
 def write_plans(
@@ -105,7 +104,7 @@ def write_plans(
     workers: int | None = None,
     progress: bool = True,
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Writes the shards that are not there yet, and then `index.csv`.
+    """Writes the shards that are not there yet or lack something, and then `index.csv`.
 
     Args:
         plans: all shards of the folder.
@@ -121,11 +120,7 @@ def write_plans(
     Raises:
         UserError: if no crop at all could be made.
     """
-    todo = [
-        plan
-        for plan in plans
-        if not (_receipt_path(out_dir, plan).exists() and (out_dir / plan.name).exists())
-    ]
+    todo = [plan for plan in plans if not _is_whole(plan, out_dir)]
     total = sum(len(plan.recording_ids) for plan in plans)
     bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
@@ -161,13 +156,24 @@ def finish_plans(plans: list[ShardPlan], manifest: Manifest, out_dir: Path) -> N
     """Writes the manifest, with which the folder is complete."""
     write_manifest(manifest, out_dir)
     if not manifest.skipped:
-        for plan in plans:
-            _receipt_path(out_dir, plan).unlink()
+        _remove_receipts(plans, out_dir)
 
 
 def shard_sizes(plans: list[ShardPlan], out_dir: Path) -> dict[str, int]:
     """Bytes of every shard by name, for the manifest."""
     return {plan.name: (out_dir / plan.name).stat().st_size for plan in plans}
+
+
+def _is_whole(plan: ShardPlan, out_dir: Path) -> bool:
+    receipt = _receipt_path(out_dir, plan)
+    if not (receipt.exists() and (out_dir / plan.name).exists()):
+        return False
+    return not json.loads(receipt.read_text())["skipped"]
+
+
+def _remove_receipts(plans: list[ShardPlan], out_dir: Path) -> None:
+    for plan in plans:
+        _receipt_path(out_dir, plan).unlink(missing_ok=True)
 
 
 def _receipt_path(out_dir: Path, plan: ShardPlan) -> Path:

@@ -143,3 +143,21 @@ def test_a_reader_that_goes_away_is_no_error():
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(timeout=600) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is full")
+def test_a_full_disk_takes_one_line(monkeypatch, capsys):
+    def full(arguments):
+        print("half a line", file=open("/dev/full", "w", buffering=1))  # noqa: SIM115
+
+    monkeypatch.setattr(evaluate_verb, "run", full)
+    assert main(["evaluate", "--scores", "a.csv", "--truth", "b.csv"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: There must be room on the disk.")
+    assert "No space left on device" in line
+    with open("/dev/full", "w") as stdout:
+        command = [sys.executable, "-m", "rfcx_tf", "--help"]
+        result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: There must be room on the disk.")

@@ -1,8 +1,10 @@
 """Files that are written whole or not at all."""
 
 import os
+from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
@@ -52,3 +54,26 @@ def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path):
         atomic_write_text(tmp_path / name, "text")
         assert (tmp_path / name).read_text() == "text"
     assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a disk that is full")
+def test_a_full_disk_takes_one_line_and_leaves_what_was_there(tmp_path):
+    path = tmp_path / "scores.csv"
+    atomic_write_text(path, "earlier\n")
+    with pytest.raises(UserError) as caught, atomic_file(path):
+        Path("/dev/full").write_text("more than there is room for")
+    assert str(path) in str(caught.value) and "room" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "earlier\n"
+    assert os.listdir(tmp_path) == ["scores.csv"]
+
+
+def test_what_is_said_of_a_full_disk_in_words_only(tmp_path):
+    words = "Shard 0 failed; No space left on device [Op:Save]"
+    error = tf.errors.ResourceExhaustedError(None, None, words)
+    with pytest.raises(UserError, match="room on the disk"), atomic_file(tmp_path / "a.h5"):
+        raise error
+    # Memory that runs out is something else.
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+    with pytest.raises(tf.errors.ResourceExhaustedError), atomic_file(tmp_path / "a.h5"):
+        raise error

@@ -1,8 +1,10 @@
 """Events to review.csv and back to rows: nothing lost, nothing twice, mistakes by their place."""
 
 import csv
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -195,6 +197,11 @@ def test_what_spreadsheet_programs_make_of_a_review(field, delimiter, point, sta
             ":2: species_id and species must say the same. 2 is low",
         ),
         (sheet_of(("tiny00", 7, "1", "2", "TP", {"species": "Low"})), "must differ in their names"),
+        (sheet_of(("tiny00\x07", 2, "1", "2", "TP")), ":2: recording_id must not have control"),
+        (
+            sheet_of(("tiny00", 7, "1", "2", "TP", {"species": "Owl\x1b[2J"})),
+            ":2: species must not have control characters. Received: 'Owl\\x1b[2J'",
+        ),
         (sheet_of(("tiny00", 2, "1", "2", "TP"), columns=COLUMNS[:12]), "must name verdict"),
         ("\udc81", "must be a text file in UTF-8"),
         ("", "is empty"),
@@ -234,6 +241,23 @@ def test_copies_do_not_hide_recordings_in_tfrecord_files(field):
     sheet.write_text(sheet_of(("tiny06", 2, "1", "2", "TP", {"file": file})))
     assert "would hide" in refused(apply_review, sheet, field.data, copy_recordings=True)
     assert apply_review(sheet, field.data).missing == {"tiny06": file}
+
+
+def test_rows_are_added_after_their_recordings(field, monkeypatch):
+    sheet, file = field.folder / "review.csv", field.audio / "tiny06.flac"
+    sheet.write_text(sheet_of(("tiny06", 2, "1", "2", "TP", {"file": str(file)})))
+    before = labels_of(field.data)
+
+    def no_copy(source, target):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", no_copy)
+        message = refused(apply_review, sheet, field.data, copy_recordings=True)
+    assert str(file) in message and "Permission denied" in message
+    assert labels_of(field.data) == before
+    assert apply_review(sheet, field.data, copy_recordings=True).copied == ["tiny06"]
+    assert (field.data / "train" / "tiny06.flac").read_bytes() == file.read_bytes()
 
 
 def test_pick_leaves_out_what_is_judged_and_says_what_is_not_there(review, field):

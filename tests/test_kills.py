@@ -1,0 +1,139 @@
+"""Whatever a command was killed at, the same command ends as if nothing had happened."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from killed import content, killed_at_every_operation
+
+from rfcx_tf.core.config import Config
+from rfcx_tf.core.lock import lock_file, lock_folder
+from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.review.verdicts import apply_review
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.journal import Journal
+from rfcx_tf.scoring.scorer import RecordingResult
+from rfcx_tf.shards import make as shards
+from rfcx_tf.shards.records import ShardReader
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A function: as many folders as are asked for, copies of one or not there yet."""
+
+    def make(start=None):
+        for number in itertools.count():
+            folder = tmp_path / f"{number}"
+            if start is not None:
+                shutil.copytree(start, folder)
+            yield folder
+
+    return make
+
+
+def test_shards(folders, tiny_data, tiny_config, tmp_path, monkeypatch):
+    values = tiny_config.model_dump()
+    values["crops"]["recordings_per_shard"] = 5
+    config = Config.model_validate(values)
+    annotations = read_kaggle_folder(tiny_data)
+    cut, transform, kept = shards._cut_recording, shards.RecordingTransform(config), {}
+
+    def cut_once(recording_id, *others):
+        if recording_id not in kept:
+            crops, *said = cut(recording_id, *others)
+            kept[recording_id] = list(crops), *said
+        return kept[recording_id]
+
+    monkeypatch.setattr(shards, "_cut_recording", cut_once)
+    monkeypatch.setattr(shards, "RecordingTransform", lambda config: transform)
+
+    def command(folder):
+        with lock_folder(folder, "make-tfrecords"):
+            shards.make_shards(annotations, config, tiny_data, folder, workers=1, progress=False)
+
+    command(tmp_path / "whole")
+    whole = content(tmp_path / "whole")
+    kills = 0
+    for folder in killed_at_every_operation(command, folders(), monkeypatch):
+        kills += 1
+        command(folder)
+        assert content(folder) == whole
+    # 7 files are written, each begun and put to its place.
+    assert kills > 2 * 7
+
+
+def test_results_of_single_recordings(folders, monkeypatch):
+    def begin(folder):
+        with lock_file(folder / "scores.csv", "predict"):
+            journal = Journal(folder / "scores.csv.parts", "new")
+            for name in "ab":
+                if journal.read(name, "key") is None:
+                    journal.write(RecordingResult(name, folder, 1.0, np.ones(2), None), "key")
+            return journal
+
+    def command(folder):
+        begin(folder).remove()
+
+    def of_another_model(start):
+        for folder in start:
+            journal = Journal(folder / "scores.csv.parts", "old")
+            for name in "ac":
+                journal.write(RecordingResult(name, folder, 1.0, np.zeros(2), None), "key")
+            yield folder
+
+    for start in (folders(), of_another_model(folders())):
+        for folder in killed_at_every_operation(command, start, monkeypatch):
+            journal = begin(folder)
+            assert [journal.read(name, "key").scores.tolist() for name in "ab"] == [[1, 1]] * 2
+            assert journal.read("c") is None
+            journal.remove()
+            assert content(folder) == {}
+            folder.rmdir()
+
+
+def test_the_beginning_of_a_run(folders, tiny_config, tiny_shards, monkeypatch):
+    manifest = ShardReader(tiny_shards).manifest
+
+    def command(folder):
+        with lock_folder(folder, "train"):
+            return RunFolder.create(folder, tiny_config, manifest, tiny_shards)
+
+    for folder in killed_at_every_operation(command, folders(), monkeypatch):
+        assert command(folder).info.classes == manifest.classes
+        assert content(folder).keys() == {"config.yaml", "run.json"}
+
+
+def test_a_review(folders, tiny_data, tmp_path, monkeypatch):
+    """Of a folder without species.csv, so that all three tables are written, and one recording."""
+    start = tmp_path / "data"
+    shutil.copytree(tiny_data, start)
+    (start / "species.csv").unlink()
+    (start / "train" / "tiny09.flac").unlink()
+    lines = ["recording_id,species_id,species,t_min,t_max,f_min,f_max,verdict,file"]
+    for name, verdict in (("tiny00", "TP"), ("tiny01", "FP"), ("tiny09", "TP")):
+        file = tiny_data / "train" / f"{name}.flac"
+        lines.append(f"{name},7,Kuckuck,1,2,500,600,{verdict},{file}")
+    review = tmp_path / "review.csv"
+    review.write_text("\n".join(lines))
+
+    def command(folder):
+        apply_review(review, folder, copy_recordings=True)
+
+    for folder in killed_at_every_operation(command, folders(start), monkeypatch):
+        command(folder)
+        added = {
+            name: (folder / name).read_text().removeprefix((tiny_data / name).read_text())
+            for name in ("train_tp.csv", "train_fp.csv")
+        }
+        assert added["train_tp.csv"].splitlines() == [
+            "tiny00,7,1,1,500,2,600",
+            "tiny09,7,1,1,500,2,600",
+        ]
+        assert added["train_fp.csv"].splitlines() == ["tiny01,7,1,1,500,2,600"]
+        assert (folder / "species.csv").read_text() == (
+            "species_id,name\n2,s2\n5,s5\n7,Kuckuck\n9,s9\n"
+        )
+        assert content(folder / "train") == content(tiny_data / "train")
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+        shutil.rmtree(folder)
