@@ -63,7 +63,8 @@ def fit_platt(
         raise UserError(
             "A calibration needs labels that are known to be present and labels that are known "
             f"to be absent. Held out were {present.sum()} present and {absent.sum()} absent ones. "
-            "Finish more folds."
+            "Finish more folds, or, where the data has no such rows, have people judge what the "
+            "model hears (rfcx-tf predict --events, rfcx-tf review) and train on what they say."
         )
     known = present | absent
     logits, sign = logits_of(scores[known]), np.where(present[known], 1.0, -1.0)

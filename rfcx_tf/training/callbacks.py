@@ -51,7 +51,10 @@ class ValidationMonitors(keras.callbacks.Callback):
         self.probability = np.empty(0)
 
     def validate(self) -> dict[str, float]:
-        """Runs the model over the validation crops and returns the monitors.
+        """Runs the model over the validation crops and returns the monitors that there are.
+
+        Without crops of FP rows there is no val_fp_log_loss, without TP rows no val_tp_log_loss
+        and no val_lrap.
 
         Raises:
             TrainingDiverged: if a logit is not finite; the last step of an epoch can spoil the
@@ -62,12 +65,13 @@ class ValidationMonitors(keras.callbacks.Callback):
             raise TrainingDiverged("validation logits", logits[~np.isfinite(logits)][0])
         self.probability = 1.0 / (1.0 + np.exp(-logits))
         tp = self._is_tp
-        return {
+        monitors = {
             "val_tp_log_loss": tp_log_loss(self.target, self.known, self.probability),
             "val_fp_log_loss": fp_log_loss(self.target, self.known, self.probability),
             "val_log_loss": masked_log_loss(self.target, self.known, self.probability),
             "val_lrap": single_label_lrap(self.target[tp], self.probability[tp]),
         }
+        return {name: value for name, value in monitors.items() if not math.isnan(value)}
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self.validate())

@@ -104,6 +104,16 @@ def check_start_fits(
         )
 
 
+def check_monitor(reader: ShardReader, monitor: str) -> None:
+    """Raises UserError if the monitor is of rows that the shards have none of."""
+    for kind, names in (("fp", ["val_fp_log_loss"]), ("tp", ["val_tp_log_loss", "val_lrap"])):
+        if monitor in names and not (reader.index["kind"] == kind).any():
+            raise UserError(
+                f"training.monitor must be of rows that there are. Received: {monitor}, and "
+                f"{reader.folder} has no {kind.upper()} rows. Choose val_log_loss or last."
+            )
+
+
 def check_folds(
     manifest: Manifest, folds: list[int], data_dir: Path | None, need_recordings: bool = True
 ) -> None:

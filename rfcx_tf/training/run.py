@@ -19,6 +19,7 @@ from rfcx_tf.training.checks import (
     check_batch_divides,
     check_folds,
     check_labels_fit,
+    check_monitor,
     check_shards_fit,
     check_start_fits,
 )
@@ -70,6 +71,7 @@ def train_run(
     for pseudo_reader in pseudo_readers.values():
         check_shards_fit(pseudo_reader, config)
         check_labels_fit(pseudo_reader, reader)
+    check_monitor(reader, config.training.monitor)
     run = None
     if is_chief:
         if start is not None:
@@ -94,6 +96,12 @@ def train_run(
         f"{describe_devices(strategy)}, {precision}, batch {config.training.batch_size}; "
         f"{len(reader.manifest.classes)} classes, seed {config.seed}"
     )
+    if not (reader.index["kind"] == "fp").any():
+        report(
+            "No FP rows: nothing is learned of sounds that are only like a call, and no "
+            "calibration can be made. Have people judge what the model hears (rfcx-tf predict "
+            "--events, rfcx-tf review), and train on what they say."
+        )
     for fold in folds:
         # Here, since clearing the session after a fold forgets it.
         keras.mixed_precision.set_global_policy(precision)

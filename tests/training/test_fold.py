@@ -33,6 +33,7 @@ from rfcx_tf.training.callbacks import (
     TrainingDiverged,
     ValidationMonitors,
 )
+from rfcx_tf.training.checks import check_monitor
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 from rfcx_tf.training.run import train_run
 
@@ -350,6 +351,26 @@ def test_weights_spoilt_by_the_last_step_are_found_at_validation(reference, tiny
     state = RunState(run.fold(0), run.config.training)
     callbacks = fold_module._callbacks(run, state, monitors, reader, 0, None)
     assert callbacks.index(monitors) < callbacks.index(state)
+
+
+def test_monitors_of_rows_that_there_are_none_of(reference, tiny_shards):
+    run, reader = RunFolder.open(reference[0]), ShardReader(tiny_shards)
+    rows = reader.rows([0], "tp")
+    monitors = ValidationMonitors(
+        validation_dataset(reader, run.config, rows), np.ones(len(rows), bool)
+    )
+    # What a crop of a TP row knows to be absent are FP rows that lie in it too.
+    monitors.known = monitors.target.copy()
+    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: monitors.target * 2.0))
+    logs = {}
+    monitors.on_epoch_end(0, logs)
+    assert sorted(logs) == ["val_log_loss", "val_lrap", "val_tp_log_loss"]
+    # All that is known is present, with a logit of 2.
+    assert logs["val_log_loss"] == logs["val_tp_log_loss"] == pytest.approx(np.log1p(np.exp(-2)))
+    reader.index = reader.index[reader.index["kind"] == "tp"]
+    check_monitor(reader, "val_lrap")
+    with pytest.raises(UserError, match="has no FP rows"):
+        check_monitor(reader, "val_fp_log_loss")
 
 
 def test_averaging_watches_the_training_and_does_not_change_it(tiny_config):
