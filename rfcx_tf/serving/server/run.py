@@ -59,7 +59,10 @@ async def serve(options: ServerOptions) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_once, stop)
+        try:
+            loop.add_signal_handler(number, _stop_once, stop)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     metrics = Metrics()
     versions = Versions(options.name, options.folder, metrics)
     await versions.start()
