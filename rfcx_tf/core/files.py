@@ -23,13 +23,18 @@ _STALE_S = 24 * 3600
 
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path, *, room_bytes: int = 0) -> Iterator[Path]:
     """Yields a temporary path to write to; it takes the place of `path` when the block ends.
 
     The temporary file lies in the same folder (made if need be), since only within one file
     system is the replacement a single step. It ends in the name of `path`, so that writers
     that go by the extension (`.weights.h5`, `.npz`) behave. If the block raises, it is
     removed, and an earlier `path` stays as it was.
+
+    Args:
+        path: of the file.
+        room_bytes: that there must be on the disk before anything is written, for writers that
+            end badly where it is full (HDF5 ends the process).
 
     Example:
         with atomic_file("runs/a/history.json") as temporary:
@@ -41,6 +46,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = _temporary_beside(path)
     try:
+        _check_room(temporary, room_bytes)
         yield temporary
         os.replace(temporary, path)
     except Exception as error:
@@ -145,6 +151,14 @@ def _temporary_beside(path: Path) -> Path:
             f"({error.strerror}). Name another place."
         ) from None
     return temporary
+
+
+def _check_room(path: Path, room_bytes: int) -> None:
+    """Raises OSError if a file cannot become so large; it is empty afterwards."""
+    if room_bytes and hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, room_bytes)
+            file.truncate(0)
 
 
 def _temporary_name() -> str:

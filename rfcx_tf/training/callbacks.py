@@ -150,8 +150,9 @@ class RunState(keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, **figures, "seconds": round(seconds, 2)})
         waited = self._epochs_since_best()
         if waited == 0:
-            with atomic_file(self.weights) as temporary:
-                self.model.detector.save_weights(temporary)
+            detector = self.model.detector
+            with atomic_file(self.weights, room_bytes=_room_bytes(detector.variables)) as temporary:
+                detector.save_weights(temporary)
         elif config.schedule == "plateau" and waited % config.plateau_epochs == 0:
             self.model.optimizer.learning_rate = logs["learning_rate"] * config.plateau_factor
         stop = 0 < config.early_stopping_epochs <= waited
@@ -187,7 +188,8 @@ class RunState(keras.callbacks.Callback):
 
     def _save(self):
         weights = self._folder / f"resume-{len(self.history):04d}.weights.h5"
-        with atomic_file(weights) as temporary:
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        with atomic_file(weights, room_bytes=_room_bytes(variables)) as temporary:
             self.model.save_weights(temporary)
         # Before the state: a kill in between is mended by repeating the epoch.
         with atomic_file(self._folder / "history.csv") as temporary:
@@ -202,6 +204,11 @@ class RunState(keras.callbacks.Callback):
         for old in self._folder.glob("resume-*.weights.h5"):
             if old != weights:
                 old.unlink()
+
+
+def _room_bytes(variables) -> int:
+    """More than a file of weights takes: their values, and what HDF5 writes around them."""
+    return sum(4096 + 4 * math.prod(variable.shape) for variable in variables) + 65536
 
 
 class EpochDraws(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -77,3 +78,20 @@ def test_what_is_said_of_a_full_disk_in_words_only(tmp_path):
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     with pytest.raises(tf.errors.ResourceExhaustedError), atomic_file(tmp_path / "a.h5"):
         raise error
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no system call asks for room")
+def test_room_is_asked_for_before_anything_is_written(tmp_path, monkeypatch):
+    with atomic_file(tmp_path / "a.h5", room_bytes=10_000) as temporary:
+        assert temporary.stat().st_size == 0
+        temporary.write_bytes(b"whole")
+
+    def full(descriptor, begin, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    refusal = pytest.raises(UserError, match="room on the disk")
+    with refusal, atomic_file(tmp_path / "a.h5", room_bytes=10_000):
+        raise AssertionError("nothing is written")
+    assert (tmp_path / "a.h5").read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["a.h5"]
