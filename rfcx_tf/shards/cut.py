@@ -36,10 +36,13 @@ class CropCutter:
         """A randomly shifted example, varied by itself, and whether it is one of an FP row.
 
         The shift is in seconds for TP, in widths of the box for FP. A window that models labelled
-        goes at most half way to the next one, since its labels are those of that window.
+        goes at most half way to the next one, since its labels are those of that window. A crop
+        from where no row lies shows nothing beyond that: it is not shifted, and only slowed.
         """
         stored = parse_crop(serialized, as_stored=True)
-        is_tp, is_pseudo = stored["kind"] == "tp", stored["kind"] == "pseudo"
+        is_tp, is_fp, is_pseudo, is_unlabelled = (
+            stored["kind"] == kind for kind in ("tp", "fp", "pseudo", "unlabelled")
+        )
         config, options = self._config, self._config.augment
         frame_s = config.frontend.frame_s
         rate = None
@@ -47,7 +50,7 @@ class CropCutter:
         if options.stretch > 0:
             # As often slower as faster.
             log_rate = tf.random.stateless_uniform([], stream(seed, "stretch"), -1.0, 1.0)
-            rate = (1.0 + options.stretch) ** log_rate
+            rate = (1.0 + options.stretch) ** tf.where(is_unlabelled, -tf.abs(log_rate), log_rate)
             box_frames /= rate
         # A call longer than the crop is learned from all of its parts.
         beyond_crop = tf.maximum(box_frames - config.crop_frames, 0.0) / 2.0
@@ -55,9 +58,10 @@ class CropCutter:
         fp_reach = options.fp_shift_boxes * box_frames
         pseudo_reach = config.pseudo_slide_cells * config.cell_s / 2.0 / frame_s
         reach = tf.where(is_pseudo, pseudo_reach, tf.where(is_tp, tp_reach, fp_reach))
+        reach = tf.where(is_unlabelled, 0.0, reach)
         shift = tf.random.stateless_uniform([], seed, -1.0, 1.0) * reach
         example = self._cut(stored, shift, rate)
-        return vary(example, "crop", config, seed), stored["kind"] == "fp"
+        return vary(example, "crop", config, seed), is_fp
 
     def _cut(self, stored: dict, shift_frames, rate=None) -> dict:
         """Cuts a crop and labels it by all boxes in it; `rate`: played so many times as fast."""

@@ -175,7 +175,8 @@ def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
             weight = beta_weight(options.mixup_alpha, stream(seed, "background_weight"))
             return lay_under(unmixed, below["spectrogram"], weight, power_of_log)
 
-        chosen = chance(seed, "background") < options.background
+        # Over sound in which nobody looked for its species, a crop of an FP row would know nothing.
+        chosen = (chance(seed, "background") < options.background) & ~is_fp
         example = tf.cond(chosen, over_background, lambda: unmixed)
     return _for_batch(vary(example, "mix", config, seed), config)
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.labels.annotations import read_kaggle_folder
+from rfcx_tf.shards.cut import CropCutter
 from rfcx_tf.shards.dataset import training_dataset, validation_dataset
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.records import ShardReader, parse_crop
@@ -388,6 +389,44 @@ def test_two_channels_are_augmented_as_either_alone(readers_of_compressions):
             )
             for name in ("target", "known"):
                 np.testing.assert_array_equal(crops["pcen_log"][name], single[name])
+
+
+def test_unlabelled_crops_stay_where_no_row_lies(readers_of_compressions):
+    reader, config = readers_of_compressions["log"]
+    config = changed(config, augment={"fp_shift_boxes": 0.9, "tp_shift_s": 0.2, "stretch": 0.3})
+    cutter = CropCutter(config, reader.manifest)
+    vary = tf.function(cutter.varied)
+    rows = np.flatnonzero(reader.index["kind"] == "unlabelled")
+    # In frames of the crop, which has been slowed: the stretch without rows is its "box".
+    lengths = set()
+    for number in range(20):
+        example, is_fp = vary(tf.constant(reader[rows[number % len(rows)]]), [number, 7])
+        begin, end = example["box_frames"].numpy()
+        assert begin <= 0.5 and end >= config.crop_frames - 0.5
+        assert not is_fp
+        lengths.add(round(float(end - begin)))
+    assert max(lengths) > 1.2 * config.crop_frames
+
+
+def test_background_leaves_crops_of_fp_rows_alone(readers_of_compressions):
+    reader, config = readers_of_compressions["log"]
+    dataset = {"tp_fraction": 0.0}
+    without, laid_under = (
+        as_numpy(
+            take(
+                training_dataset(
+                    reader,
+                    changed(config, augment={"background": share}, dataset=dataset),
+                    [0],
+                ),
+                2,
+            )
+        )
+        for share in (0.0, 1.0)
+    )
+    assert without["known"].any()
+    for name, values in without.items():
+        np.testing.assert_array_equal(laid_under[name], values)
 
 
 # Of these rows of `tiny_shards`, one a recording, models say: class 0 likely present, class 1

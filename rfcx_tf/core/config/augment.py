@@ -37,7 +37,7 @@ class AugmentConfig(ConfigSection):
         feature_mixup: probability that the features which enter the head's dense layers are
             mixed with those of another crop of the batch (manifold mixup), weighted by
             `mixup_alpha`.
-        background: probability that a crop without any row is laid under a crop, by
+        background: probability that a crop without any row is laid under a crop of a TP row, by
             `mixup_alpha` and `mixup_domain`; needs `crops.unlabelled_per_recording`.
         gain_sd: standard deviation of the log gain on a whole crop: of PCEN values, or of what
             the logarithm is taken of.
