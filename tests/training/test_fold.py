@@ -545,8 +545,10 @@ class FakeModel:
 
     class Optimizer:
         learning_rate = 1.0
+        variables = ()
 
     def __init__(self):
+        self.variables = ()
         self.optimizer = self.Optimizer()
         self.stop_training = False
         self.detector = self
