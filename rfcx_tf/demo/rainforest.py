@@ -8,8 +8,6 @@ matching would. Unlike in the real data, every call is known, so every score can
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import soundfile
 from tqdm import tqdm
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.files import remove_stale, temporary_folder
 from rfcx_tf.demo.sounds import (
     MAX_PITCH,
     MIN_SAMPLE_RATE_HZ,
@@ -86,18 +85,19 @@ def make_rainforest(
         if not lowest <= parameters[name] < float("inf"):
             raise UserError(f"{name} must be at least {lowest}. Received: {parameters[name]}.")
     folder = Path(out_dir).resolve()
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
         if _is_made(folder, parameters):
             return False
-        partial.mkdir(parents=True)
-        _write(partial, parameters)
-        partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder.parent.iterdir())
+        with temporary_folder(folder.parent) as workspace:
+            partial = workspace / folder.name
+            partial.mkdir()
+            _write(partial, parameters)
+            partial.rename(folder)
         return True
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(f"The data set {folder} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def species_counts(folder: Path) -> pd.DataFrame:
