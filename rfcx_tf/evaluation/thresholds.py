@@ -78,7 +78,8 @@ def choose_threshold(probability: ArrayLike, wanted: Wanted) -> tuple[float, boo
         kept = int((above / count >= wanted.value).sum())
         if kept == 0:
             threshold = np.float32(wanted.value)
-            if threshold < wanted.value:
+            # In float64: NumPy 2 would compare in float32.
+            if float(threshold) < wanted.value:
                 # Not rounded down to a probability just below.
                 threshold = np.nextafter(threshold, np.float32(1))
             return float(threshold), False

@@ -33,7 +33,7 @@ probabilities = npst.arrays(
 def test_thresholds_keep_what_is_wanted_and_no_more(probability, value):
     precision, recall, values = expected_curve(probability)
     threshold, reached = choose_threshold(probability, Wanted("precision", value))
-    assert reached == (probability.max() >= value)
+    assert reached == (float(probability.max()) >= value)
     detected = values >= threshold
     if reached:
         assert precision[detected].min() >= value - 1e-6
