@@ -107,10 +107,9 @@ def is_disk_full(error: BaseException) -> bool:
 
     TensorFlow and HDF5 say so in words only.
     """
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return (isinstance(error, OSError) and error.errno in full) or any(
-        text in str(error) for text in (os.strerror(number) for number in full)
-    )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def full_disk(path: str | Path) -> UserError:

@@ -81,7 +81,8 @@ def _hold(file: Path, place: Path, verb: str) -> Iterator[None]:
         # Where the disk is full, the lock holds without a name.
         with suppress(OSError):
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, json.dumps(owner).encode())
         yield
     finally:
         with suppress(OSError):
@@ -89,6 +90,9 @@ def _hold(file: Path, place: Path, verb: str) -> Iterator[None]:
             # While the lock is held: who opened the file meanwhile sees that it has gone.
             file.unlink()
         os.close(descriptor)
+        if fcntl is None:  # Windows removes no open file, of whomever it is.
+            with suppress(OSError):
+                file.unlink()
 
 
 def _acquire(file: Path, place: Path) -> int:
@@ -103,7 +107,7 @@ def _acquire(file: Path, place: Path) -> int:
             if not _lock(descriptor):
                 _refuse(descriptor, file, place)
             # Whoever had it may have removed it between our opening and locking it.
-            if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+            if fcntl is None or os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor
         except FileNotFoundError:
             pass
@@ -128,7 +132,8 @@ def _lock(descriptor: int) -> bool:
 
 def _read_owner(descriptor: int) -> dict | None:
     try:
-        owner = json.loads(os.pread(descriptor, 4096, 0))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = json.loads(os.read(descriptor, 4096))
         return owner if {"pid", "host", "verb", "since"} <= owner.keys() else None
     except (OSError, ValueError, AttributeError):
         return None
