@@ -78,16 +78,20 @@ def _cpu_multiplies_bfloat16() -> bool:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """The devices in words: `1 x CPU` or `4 x GPU (NVIDIA H100 80GB HBM3)`."""
+    """The devices in words, and why a GPU that is there is none of them."""
+    reason = None if tf.config.list_physical_devices("GPU") else why_unseen()
+    return f"{_name_devices(strategy)}. {reason}" if reason else _name_devices(strategy)
+
+
+def _name_devices(strategy: tf.distribute.Strategy) -> str:
+    """`1 x CPU` or `4 x GPU (NVIDIA H100 80GB HBM3)`."""
     count, workers = strategy.num_replicas_in_sync, read_worker().count
     of_workers = f", {workers} workers" if workers > 1 else ""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "unknown")
         return f"{count} x GPU ({name}){of_workers}"
-    text = f"{count} x CPU" + (of_workers or (" (logical)" if count > 1 else ""))
-    reason = why_unseen()
-    return f"{text}. {reason}" if reason else text
+    return f"{count} x CPU" + (of_workers or (" (logical)" if count > 1 else ""))
 
 
 def describe_machine(config: TrainingConfig) -> tuple[dict[str, str], str | None]:
@@ -107,7 +111,7 @@ def describe_machine(config: TrainingConfig) -> tuple[dict[str, str], str | None
     lines = {
         "packages": f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
         f"Python {platform.python_version()}",
-        "devices": describe_devices(open_strategy(config)).partition(". ")[0],
+        "devices": _name_devices(open_strategy(config)),
         "precision": f"{precision}{f' ({why})' if why else ''}",
         "XLA": "on (training.xla)" if config.xla else "off (training.xla; pays on GPUs)",
         "memory": _memory(),

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_networks import randomize
 
 from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.model.backbones import build_backbone
@@ -18,16 +19,6 @@ TORCHVISION = {
 
 def slim(**arguments):
     return BackboneConfig(**{"name": "resnet10", "width": 2, **arguments})
-
-
-def randomize(model):
-    """Blocks begin as the identity; random scales make every convolution count."""
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(random.normal(0.0, 0.3, weight.shape))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_networks import losses_on_five_examples, randomize, settle, sound
 
 from rfcx_tf.core.config import BackboneConfig, Config, ConfigError, load_config, save_config
 from rfcx_tf.core.errors import UserError
@@ -31,24 +32,6 @@ def policy():
     """Sets the global precision; the next test finds the default again."""
     yield keras.mixed_precision.set_global_policy
     keras.mixed_precision.set_global_policy("float32")
-
-
-def randomize(model):
-    """Statistics and scales as if trained: with those of a new network its features vanish."""
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(random.normal(0.0, 0.3, weight.shape))
-
-
-def settle(model, image):
-    """The image's own statistics become the moving ones, so that no feature is drowned."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(image, training=True)
 
 
 def shorten(monkeypatch):
@@ -78,10 +61,6 @@ def tiny_network(monkeypatch):
 
 def build(mels, channels, name="efficientnet_b0", **options):
     return build_backbone(BackboneConfig(name=name), mels, channels, **options)
-
-
-def sound(*shape):
-    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 def recipe(tiny_config, dropout=0.5, **training) -> Config:
@@ -302,20 +281,7 @@ def test_training_steps(tiny_config, policy, tiny_network, precision):
     config = recipe(tiny_config, dropout=0.0, schedule="plateau", monitor="val_lrap")
     classifier = CropClassifier(build_detector(config, CLASSES, {}), config)
     compile_classifier(classifier, config.training)
-    # Compiling the graph takes longer than all steps.
-    classifier.run_eagerly = True
-    random = np.random.default_rng(0)
-    spectrograms = random.gamma(1.0, 1.0, (5, 71, 32)).astype(np.float32)
-    target = random.integers(0, 2, (5, 3)).astype(np.float32)
-    labels = {
-        "target": target,
-        "known": np.ones_like(target),
-        "pseudo": np.zeros(len(target), np.float32),
-    }
-    losses = []
-    for _ in range(3):
-        losses.append(float(classifier.train_on_batch(spectrograms, labels)))
-        classifier.reset_metrics()
+    losses = losses_on_five_examples(classifier, steps=3)
     print(f"{precision}: losses {losses}")
     assert losses[2] < 0.7 * losses[0]
     assert all(np.isfinite(weight).all() for weight in classifier.get_weights())

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_networks import losses_on_five_examples, randomize, settle, sound
 
 from rfcx_tf.core.config import BackboneConfig, Config, ConfigError, load_config
 from rfcx_tf.core.config.library_networks import LIBRARY_NETWORKS
@@ -122,29 +123,6 @@ def small_backbone(name):
     model = build_backbone(BackboneConfig(name=name), mels=32, channels=2, window_frames=32)
     settle(model, sound(1, 1600, 32, 2))
     return model
-
-
-def sound(*shape):
-    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
-
-
-def randomize(model):
-    """Statistics and scales as if trained."""
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(random.normal(0.0, 0.3, weight.shape))
-
-
-def settle(model, image):
-    """The image's own statistics become the moving ones, so that no feature is drowned."""
-    network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    for layer in network.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
-    model(image, training=True)
 
 
 def published_level(network, image):
@@ -302,20 +280,7 @@ def test_five_examples_are_soon_learned(name, tiny_config):
         compile_classifier(classifier, config.training)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    # Compiling the graph takes longer than all steps.
-    classifier.run_eagerly = True
-    random = np.random.default_rng(0)
-    spectrograms = random.gamma(1.0, 1.0, (5, 71, 32)).astype(np.float32)
-    target = random.integers(0, 2, (5, 3)).astype(np.float32)
-    labels = {
-        "target": target,
-        "known": np.ones_like(target),
-        "pseudo": np.zeros(len(target), np.float32),
-    }
-    losses = []
-    for _ in range(8):
-        losses.append(float(classifier.train_on_batch(spectrograms, labels)))
-        classifier.reset_metrics()
+    losses = losses_on_five_examples(classifier, steps=8)
     print(f"losses {losses}")
     assert losses[-1] < 0.7 * losses[0]
     assert all(np.isfinite(weight).all() for weight in classifier.get_weights())
