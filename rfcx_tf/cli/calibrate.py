@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_weights_argument, print_next
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,45 +34,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
-    from rfcx_tf.evaluation.thresholds import parse_wanted
-    from rfcx_tf.runs.open import open_run
-    from rfcx_tf.scoring.score_table import read_truth
-
-    wanted = parse_wanted(arguments.wanted)
     if arguments.out is None and len(arguments.run) > 1:
         raise UserError(
             "A calibration of several runs belongs to none of their folders. Name a file with "
             "--out."
         )
     out = arguments.out or arguments.run[0] / "calibration.yaml"
-    report_path, figure_path = out.with_suffix(".md"), out.with_suffix(".png")
-    if out in (report_path, figure_path):
+    paths = (out, out.with_suffix(".md"), out.with_suffix(".png"))
+    if out in paths[1:]:
         raise UserError(
-            f"--out names the YAML file; {report_path} and {figure_path} are for report and figure."
+            f"--out names the YAML file; {paths[1]} and {paths[2]} are for report and figure."
         )
+    from rfcx_tf.evaluation.thresholds import parse_wanted
+    from rfcx_tf.runs.open import open_run
+    from rfcx_tf.scoring.score_table import read_truth
+
+    wanted = parse_wanted(arguments.wanted)
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_run(path) for path in arguments.run]
+    with lock_files(paths, "calibrate"):
+        _calibrate(arguments, runs, wanted, truth, *paths)
+    print(f"Wrote {out}, {paths[1]} and {paths[2]}.")
+    print_next(
+        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--out", "scores.csv"),
+        *("--events", "events.csv", *(["--calibration", out] if arguments.out else [])),
+    )
+    return 0
+
+
+def _calibrate(
+    arguments: argparse.Namespace, runs, wanted, truth, out: Path, report_path: Path, figure: Path
+) -> None:
+    from rfcx_tf.core.files import atomic_file, atomic_write_text
     from rfcx_tf.evaluation.calibration_figure import draw_reliability
     from rfcx_tf.evaluation.calibration_report import report_calibration
     from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.scoring.calibration import write_calibration
     from rfcx_tf.scoring.ensemble_weights import choose_weights
 
-    weights = choose_weights(arguments.weights, arguments.run)
-    for path in (out, report_path, figure_path):
-        check_writable(path)
-    held_out = read_held_out(runs, weights)
+    held_out = read_held_out(runs, choose_weights(arguments.weights, arguments.run))
     report = report_calibration(held_out, wanted, truth)
     png = draw_reliability(held_out, report)
     atomic_write_text(report_path, report.text)
-    with atomic_file(figure_path) as temporary:
+    with atomic_file(figure) as temporary:
         temporary.write_bytes(png)
     write_calibration(report.calibration, out)
     print(report.text)
-    print(f"Wrote {out}, {report_path} and {figure_path}.")
-    print_next(
-        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--out", "scores.csv"),
-        *("--events", "events.csv", *(["--calibration", out] if arguments.out else [])),
-    )
-    return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_number, print_next
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.files import atomic_write_text, check_writable
     from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_truth
 
@@ -44,13 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out names the YAML file; {report_path} is for the report.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     runs = [open_run(path) for path in arguments.run]
+    with lock_files((arguments.out, report_path), "ensemble"):
+        _ensemble(arguments, runs, truth, report_path)
+    print(f"Wrote {arguments.out} and {report_path}.")
+    print_next(
+        *("predict", "--run", *arguments.run, "--weights", arguments.out),
+        *("--audio", "FOLDER", "--out", "scores.csv"),
+    )
+    return 0
+
+
+def _ensemble(arguments: argparse.Namespace, runs, truth, report_path: Path) -> None:
+    from rfcx_tf.core.files import atomic_write_text
     from rfcx_tf.evaluation.ensemble_report import report_ensemble
     from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.evaluation.held_out_windows import held_out_windows
     from rfcx_tf.scoring.ensemble_weights import write_weights
 
-    for path in (arguments.out, report_path):
-        check_writable(path)
     held_out = read_held_out(runs)
     windows = None
     if arguments.windows:
@@ -59,9 +69,3 @@ def run(arguments: argparse.Namespace) -> int:
     write_weights(arguments.out, weights["member"], weights["weight"])
     atomic_write_text(report_path, text)
     print(text)
-    print(f"Wrote {arguments.out} and {report_path}.")
-    print_next(
-        *("predict", "--run", *arguments.run, "--weights", arguments.out),
-        *("--audio", "FOLDER", "--out", "scores.csv"),
-    )
-    return 0

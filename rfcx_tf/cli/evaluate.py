@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.out and not arguments.truth:
+        raise UserError("--out writes the table of the recordings. Add --truth CSV.")
+    with lock_files([arguments.out], "evaluate"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.csv_tables import spreadsheet_text
     from rfcx_tf.core.files import atomic_write_text
     from rfcx_tf.core.species import read_species
@@ -29,8 +37,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.score_table import read_scores, read_truth
 
-    if arguments.out and not arguments.truth:
-        raise UserError("--out writes the table of the recordings. Add --truth CSV.")
     truth = read_truth(arguments.truth) if arguments.truth else None
     if arguments.run:
         crops, evaluation = evaluate_run(open_run(arguments.run), truth)

@@ -30,6 +30,7 @@ from rfcx_tf.cli.arguments import (
     print_next,
     print_notes,
 )
+from rfcx_tf.core.lock import lock_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +117,8 @@ def _write_detections(detections, arguments: argparse.Namespace) -> None:
     path = arguments.detections
     if path == Path():
         path = arguments.data / "detections.csv"
-    atomic_write_text(path, csv_text(events_of_detections(detections), [], 0.0))
+    with lock_file(path, "import-annotations"):
+        atomic_write_text(path, csv_text(events_of_detections(detections), [], 0.0))
     print(f"Wrote {path}: {len(detections)} detections to be reviewed.")
     print_next(
         *("review", "pick", "--events", path, "--audio", arguments.data / "train"),

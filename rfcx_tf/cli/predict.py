@@ -48,6 +48,7 @@ import argparse
 import importlib
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from rfcx_tf.audio.find import find_recordings
@@ -65,7 +66,8 @@ from rfcx_tf.cli.arguments import (
 )
 from rfcx_tf.cli.tables import add_table_arguments, output_tables
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.lock import lock_file
+from rfcx_tf.core.lock import lock_files, lock_folder
+from rfcx_tf.events.write import writes_one_file
 
 _RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
 
@@ -118,7 +120,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
-    with lock_file(arguments.out, "predict"):
+    events = arguments.events
+    in_file = not events or any(writes_one_file(events, name) for name in arguments.formats)
+    files = (arguments.out, arguments.window_scores, events if in_file else None)
+    folder = nullcontext() if in_file else lock_folder(events, "predict")
+    with lock_files(files, "predict"), folder:
         return _run(arguments)
 
 

@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_weights_argument, print_next
+from rfcx_tf.core.lock import lock_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,14 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.core.files import check_writable
+    with lock_files((arguments.out, arguments.apply), "prior-shift"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.runs.run import RunFolder
     from rfcx_tf.scoring.score_table import read_scores, write_scores
 
     target = read_scores(arguments.scores)
     runs = [RunFolder.open(path) for path in arguments.run]
-    for path in filter(None, (arguments.out, arguments.apply)):
-        check_writable(path)
     from rfcx_tf.evaluation import prior_shift
     from rfcx_tf.evaluation.held_out import read_held_out
     from rfcx_tf.scoring.ensemble_weights import choose_weights

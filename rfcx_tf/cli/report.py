@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_number, list_left_out
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.lock import lock_file
 
 _EVENTS = "a report of events"
 
@@ -59,10 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.audio.start_time import read_start_times
-    from rfcx_tf.core.files import atomic_write_text, check_writable
-    from rfcx_tf.scoring.score_table import read_scores, read_truth
-
     if not (arguments.run or arguments.events):
         raise UserError("A report is of a run or of events. Add --run DIR or --events CSV.")
     if not arguments.events:
@@ -70,7 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.refuse_group(arguments, _EVENTS, why)
     if arguments.events and arguments.truth and not arguments.scores:
         raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
-    check_writable(arguments.out)
+    with lock_file(arguments.out, "report"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.audio.start_time import read_start_times
+    from rfcx_tf.core.files import atomic_write_text
+    from rfcx_tf.scoring.score_table import read_scores, read_truth
+
     truth = read_truth(arguments.truth) if arguments.truth else None
     scores = read_scores(arguments.scores) if arguments.scores else None
     starts = read_start_times(arguments.recording_times) if arguments.recording_times else {}

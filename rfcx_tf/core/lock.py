@@ -1,4 +1,4 @@
-"""One command at a time writes to a data folder, a run, shards, an export or a table of scores.
+"""One command at a time writes to a data folder, a run, shards, an export, a table or a page.
 
 A lock is a hidden file that is there only while it is held:
 
@@ -13,11 +13,12 @@ file names may be there.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -62,8 +63,27 @@ def lock_file(path: str | Path, verb: str) -> Iterator[None]:
     """Holds the lock of a file that is to be written, see `lock_folder`."""
     path = Path(os.path.realpath(path))
     check_writable(path)
-    with _hold(path.with_name(f".{path.name[-50:]}{_NAME}"), path, verb):
+    # Of a long name the end and a hash, since ours must not be too long.
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    name = path.name if len(path.name) <= 50 else f"{digest}-{path.name[-41:]}"
+    with _hold(path.with_name(f".{name}{_NAME}"), path, verb):
         remove_stale(path.parent.iterdir())
+        yield
+
+
+@contextmanager
+def lock_files(paths: Iterable[str | Path | None], verb: str) -> Iterator[None]:
+    """Holds the locks of all files that a command writes, see `lock_file`.
+
+    Args:
+        paths: of the files; None for one that is not asked for. Two ways to a file are one.
+        verb: of the command.
+    """
+    # In one order, so that of two commands with the same files one holds them all.
+    files = sorted({os.path.realpath(path) for path in paths if path})
+    with ExitStack() as held:
+        for file in files:
+            held.enter_context(lock_file(file, verb))
         yield
 
 

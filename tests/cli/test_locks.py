@@ -52,6 +52,46 @@ def test_tables_of_scores(tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict --run none --audio none --out scores.csv --events OUT",
+        "predict --run none --audio none --out scores.csv --window-scores OUT",
+        "calibrate --run RUN --out OUT",
+        "ensemble --run RUN --out OUT",
+        "evaluate --scores none.csv --truth none.csv --out OUT",
+        "prior-shift --run none --scores none.csv --out prior.yaml --apply OUT",
+        "report --run none --out OUT",
+    ],
+)
+def test_files(command, tmp_path, untrained_run, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out.csv"
+    words = {"OUT": str(out), "RUN": str(untrained_run.path)}
+    with lock_file(out, "another verb"):
+        assert main([words.get(word, word) for word in command.split()]) == 2
+    check_refusal(capsys, out)
+    assert os.listdir(tmp_path) == []
+
+
+def test_reports_beside_tables(tmp_path, untrained_run, capsys):
+    """Two calibrations that differ in --out alone would write one report."""
+    for verb, other in (("calibrate", ".png"), ("ensemble", ".md")):
+        with lock_file(tmp_path / f"out{other}", "another verb"):
+            options = ["--run", str(untrained_run.path), "--out", str(tmp_path / "out.yaml")]
+            assert main([verb, *options]) == 2
+        check_refusal(capsys, tmp_path / f"out{other}")
+
+
+def test_a_folder_of_events(tmp_path, capsys):
+    events = tmp_path / "events"
+    options = ["--run", "none", "--audio", "none", "--out", str(tmp_path / "scores.csv")]
+    with lock_folder(events, "another verb"):
+        assert main(["predict", *options, "--events", str(events)]) == 2
+        check_refusal(capsys, events)
+        assert os.listdir(events) == [".rfcx-tf-lock"]
+
+
 def check_refusal(capsys, place):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: One command at a time writes to {place}.")

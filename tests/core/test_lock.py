@@ -11,7 +11,7 @@ from refused import refused
 from rfcx_tf.core import lock
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, temporary_folder
-from rfcx_tf.core.lock import lock_file, lock_folder
+from rfcx_tf.core.lock import lock_file, lock_files, lock_folder
 
 _HOLD = """
 import sys
@@ -87,6 +87,18 @@ def test_a_lock_leaves_a_folder_only_where_something_was_put(tmp_path):
     with lock_folder(tmp_path / "a" / "b", "train"):
         atomic_write_text(tmp_path / "a" / "b" / "run.json", "{}")
     assert os.listdir(tmp_path / "a" / "b") == ["run.json"]
+
+
+def test_files_of_one_command(hold, tmp_path):
+    (tmp_path / "way").symlink_to(tmp_path)
+    ends_alike = [tmp_path / f"{letter}{'x' * 60}.csv" for letter in "ab"]
+    with lock_files([tmp_path / "a", None, tmp_path / "way" / "a", *ends_alike], "predict"):
+        assert len(os.listdir(tmp_path)) == 1 + 3
+        for place in (tmp_path / "a", *ends_alike):
+            assert str(os.getpid()) in refused(enter, lock_file, place)
+    process = hold("lock_file", tmp_path / "c")
+    assert str(process.pid) in refused(enter, lock_files, [tmp_path / "a", tmp_path / "c"])
+    enter(lock_file, tmp_path / "a")
 
 
 def test_where_nothing_can_be_written_there_is_no_lock(tmp_path):
