@@ -4,7 +4,8 @@ A spectrogram has one band for each mel band, or, with `pcen_log`, two beside ea
 then log-mel. `reshape(batch, frames, mels, channels)` makes it an image.
 
 One Keras layer serves shards, prediction and export, so that the network never meets another
-front end than the one that it was trained on. It is made of stock TensorFlow operations.
+front end than the one that it was trained on. It is made of `keras.ops` and runs without TensorFlow
+too (`KERAS_BACKEND=jax`).
 
 Everything up to the mel bands is float64 inside. A float32 FFT leaves rounding noise of about
 1e-7 of the loudest bin in every other bin: in the quiet bands of a clean whistle that is all
@@ -20,11 +21,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from rfcx_tf.core.config import COMPRESSIONS, FrontEndConfig, PcenConfig
 
@@ -84,7 +86,7 @@ def smoothing_coefficient(time_constant_frames: float) -> float:
     return 2 / (math.sqrt(1 + 4 * time_constant_frames**2) + 1)
 
 
-def smooth(mel: tf.Tensor, b: float, state: tf.Tensor) -> tf.Tensor:
+def smooth(mel, b: float, state):
     """Exponential smoothing along time, M[t] = (1 - b) M[t-1] + b mel[t], without truncation.
 
     Inside a block of K frames the recursion is one product with the lower triangular matrix
@@ -101,26 +103,26 @@ def smooth(mel: tf.Tensor, b: float, state: tf.Tensor) -> tf.Tensor:
         M, as `mel`; its last frame is the state to carry on.
     """
     length = SMOOTHER_BLOCK_FRAMES
-    batch, frames, bands = tf.shape(mel)[0], tf.shape(mel)[1], mel.shape[2]
+    batch, frames, bands = ops.shape(mel)
     blocks = -(-frames // length)
-    padded = tf.pad(mel, [[0, 0], [0, blocks * length - frames], [0, 0]])
+    padded = ops.pad(mel, [[0, 0], [0, blocks * length - frames], [0, 0]])
 
     step = np.arange(length)[:, np.newaxis]
-    weights = tf.constant(b * np.tril((1 - b) ** np.abs(step - step.T)), mel.dtype)
-    decay = tf.constant((1 - b) ** (step + 1), mel.dtype)
-    within = tf.matmul(weights, tf.reshape(padded, [batch, blocks, length, bands]))
+    dtype = keras.backend.standardize_dtype(mel.dtype)
+    weights = (b * np.tril((1 - b) ** np.abs(step - step.T))).astype(dtype)
+    decay = ((1 - b) ** (step + 1)).astype(dtype)
+    within = ops.matmul(weights, ops.reshape(padded, [batch, blocks, length, bands]))
 
-    after = tf.scan(
-        lambda carried, block: (1 - b) ** length * carried + block,
-        tf.transpose(within[:, :, -1], [1, 0, 2]),
-        initializer=state,
-    )
-    before = tf.concat([state[:, tf.newaxis], tf.transpose(after[:-1], [1, 0, 2])], axis=1)
-    smoothed = within + decay * before[:, :, tf.newaxis]
-    return tf.reshape(smoothed, [batch, blocks * length, bands])[:, :frames]
+    def carry_on(before, block):
+        # Given as well: what every block begins with.
+        return (1 - b) ** length * before + block, before
+
+    _, before = ops.scan(carry_on, state, ops.transpose(within[:, :, -1], [1, 0, 2]))
+    smoothed = within + decay * ops.expand_dims(ops.transpose(before, [1, 0, 2]), 2)
+    return ops.reshape(smoothed, [batch, blocks * length, bands])[:, :frames]
 
 
-def pcen(mel: tf.Tensor, smoothed: tf.Tensor, config: PcenConfig) -> tf.Tensor:
+def pcen(mel, smoothed, config: PcenConfig):
     """Per-channel energy normalisation, (mel / (eps + M)^gain + bias)^power - bias^power.
 
     Evaluated as bias^power * expm1(power * log1p(mel / (eps + M)^gain / bias)), which keeps
@@ -137,12 +139,12 @@ def pcen(mel: tf.Tensor, smoothed: tf.Tensor, config: PcenConfig) -> tf.Tensor:
     spotting", ICASSP; Lostanlen et al. (2019), "Per-channel energy normalization: why and
     how", IEEE Signal Processing Letters 26(1). The evaluation is librosa's.
     """
-    # exp and log because tf.pow takes eight times as long.
-    normalised = mel * tf.exp(-config.gain * tf.math.log(config.eps + smoothed))
+    # exp and log because a power takes eight times as long.
+    normalised = mel * ops.exp(-config.gain * ops.log(config.eps + smoothed))
     if config.bias == 0:
-        return tf.pow(tf.cast(normalised, tf.float32), config.power)
-    over_bias = tf.cast(normalised / config.bias, tf.float32)
-    return config.bias**config.power * tf.math.expm1(config.power * tf.math.log1p(over_bias))
+        return ops.power(ops.cast(normalised, "float32"), config.power)
+    over_bias = ops.cast(normalised / config.bias, "float32")
+    return config.bias**config.power * ops.expm1(config.power * ops.log1p(over_bias))
 
 
 @keras.saving.register_keras_serializable(package="rfcx_tf")
@@ -155,7 +157,9 @@ class FrontEnd(keras.layers.Layer):
     spectrogram as two channels. Frame k is centred on sample k * hop_length. The output is
     float32 under every dtype policy.
 
-    The eager call is correct but runs the smoother's loop in Python: wrap it in `tf.function`.
+    The eager call is correct but runs the smoother's loop in Python: wrap it in `tf.function` or
+    `jax.jit`. JAX has float64 only after `jax.config.update("jax_enable_x64", True)`; without,
+    everything is float32 whatever `precision` says.
 
     Args:
         config: the front end's section of a recipe.
@@ -186,7 +190,7 @@ class FrontEnd(keras.layers.Layer):
         self._window = config.input_scale * _centred_hann(config.win_length, config.n_fft)
         self._mel_products = _band_groups(mel_filterbank(config))
 
-    def call(self, waveform: tf.Tensor) -> tf.Tensor:
+    def call(self, waveform):
         """Spectrogram of whole recordings or clips.
 
         Args:
@@ -198,27 +202,35 @@ class FrontEnd(keras.layers.Layer):
         Raises:
             ValueError: if the shape or type is another, or there is no sample.
         """
-        if waveform.shape.rank != 2 or waveform.shape[1] == 0 or not waveform.dtype.is_floating:
+        shape, dtype = tuple(waveform.shape), keras.backend.standardize_dtype(waveform.dtype)
+        if len(shape) != 2 or shape[1] == 0 or not keras.backend.is_float_dtype(dtype):
             raise ValueError(
                 "The front end takes a floating-point waveform [batch, samples] with at least "
-                f"one sample. Received: shape={waveform.shape}, dtype={waveform.dtype.name}."
+                f"one sample. Received: shape={shape}, dtype={dtype}."
             )
         before = self.config.n_fft // 2
-        padded = tf.pad(waveform, [[0, 0], [before, self.config.n_fft - before]])
-        return self._spectrogram(padded, self.initial_state(tf.shape(waveform)[0]))[0]
+        padded = ops.pad(waveform, [[0, 0], [before, self.config.n_fft - before]])
+        return self._spectrogram(padded, self.initial_state(ops.shape(waveform)[0]))[0]
 
-    def initial_state(self, batch: int | tf.Tensor) -> tf.Tensor:
+    def initial_state(self, batch):
         """Smoother before the first frame, [batch, mels]; negative: as that frame is."""
         level = 1.0 if self.config.pcen.initial == "one" else -1.0
-        return tf.fill([batch, self.config.n_mels], tf.constant(level, self.precision))
+        return ops.full([batch, self.config.n_mels], level, self.precision)
 
     @functools.cached_property
-    def advance(self) -> tf.types.experimental.PolymorphicFunction:
+    def advance(self) -> Callable:
         """(samples [batch, samples], state) -> (frames inside the samples, state after them).
 
-        No padding: frame k covers samples k * hop_length to k * hop_length + n_fft - 1. Traced
-        once per front end, for every batch and length of at least n_fft samples.
+        No padding: frame k covers samples k * hop_length to k * hop_length + n_fft - 1. TensorFlow
+        traces it once per front end, for every batch and length of at least n_fft samples; JAX
+        once for every shape.
         """
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return jax.jit(self._spectrogram)
+        import tensorflow as tf
+
         return tf.function(
             self._spectrogram,
             input_signature=[
@@ -227,7 +239,7 @@ class FrontEnd(keras.layers.Layer):
             ],
         )
 
-    def _spectrogram(self, samples: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _spectrogram(self, samples, state):
         mel = self._mel_spectrogram(samples)
         channels = []
         for name in COMPRESSIONS[self.config.compression]:
@@ -235,51 +247,50 @@ class FrontEnd(keras.layers.Layer):
             channels.append(values)
         if len(channels) == 1:
             return channels[0], state
-        batch, frames = tf.shape(mel)[0], tf.shape(mel)[1]
-        image = tf.stack(channels, axis=-1)
-        return tf.reshape(image, [batch, frames, self.config.bands]), state
+        batch, frames, _ = ops.shape(mel)
+        image = ops.stack(channels, axis=-1)
+        return ops.reshape(image, [batch, frames, self.config.bands]), state
 
-    def _pcen(self, mel: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        state = tf.where(state < 0, mel[:, 0], state)
+    def _pcen(self, mel, state):
+        state = ops.where(state < 0, mel[:, 0], state)
         smoothed = smooth(mel, self._b, state)
         return pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
 
-    def _log(self, mel: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _log(self, mel, state):
         """ln(1e-6 + mel) in float32."""
-        return tf.math.log(LOG_OFFSET + tf.cast(mel, tf.float32)), state
+        return ops.log(LOG_OFFSET + ops.cast(mel, "float32")), state
 
-    def _mel_spectrogram(self, samples: tf.Tensor) -> tf.Tensor:
+    def _mel_spectrogram(self, samples):
         if self.frames_at_once is None:
             return self._mel_block(samples)
         n_fft, hop_length, length = self.config.n_fft, self.config.hop_length, self.frames_at_once
-        batch, frames = tf.shape(samples)[0], 1 + (tf.shape(samples)[1] - n_fft) // hop_length
+        batch, count = ops.shape(samples)
+        frames = 1 + (count - n_fft) // hop_length
         blocks = -(-frames // length)
         # Blocks overlap as frames do; silence fills the last one.
         block_samples = (length - 1) * hop_length + n_fft
-        missing = (blocks - 1) * length * hop_length + block_samples - tf.shape(samples)[1]
-        padded = tf.pad(samples, [[0, 0], [0, tf.maximum(missing, 0)]])
-        cut = tf.signal.frame(padded, block_samples, length * hop_length)
-        mel = tf.map_fn(
-            self._mel_block,
-            tf.reshape(cut, [batch * blocks, 1, block_samples]),
-            fn_output_signature=tf.TensorSpec([1, length, self.config.n_mels], self.precision),
-        )
-        return tf.reshape(mel, [batch, blocks * length, self.config.n_mels])[:, :frames]
+        missing = (blocks - 1) * length * hop_length + block_samples - count
+        padded = ops.pad(samples, [[0, 0], [0, ops.maximum(missing, 0)]])
+        cut = _overlapping(padded, block_samples, length * hop_length)
+        mel = ops.map(self._mel_block, ops.reshape(cut, [batch * blocks, 1, block_samples]))
+        return ops.reshape(mel, [batch, blocks * length, self.config.n_mels])[:, :frames]
 
-    def _mel_block(self, samples: tf.Tensor) -> tf.Tensor:
-        samples = tf.cast(samples, self.precision)
-        frames = tf.signal.frame(samples, self.config.n_fft, self.config.hop_length)
-        spectrum = tf.signal.rfft(frames * self._window)
-        # tf.abs guards against overflow at four times the cost. Full scale is 1e25 here, far
-        # below even float32's largest number.
-        bins = tf.square(tf.math.real(spectrum)) + tf.square(tf.math.imag(spectrum))
+    def _mel_block(self, samples):
+        samples = ops.cast(samples, self.precision)
+        # JAX may have no float64.
+        dtype = keras.backend.standardize_dtype(samples.dtype)
+        frames = _overlapping(samples, self.config.n_fft, self.config.hop_length)
+        real, imaginary = ops.rfft(frames * self._window.astype(dtype))
+        # An absolute value guards against overflow at four times the cost. Full scale is 1e25
+        # here, far below even float32's largest number.
+        bins = ops.square(real) + ops.square(imaginary)
         if self.config.magnitude_power == 1:
-            bins = tf.sqrt(bins)
+            bins = ops.sqrt(bins)
         products = [
-            tf.matmul(bins[..., first : first + len(weights)], weights)
+            ops.matmul(bins[..., first : first + len(weights)], weights.astype(dtype))
             for first, weights in self._mel_products
         ]
-        return tf.concat(products, axis=-1)
+        return ops.concatenate(products, axis=-1)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         batch, samples = input_shape
@@ -347,7 +358,7 @@ class FrontEndStream:
         if frames == 0:
             return np.zeros([0, config.bands], np.float32)
         spectrogram, self._state = self._frontend.advance(samples[np.newaxis], self._state)
-        return spectrogram[0].numpy()
+        return ops.convert_to_numpy(spectrogram)[0]
 
     def finish(self) -> np.ndarray:
         """Ends the recording, returns its last frames, float32 [frames, bands].
@@ -361,6 +372,23 @@ class FrontEndStream:
         last = self.push(np.zeros(n_fft - n_fft // 2, np.float32))
         self._finished = True
         return last
+
+
+def _overlapping(samples, length: int, step: int):
+    """Stretches of samples, one begun every `step`: [batch, samples] -> [batch, stretches, length].
+
+    Neighbouring pieces of one step's length, put together: a copy, as TensorFlow's `signal.frame`
+    is. JAX's `extract_sequences` is a convolution, which a GPU rounds to TF32.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return ops.extract_sequences(samples, length, step)
+    batch, count = samples.shape
+    stretches, parts = 1 + (count - length) // step, -(-length // step)
+    needed = (stretches + parts - 1) * step
+    pieces = ops.pad(samples, [[0, 0], [0, max(0, needed - count)]])[:, :needed]
+    pieces = ops.reshape(pieces, [batch, stretches + parts - 1, step])
+    beside = [pieces[:, part : part + stretches] for part in range(parts)]
+    return ops.concatenate(beside, axis=-1)[..., :length]
 
 
 def _centred_hann(win_length: int, n_fft: int) -> np.ndarray:

@@ -101,7 +101,7 @@ class RecordingTransform:
         state = self._front_end.initial_state(1)
         # Negative: as the first frame is.
         state = state if start == 0 else -np.ones_like(state)
-        return self._front_end.advance(samples[np.newaxis], state)[0][0].numpy()
+        return np.asarray(self._front_end.advance(samples[np.newaxis], state)[0])[0]
 
 
 def use_one_thread_an_operation() -> None:

@@ -10,14 +10,18 @@ import os
 import struct
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as tflite_schema
 
 from rfcx_tf.core.config import ListenerConfig
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.litert_interpreter import Interpreter
+
+if TYPE_CHECKING:
+    # TensorFlow is imported where a model is opened: the networks beside this module run without.
+    import tensorflow as tf
+
+    from rfcx_tf.model.litert_interpreter import Interpreter
 
 _SIGNATURE = "serving_default"
 # Windows that a SavedModel takes at once, if it takes any number.
@@ -186,6 +190,8 @@ class _TfliteNetwork:
             return np.concatenate([self._embed(window[None]) for window in windows])
 
     def _open(self, keep_all: bool) -> Interpreter:
+        from rfcx_tf.model.litert_interpreter import Interpreter
+
         try:
             return Interpreter(
                 str(self._path),
@@ -196,6 +202,8 @@ class _TfliteNetwork:
             raise _cannot_run(self._path, error) from None
 
     def _prepare_input(self, config: ListenerConfig) -> int:
+        import tensorflow as tf
+
         inputs = self._interpreter.get_input_details()
         shape = tuple(int(n) for n in inputs[0]["shape_signature"])
         _check_input(
@@ -222,6 +230,8 @@ class _TfliteNetwork:
 
 def _check_whole(path: Path) -> None:
     """Refuses a file that was cut short: the interpreter would take the whole process down."""
+    from tensorflow.lite.python import schema_py_generated as tflite_schema
+
     content = path.read_bytes()
     try:
         is_tflite = tflite_schema.Model.ModelBufferHasIdentifier(content, 0)
@@ -259,6 +269,8 @@ class _SavedNetwork:
     """Windows [windows, samples] -> embeddings, all at once or, if it must be, one by one."""
 
     def __init__(self, path: Path, config: ListenerConfig):
+        import tensorflow as tf
+
         self._path = path
         self._key = config.output
         try:
@@ -289,6 +301,8 @@ class _SavedNetwork:
         )
 
     def _embed(self, windows: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
         try:
             embeddings = self._function(**{self._input: tf.constant(windows)})[self._key].numpy()
         except tf.errors.OpError as error:
@@ -298,6 +312,8 @@ class _SavedNetwork:
 
 def _check_input(path: Path, inputs: int, dtype: tf.DType, shape: tuple[int, ...], samples: int):
     """Refuses a model whose input is not float32 [any number or 1, samples or any]."""
+    import tensorflow as tf
+
     fits = len(shape) == 2 and shape[0] in (-1, 1) and shape[1] in (-1, samples)
     if inputs != 1 or dtype != tf.float32 or not fits:
         found = f"{inputs} inputs" if inputs != 1 else f"{dtype.name} {list(shape)}"
@@ -319,6 +335,8 @@ def _one_vector_each(values: np.ndarray, windows: int, name: str, path: Path) ->
 
 
 def _cannot_run(path: Path, error: Exception) -> UserError:
+    import tensorflow as tf
+
     reason = " ".join(str(error).split())
     return UserError(
         f"The listener's model must run with TensorFlow {tf.__version__}. {path}: {reason:.200}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
@@ -38,12 +38,12 @@ class MaskedRegressions:
     intercepts: np.ndarray
     fitted: np.ndarray
 
-    def probability(self, features) -> tf.Tensor:
+    def probability(self, features):
         """Features [..., features] -> float64 [..., classes]; 0 for classes not fitted."""
         # float64: in float32 the scores of loud recordings would all round to 1.
-        standardised = (tf.cast(features, tf.float64) - self.mean) / self.scale
-        logits = tf.tensordot(standardised, self.coefficients, axes=1) + self.intercepts
-        return tf.sigmoid(logits) * self.fitted.astype(np.float64)
+        standardised = (ops.cast(features, "float64") - self.mean) / self.scale
+        logits = ops.tensordot(standardised, self.coefficients, axes=1) + self.intercepts
+        return ops.sigmoid(logits) * self.fitted.astype(np.float64)
 
     def save(self, path: Path) -> None:
         """Writes an .npz file in one step."""
