@@ -3,11 +3,14 @@
     rfcx-tf predict --run runs/rfcx --audio DIR --out scores.csv \\
         --events events.csv --threshold 0.1
     rfcx-tf review pick --events events.csv --audio DIR --out review
+    rfcx-tf review pick --events events.csv --audio DIR --out sample --sample 180
     rfcx-tf review apply --review review/review.csv --data DATA
 
 `pick` writes review/review.csv with an empty column `verdict`, a clip and a picture of every event,
 and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. Find events
 with a low threshold, so that some lie on both sides of where the model decides.
+With --sample events are drawn at random, by known probabilities, and not chosen: `calibrate
+--verdicts` makes thresholds of their verdicts that hold in these recordings. 180 take half an hour.
 `apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make-tfrecords reads. A
 verdict is TP (the species is in the box), FP (it is not), unsure, or empty: not judged yet.
 """
@@ -18,9 +21,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_number, list_left_out, print_added, print_next, print_notes
+from rfcx_tf.cli.arguments import (
+    above_zero,
+    add_number,
+    list_left_out,
+    print_added,
+    print_next,
+    print_notes,
+)
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_folder
+
+_CHOSEN = "events that are chosen, not drawn"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _add_pick(commands) -> None:
     pick = commands.add_parser("pick", help="picks events, cuts clips, writes review.csv")
-    pick.set_defaults(command=_pick)
+    pick.set_defaults(command=_pick, pick_parser=pick)
     pick.add_argument(
         "--events", required=True, type=Path, help="events of `predict`, csv or parquet"
     )
@@ -48,14 +60,21 @@ def _add_pick(commands) -> None:
     )
     pick.add_argument("--out", required=True, type=Path, help="folder for the review")
     pick.add_argument(
+        "--sample",
+        type=above_zero(int),
+        metavar="N",
+        help="draw N events at random, alike of every species and over the scale of scores",
+    )
+    chosen = pick.add_argument_group(_CHOSEN)
+    chosen.add_argument(
         "--data", type=Path, metavar="DIR", help="leave out what rows of this folder already judge"
     )
-    pick.add_argument(
+    chosen.add_argument(
         "--calibration", type=Path, metavar="YAML", help="of `calibrate`: thresholds by class"
     )
-    add_number(pick, "--minutes", 30.0, "of a person")
-    add_number(pick, "--per-class", 20, "events at most")
-    add_number(pick, "--per-recording", 3, "events at most of a class in an hour of a recording")
+    add_number(chosen, "--minutes", 30.0, "of a person")
+    add_number(chosen, "--per-class", 20, "events at most")
+    add_number(chosen, "--per-recording", 3, "events at most of a class in an hour of a recording")
     add_number(pick, "--longest", 10.0, "s; of a longer event only the middle is judged")
     add_number(pick, "--seed", 0, "of random choices", or_zero=True)
 
@@ -73,6 +92,9 @@ def _add_apply(commands) -> None:
 def _pick(arguments: argparse.Namespace) -> int:
     from rfcx_tf.review.selection import PickRules
 
+    if arguments.sample:
+        why = "is for events that are chosen. Leave it out with --sample."
+        arguments.pick_parser.refuse_group(arguments, _CHOSEN, why)
     rules = PickRules(
         minutes=arguments.minutes,
         per_class=arguments.per_class,
@@ -87,7 +109,7 @@ def _pick(arguments: argparse.Namespace) -> int:
 def _pick_into(arguments: argparse.Namespace, rules) -> int:
     from rfcx_tf.events.read import read_events, recordings_of_events
     from rfcx_tf.labels.folder_labels import FolderLabels
-    from rfcx_tf.review.selection import not_judged_yet, pick_events
+    from rfcx_tf.review.selection import not_judged_yet
     from rfcx_tf.review.sheet import check_review_folder, write_review
 
     check_review_folder(arguments.out)
@@ -106,6 +128,38 @@ def _pick_into(arguments: argparse.Namespace, rules) -> int:
             f"A review needs events that are not judged yet, with their recordings. "
             f"{arguments.events} has none{where}. Check --events, --audio and --data."
         )
+    picks = _drawn(arguments, events) if arguments.sample else _chosen(arguments, events, rules)
+    failed = write_review(picks, recordings, arguments.out)
+    sheet = arguments.out / "review.csv"
+    classes, picked = events["species_id"].nunique(), picks["species_id"].nunique()
+    print(
+        f"Picked {len(picks)} of {len(events)} events, {picked} of {classes} species, "
+        f"{picks['recording_id'].nunique()} recordings: about "
+        f"{rules.seconds(picks).sum() / 60:.0f} minutes."
+    )
+    print(f"Wrote {sheet}, and clips, pictures and {arguments.out / 'index.html'} for it.")
+    if arguments.sample:
+        print_next(
+            *("calibrate", "--run", "RUN", "--verdicts", sheet, "--events", arguments.events),
+            *("--out", "field.yaml"),
+        )
+    else:
+        print_next("review", "apply", "--review", sheet, "--data", arguments.data or "DIR")
+    if lost:
+        print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
+    left_out = [*recordings.left_out, *failed]
+    return list_left_out("Could not be read", left_out) or int(bool(lost))
+
+
+def _drawn(arguments: argparse.Namespace, events):
+    from rfcx_tf.review.random_sample import sample_events
+
+    return sample_events(events, arguments.sample, longest_s=arguments.longest, seed=arguments.seed)
+
+
+def _chosen(arguments: argparse.Namespace, events, rules):
+    from rfcx_tf.review.selection import pick_events
+
     thresholds = None
     if arguments.calibration:
         from rfcx_tf.scoring.calibration import read_calibration
@@ -119,20 +173,7 @@ def _pick_into(arguments: argparse.Namespace, rules) -> int:
             f"One event takes {rules.seconds(events).min():.0f} s or more to judge. "
             f"Received: --minutes {rules.minutes:g}."
         )
-    failed = write_review(picks, recordings, arguments.out)
-    sheet = arguments.out / "review.csv"
-    classes, picked = events["species_id"].nunique(), picks["species_id"].nunique()
-    print(
-        f"Picked {len(picks)} of {len(events)} events, {picked} of {classes} species, "
-        f"{picks['recording_id'].nunique()} recordings: about "
-        f"{rules.seconds(picks).sum() / 60:.0f} minutes."
-    )
-    print(f"Wrote {sheet}, and clips, pictures and {arguments.out / 'index.html'} for it.")
-    print_next("review", "apply", "--review", sheet, "--data", arguments.data or "DIR")
-    if lost:
-        print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
-    left_out = [*recordings.left_out, *failed]
-    return list_left_out("Could not be read", left_out) or int(bool(lost))
+    return picks
 
 
 def _apply(arguments: argparse.Namespace) -> int:

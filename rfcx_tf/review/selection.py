@@ -83,13 +83,19 @@ def pick_events(
         queues[species_id] = _choose(own, threshold, rules)
     picked = _take_turns(queues, seconds, rules)
     rows = [row for row, _ in picked]
-    picks = events.iloc[rows].copy()
+    picks = middle_parts(events.iloc[rows], rules.longest_s)
     picks["reason"] = pd.Series([reason for _, reason in picked], picks.index, dtype=str)
-    middle_s = (picks["start_s"] + picks["end_s"]) / 2
-    long = picks["end_s"] - picks["start_s"] > rules.longest_s
-    picks.loc[long, "start_s"] = (middle_s - rules.longest_s / 2)[long]
-    picks.loc[long, "end_s"] = (middle_s + rules.longest_s / 2)[long]
     return picks.reset_index(drop=True)
+
+
+def middle_parts(events: pd.DataFrame, longest_s: float) -> pd.DataFrame:
+    """Events, of which those that last longer are cut to their middle."""
+    events = events.copy()
+    middle_s = (events["start_s"] + events["end_s"]) / 2
+    long = events["end_s"] - events["start_s"] > longest_s
+    events.loc[long, "start_s"] = (middle_s - longest_s / 2)[long]
+    events.loc[long, "end_s"] = (middle_s + longest_s / 2)[long]
+    return events
 
 
 def not_judged_yet(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Picked events -> a folder for the person who judges them: review.csv, clips, pictures, a page.
 
-review.csv has a row for every event; its column `verdict` is empty. It begins with a byte order
+review.csv has a row for every event; its column `verdict` is empty. That of a random sample has a
+column `inclusion`. It begins with a byte order
 mark, without which Excel mistakes its encoding, and holds no text that a spreadsheet program would
 run.
 """
@@ -49,7 +50,7 @@ def write_review(
     """Cuts and draws every picked event; review.csv comes last, when all is there.
 
     Args:
-        picks: of `pick_events`.
+        picks: of `pick_events` or `sample_events`.
         recordings: sound files by recording_id.
         out: the folder.
         progress: whether to show a progress bar.
@@ -89,9 +90,11 @@ def write_review(
                 "t_max": f"{event.end_s:.3f}",
                 "f_min": f"{low_hz:.1f}",
                 "f_max": f"{high_hz:.1f}",
-                "score": f"{event.score:.4f}",
-                "probability": "" if np.isnan(event.probability) else f"{event.probability:.4f}",
+                "score": f"{event.score:.6f}",
+                "probability": "" if np.isnan(event.probability) else f"{event.probability:.6f}",
                 "reason": event.reason,
+                # Of a random sample: how likely the event was to be in it.
+                **({"inclusion": f"{event.inclusion:.6g}"} if "inclusion" in picks else {}),
                 "clip": clip,
                 "picture": picture,
                 "verdict": "",
