@@ -40,6 +40,7 @@ def losses_on_five_examples(classifier, steps: int) -> list[float]:
     labels = {
         "target": target,
         "known": np.ones_like(target),
+        "partly": np.zeros_like(target),
         "pseudo": np.zeros(len(target), np.float32),
     }
     losses = []

@@ -72,7 +72,7 @@ def plain_head(config: Config) -> Config:
 
 
 def random_batch(config: Config, batch_size: int) -> dict[str, np.ndarray]:
-    """spectrogram [batch, frames, bands]; target, known [batch, classes]; pseudo [batch]."""
+    """spectrogram [batch, frames, bands] and the labels of a training batch."""
     random = np.random.default_rng(config.seed)
     shape = (batch_size, config.crop_frames, config.frontend.bands)
     labels = (batch_size, len(CLASSES))
@@ -80,6 +80,7 @@ def random_batch(config: Config, batch_size: int) -> dict[str, np.ndarray]:
         "spectrogram": random.gamma(2.0, 0.3, shape).astype(np.float32),
         "target": random.integers(0, 2, labels).astype(np.float32),
         "known": np.ones(labels, np.float32),
+        "partly": np.zeros(labels, np.float32),
         "pseudo": np.zeros(batch_size, np.float32),
     }
 
@@ -95,6 +96,7 @@ def keras_tasks(
     import tensorflow as tf
 
     from rfcx_tf.model.detector import build_detector
+    from rfcx_tf.shards.dataset import LABELS
     from rfcx_tf.training.classifier import CropClassifier, compile_classifier
     from rfcx_tf.training.devices import open_strategy
 
@@ -111,7 +113,7 @@ def keras_tasks(
         classifier = CropClassifier(detector, config)
         compile_classifier(classifier, training, devices)
         classifier.build((None, config.crop_frames, config.frontend.bands))
-    labels = {name: batch[name] for name in ("target", "known", "pseudo")}
+    labels = {name: batch[name] for name in LABELS}
     dataset = tf.data.Dataset.from_tensors((batch["spectrogram"], labels)).repeat()
     parameters = sum(int(np.prod(v.shape)) for v in classifier.trainable_variables)
 

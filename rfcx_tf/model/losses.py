@@ -14,7 +14,8 @@ def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):
     Args:
         labels: `target`, probability that the class is present [batch, classes], 0 where
             unknown; `known`, 1 where the label is known, 0 where it is not [batch, classes];
-            `pseudo`, 1 for examples that models labelled, 0 for others [batch].
+            `partly`, 1 where less than half of a call is heard [batch, classes]; `pseudo`, 1 for
+            examples that models labelled, 0 for others [batch].
         config: the weights.
         pseudo_weight: factor on the weights of what models labelled.
 
@@ -22,14 +23,14 @@ def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):
         float32 [batch, classes]: a mix of `present_weight` and `absent_weight` where known;
         where unknown, `unknown_negative_weight`, by default only in examples with a
         known-present class: a crop around a call says a little about the other species, one
-        around a template's false alarm does not. What models left unknown they were unsure of,
-        so it weighs nothing.
+        around a template's false alarm does not. What is partly heard weighs nothing, and what
+        models left unknown they were unsure of, so neither does that.
     """
     target, known = labels["target"], labels["known"]
     is_pseudo = _is_pseudo(labels)
     weights = known * (target * config.present_weight + (1.0 - target) * config.absent_weight)
     if config.unknown_negative_weight > 0:
-        unknown = 1.0 - known
+        unknown = (1.0 - known) * (1.0 - labels["partly"])
         if config.unknown_negative_in == "tp":
             holds_call = ops.max(known * target, axis=-1, keepdims=True) > 0
             unknown = unknown * ops.cast(holds_call, "float32")
@@ -47,7 +48,7 @@ def _is_pseudo(labels: dict):
 class MaskedBinaryCrossEntropy(keras.losses.Loss):
     """Weighted binary cross-entropy, summed over classes and averaged over the batch.
 
-    The labels are a dict of `target` and `known`, both float32 [batch, classes], and `pseudo`
+    The labels are a dict of `target`, `known` and `partly`, float32 [batch, classes], and `pseudo`
     [batch], as `label_weights` takes it; predictions are logits [batch, classes]. A label of
     weight zero has an exactly zero gradient, and so has one whose predicted probability is its
     soft target. The sum is divided by the fixed batch size, not by the number of known labels,

@@ -1,12 +1,14 @@
 """Operations of augmentation: example -> example, each with the rule for its labels.
 
 An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
-those of the front end), target [classes] and known [classes] float32, box_frames [2] float32
+those of the front end), target, known and partly [classes] float32, box_frames [2] float32
 (begin and end, in frames of the spectrogram, of the box that the crop was cut for), box_bands
 [2] float32 (its lowest and highest mel band), pseudo [] float32 (1 if models labelled it, 0 if
 people did). A class is *present* where known and target are 1, *absent* where known is 1 and
-target 0, *unknown* where known is 0; target is 0 there. Models give soft targets, the
-probability that the class is present, which counts as rather present from one half on.
+target 0, *unknown* where known is 0; target is 0 there. Where partly is 1, less than half of a
+call lies in the crop: not known, and not even weakly absent as others that are unknown may be.
+Models give soft targets, the probability that the class is present, which counts as rather
+present from one half on.
 
 Every operation is a pure function: what is random comes in as an argument or as a stateless seed
 (int32 [2]), so the same call gives the same example, inside a tf.data graph or outside.
@@ -64,9 +66,9 @@ def mixup(
     """Weighted sum of two crops (Zhang et al. 2018) with three-valued labels.
 
     A class is present if it is in either crop, absent only where both crops are known not to
-    hold it, otherwise unknown. With soft targets a and b: it is in either crop with probability
-    1 - (1 - a)(1 - b), and known if both crops know it, or the one that does holds it rather
-    than not.
+    hold it, otherwise unknown; partly heard if it is that in either crop and not known. With soft
+    targets a and b: it is in either crop with probability 1 - (1 - a)(1 - b), and known if both
+    crops know it, or the one that does holds it rather than not.
 
     Args:
         example, partner: two examples of the same shapes.
@@ -86,7 +88,9 @@ def mixup(
         target = 1.0 - (1.0 - own) * (1.0 - other)
     present = tf.cast(tf.maximum(own, other) >= _RATHER_PRESENT, tf.float32)
     known = tf.maximum(present, example["known"] * partner["known"])
-    return example | {"spectrogram": sound, "target": target * known, "known": known}
+    partly = tf.maximum(example["partly"], partner["partly"]) * (1.0 - known)
+    labels = {"target": target * known, "known": known, "partly": partly}
+    return example | {"spectrogram": sound} | labels
 
 
 def add_sounds(spectrogram, other, weight, power_of_log: float | None = None) -> tf.Tensor:

@@ -85,7 +85,7 @@ class CropCutter:
             image = tf.cast(piece[start : start + length], tf.float32)
         else:
             image = stretch_time(piece, rate, start, length)
-        target, known = label_crop(
+        target, known, partly = label_crop(
             boxes - first, stored["box_classes"], stored["box_present"], self._spans
         )
         soft_target, soft_known = self._soft_labels(stored)
@@ -96,6 +96,7 @@ class CropCutter:
             # What people say about a class comes before what models say.
             "target": tf.where(known > 0, target, soft_target),
             "known": tf.maximum(known, soft_known),
+            "partly": partly,
             "pseudo": tf.cast(is_pseudo, tf.float32),
             "box_frames": own_box - first,
             "box_bands": self._bands(stored["box"][2:]),
@@ -123,12 +124,13 @@ class CropCutter:
         return tf.cast(tf.concat([low, high], axis=0), tf.float32)
 
 
-def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, tf.Tensor]:
+def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, ...]:
     """What the boxes say about one crop.
 
     A box counts when at least half of it lies in the part of the crop that the windows of its
     class cover, or when it fills at least half of that part (long calls). Present wins over
-    absent: a call heard is heard, whatever another template did not find.
+    absent: a call heard is heard, whatever another template did not find. A call of which less
+    than that lies there is *partly* heard: its class is neither present nor absent.
 
     Args:
         box_frames: float32 [boxes, 2], begin and end relative to the crop's first frame.
@@ -138,7 +140,7 @@ def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, 
             windows of each class cover (`crop_spans`).
 
     Returns:
-        target, known: float32 [classes].
+        target, known, partly: float32 [classes].
     """
     span = tf.gather(spans, box_classes)
     begin = tf.maximum(box_frames[:, 0], span[:, 0])
@@ -149,7 +151,9 @@ def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, 
     classes = tf.shape(spans)[0]
     present = _any_of_class(box_classes, counts & (box_present == 1), classes)
     absent = _any_of_class(box_classes, counts & (box_present == 0), classes)
-    return present, tf.maximum(present, absent)
+    touched = _any_of_class(box_classes, (overlap > 0) & (box_present == 1), classes)
+    partly = touched * (1.0 - present)
+    return present, tf.maximum(present, absent * (1.0 - partly)), partly
 
 
 def _any_of_class(box_classes, chosen, classes) -> tf.Tensor:

@@ -1,7 +1,8 @@
 """Shards to batches: drawn evenly, cropped, labelled, augmented, by tf.data.
 
-A batch is a dict: spectrogram [batch, frames, bands], target [batch, classes], known [batch,
-classes], and pseudo [batch], 1 for crops that models labelled and 0 for others; all float32.
+A batch is a dict: spectrogram [batch, frames, bands]; target, known and partly [batch, classes]
+(see `rfcx_tf.shards.augment`); and pseudo [batch], 1 for crops that models labelled and 0 for
+others; all float32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rfcx_tf.shards.cut import CropCutter
 from rfcx_tf.shards.records import NO_FOLD, ShardReader
 from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
 
-_BATCHED = ("spectrogram", "target", "known", "pseudo")
+LABELS = ("target", "known", "partly", "pseudo")
 
 
 def training_dataset(
@@ -184,4 +185,4 @@ def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
 def _for_batch(example: dict, config: Config) -> dict:
     """What a batch takes of an example; the spectrogram [frames, bands], as models take it."""
     flat = tf.reshape(example["spectrogram"], [config.crop_frames, config.frontend.bands])
-    return {name: example[name] for name in _BATCHED} | {"spectrogram": flat}
+    return {name: example[name] for name in LABELS} | {"spectrogram": flat}

@@ -93,7 +93,12 @@ def pool_crops(reader: ShardReader, config: BaselineConfig) -> LabelledFeatures:
     # Labels of the whole crop, since the whole crop is pooled: those of a shared head.
     model = config.model.model_copy(update={"head": HeadConfig()})
     batches = validation_dataset(reader, config.model_copy(update={"model": model}), rows).map(
-        lambda batch: (pooled_statistics(batch["spectrogram"]), batch["target"], batch["known"])
+        lambda batch: (
+            pooled_statistics(batch["spectrogram"]),
+            batch["target"],
+            batch["known"],
+            batch["partly"],
+        )
     )
     arrays = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     return LabelledFeatures(rows, reader.index["fold"].to_numpy()[rows], *arrays)

@@ -17,8 +17,9 @@ _MIX_WEIGHTS = 4096
 class CropClassifier(keras.Model):
     """Wraps a detector for `fit`.
 
-    Input is a spectrogram [batch, frames, bands]; labels are a dict of `target` and `known`
-    [batch, classes], and `pseudo` [batch]. The logit of a crop is the largest of its windows'.
+    Input is a spectrogram [batch, frames, bands]; labels are a dict of `target`, `known` and
+    `partly` [batch, classes], and `pseudo` [batch]. The logit of a crop is the largest of its
+    windows'.
 
     With `augment.feature_mixup`, training mixes what enters the layer `dropout`, the features
     of windows or cells, with those of the crop before in the batch (manifold mixup, Verma et

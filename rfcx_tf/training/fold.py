@@ -18,7 +18,7 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
-from rfcx_tf.shards.dataset import pseudo_rows, training_dataset, validation_dataset
+from rfcx_tf.shards.dataset import LABELS, pseudo_rows, training_dataset, validation_dataset
 from rfcx_tf.shards.records import Manifest, ShardReader
 from rfcx_tf.training.callbacks import (
     EpochDraws,
@@ -183,7 +183,7 @@ def _training_batches(
 
 
 def _inputs_and_labels(batch: dict) -> tuple:
-    return batch["spectrogram"], {name: batch[name] for name in ("target", "known", "pseudo")}
+    return batch["spectrogram"], {name: batch[name] for name in LABELS}
 
 
 def _callbacks(

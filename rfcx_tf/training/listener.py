@@ -133,11 +133,11 @@ def annotated_windows(
             continue
         centred = label(found.row_start_s, rows)
         parts.append((rows.index.to_numpy(), rows["fold"].to_numpy(), found.rows, *centred))
-        target, known = label(found.window_start_s, rows)
+        target, known, partly = label(found.window_start_s, rows)
         says = known.any(axis=1)
         count = int(says.sum())
         places = np.full(count, NO_ROW), np.full(count, rows["fold"].iloc[0])
-        parts.append((*places, found.windows[says], target[says], known[says]))
+        parts.append((*places, found.windows[says], target[says], known[says], partly[says]))
     if not parts:
         raise UserError(
             "A listener learns from recordings with TP or FP rows. None of them could be listened "
@@ -212,12 +212,12 @@ def _labeller(classes: list[SpeciesClass], window_s: float) -> Labeller:
         [tf.TensorSpec([None, 2]), *[tf.TensorSpec([None], tf.int64)] * 2],
     )
 
-    def label(start_s: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    def label(start_s: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
         boxes_s = rows[["t_min", "t_max"]].to_numpy(np.float32)
         numbers = rows["species_id"].map(number_of).to_numpy(np.int64)
         present = (rows["kind"] == "tp").to_numpy(np.int64)
         labels = np.array([of_one(boxes_s - start, numbers, present) for start in start_s])
-        return labels[:, 0], labels[:, 1]
+        return tuple(labels.transpose(1, 0, 2))
 
     return label
 

@@ -32,6 +32,7 @@ class LabelledFeatures:
         features: float32 [windows, features].
         target: float32 [windows, classes], 1 where the class is known to be present.
         known: float32 [windows, classes], 1 where the label is known.
+        partly: float32 [windows, classes], 1 where less than half of a call is heard.
     """
 
     rows: np.ndarray
@@ -39,6 +40,7 @@ class LabelledFeatures:
     features: np.ndarray
     target: np.ndarray
     known: np.ndarray
+    partly: np.ndarray
 
 
 def fit_fold(
@@ -63,6 +65,7 @@ def fit_fold(
     labels = {
         "target": target,
         "known": labelled.known[others],
+        "partly": labelled.partly[others],
         "pseudo": np.zeros(len(target), np.float32),
     }
     weights = keras.ops.convert_to_numpy(label_weights(labels, loss))

@@ -20,7 +20,8 @@ LOGITS = np.array([[0.3, -1.2, 5.0, -4.0], [2.0, 0.1, -0.7, 30.0]], np.float32)
 def labels_of(target, known, pseudo=None):
     """Labels of people, but for the examples where `pseudo` is 1."""
     pseudo = np.zeros(len(target), np.float32) if pseudo is None else np.float32(pseudo)
-    return {"target": target, "known": known, "pseudo": pseudo}
+    partly = np.zeros_like(np.float32(known))
+    return {"target": target, "known": known, "partly": partly, "pseudo": pseudo}
 
 
 def loss_and_gradient(target, known, logits, pseudo=None, pseudo_weight=1.0, **options):
@@ -181,3 +182,10 @@ def test_loss_comes_back_from_its_config():
     copy = keras.losses.deserialize(keras.losses.serialize(loss))
     assert copy.config == loss.config
     assert copy.pseudo_weight == 0.5
+
+
+def test_what_is_partly_heard_weighs_nothing_where_the_unknown_is_weakly_absent():
+    labels = labels_of(TARGET[:1], KNOWN[:1])
+    labels["partly"] = np.float32([[0, 0, 1, 0]])
+    weights = np.asarray(label_weights(labels, LossConfig(unknown_negative_weight=0.3)))
+    np.testing.assert_allclose(weights, [[1, 1, 0, 0.3]])

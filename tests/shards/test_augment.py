@@ -13,12 +13,13 @@ quickly = settings(max_examples=20, deadline=None)
 
 
 def make_example(seed=0, states="pau-"):
-    """A random crop; states by class: p present, a absent, u and - unknown."""
+    """A random crop; states by class: p present, a absent, h partly heard, u and - unknown."""
     random = np.random.default_rng(seed)
     return {
         "spectrogram": tf.constant(random.normal(size=(FRAMES, MELS, CHANNELS)), tf.float32),
         "target": tf.constant([float(state == "p") for state in states]),
         "known": tf.constant([float(state in "pa") for state in states]),
+        "partly": tf.constant([float(state == "h") for state in states]),
         "box_frames": tf.constant([3.25, 5.75]),
         "pseudo": tf.constant(0.0),
     }
@@ -75,6 +76,16 @@ def test_cut_and_paste_adds_the_box_once_more_and_nothing_else(shift, begin, len
 
 
 three_states = st.text("pau", min_size=CLASSES, max_size=CLASSES)
+four_states = st.text("pahu", min_size=CLASSES, max_size=CLASSES)
+
+
+@quickly
+@given(four_states, four_states)
+def test_what_is_partly_heard_in_a_crop_is_so_in_its_mixes_unless_they_know_it(first, second):
+    mix = augment.mixup(make_example(1, first), make_example(2, second), 0.6)
+    wanted = [float("h" in pair and "p" not in pair) for pair in zip(first, second, strict=True)]
+    assert mix["partly"].numpy().tolist() == wanted
+    assert (mix["partly"].numpy() * mix["known"].numpy()).max() == 0
 
 
 @quickly
@@ -278,6 +289,7 @@ def plain_example(frames=20, bands=6, seed=3):
         "spectrogram": tf.constant(generator.random((frames, bands, 2)) * [1, 10], tf.float32),
         "target": tf.constant([1.0, 0.0, 0.0]),
         "known": tf.constant([1.0, 1.0, 0.0]),
+        "partly": tf.constant([0.0, 0.0, 0.0]),
         "box_frames": tf.constant([4.0, 9.0]),
         "pseudo": tf.constant(0.0),
     }

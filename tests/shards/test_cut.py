@@ -12,17 +12,18 @@ quickly = settings(max_examples=20, deadline=None)
 
 
 def labels(boxes, crop_frames=10, classes=3, spans=None):
-    """States by class after label_crop; boxes are (begin, end, class, present)."""
+    """States by class after label_crop, h for partly heard; boxes: begin, end, class, present."""
     if spans is None:
         spans = [(0, crop_frames)] * classes
-    target, known = cut.label_crop(
+    target, known, partly = cut.label_crop(
         tf.constant([box[:2] for box in boxes], tf.float32, [len(boxes), 2]),
         tf.constant([box[2] for box in boxes], tf.int64, [len(boxes)]),
         tf.constant([box[3] for box in boxes], tf.int64, [len(boxes)]),
         tf.constant(spans, tf.float32),
     )
-    assert target.dtype == known.dtype == tf.float32
-    return "".join(state(t, k) for t, k in zip(target.numpy(), known.numpy(), strict=True))
+    assert target.dtype == known.dtype == partly.dtype == tf.float32
+    of_classes = zip(target.numpy(), known.numpy(), partly.numpy(), strict=True)
+    return "".join("h" if h and not k else state(t, k + h) for t, k, h in of_classes)
 
 
 def state(target, known):
@@ -31,26 +32,26 @@ def state(target, known):
 
 
 @pytest.mark.parametrize(
-    ("box", "counts"),
+    ("box", "lies"),
     [
-        ((2, 6), True),
-        ((-2, 2), True),  # exactly half
-        ((-2.5, 2), False),
-        ((8, 12), True),
-        ((8.5, 12.5), False),
-        ((-4, -1), False),
-        ((10, 12), False),
-        ((0, 10), True),
-        ((-30, 30), True),  # fills the crop
-        ((5, 100), True),  # fills half of the crop
-        ((5.5, 100), False),
-        ((-9, 4.5), False),
-        ((-9, 5.5), True),
+        ((2, 6), "in"),
+        ((-2, 2), "in"),  # exactly half
+        ((-2.5, 2), "partly"),
+        ((8, 12), "in"),
+        ((8.5, 12.5), "partly"),
+        ((-4, -1), "out"),
+        ((10, 12), "out"),  # they touch
+        ((0, 10), "in"),
+        ((-30, 30), "in"),  # fills the crop
+        ((5, 100), "in"),  # fills half of the crop
+        ((5.5, 100), "partly"),
+        ((-9, 4.5), "partly"),
+        ((-9, 5.5), "in"),
     ],
 )
-def test_a_box_counts_when_half_of_it_or_half_a_crop_of_it_is_inside(box, counts):
-    assert labels([(*box, 1, 1)]) == ("upu" if counts else "uuu")
-    assert labels([(*box, 1, 0)]) == ("uau" if counts else "uuu")
+def test_a_box_counts_when_half_of_it_or_half_a_crop_of_it_is_inside(box, lies):
+    assert labels([(*box, 1, 1)]) == {"in": "upu", "partly": "uhu", "out": "uuu"}[lies]
+    assert labels([(*box, 1, 0)]) == {"in": "uau", "partly": "uuu", "out": "uuu"}[lies]
 
 
 def test_present_wins_over_absent_and_only_where_it_counts():
@@ -58,6 +59,9 @@ def test_present_wins_over_absent_and_only_where_it_counts():
     # The TP lies outside: what is left is the FP.
     assert labels([(1, 3, 0, 0), (40, 60, 0, 1)]) == "auu"
     assert labels([(1, 3, 1, 1), (1, 3, 1, 1)]) == "upu"
+    # Part of a call is in doubt, whatever a template did not find beside it.
+    assert labels([(1, 3, 0, 0), (8, 30, 0, 1)]) == "huu"
+    assert labels([(1, 3, 0, 1), (8, 30, 0, 1)]) == "puu"
     assert labels([]) == "uuu"
 
 

@@ -39,7 +39,8 @@ def batch(size=6):
 def labels_of(target, known, pseudo=None):
     """Labels of people, but for the examples where `pseudo` is 1."""
     pseudo = np.zeros(len(target), np.float32) if pseudo is None else np.float32(pseudo)
-    return {"target": target, "known": known, "pseudo": pseudo}
+    partly = np.zeros_like(np.float32(known))
+    return {"target": target, "known": known, "partly": partly, "pseudo": pseudo}
 
 
 def test_the_logit_of_a_crop_is_the_largest_of_its_windows(tiny_config):

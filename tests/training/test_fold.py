@@ -379,6 +379,7 @@ def test_averaging_watches_the_training_and_does_not_change_it(tiny_config):
     crops = random.gamma(1.0, 1.0, (8, 64, 32)).astype(np.float32)
     labels = {"target": random.integers(0, 2, (8, 3)), "known": np.ones((8, 3))}
     labels = {name: values.astype(np.float32) for name, values in labels.items()}
+    labels["partly"] = np.zeros_like(labels["known"])
     labels["pseudo"] = np.zeros(8, np.float32)
 
     def steps_with(ema):
