@@ -158,7 +158,8 @@ def index_bytes(crops: int) -> tuple[int, int]:
         folder = Path(temporary)
         (folder / "all.tfrecord").write_bytes(b"\0")
         index.to_csv(folder / "index.csv", index=False)
-        manifest_bytes = write_manifest(manifest, folder).stat().st_size
+        write_manifest(manifest, folder)
+        manifest_bytes = (folder / "manifest.json").stat().st_size
         tracemalloc.start()
         reader = ShardReader(folder)
         sampler = _sampler(reader)

@@ -60,7 +60,6 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     counts = ", ".join(f"{count} {kind}" for kind, count in manifest.counts.items())
     print(f"Crops: {counts}; {len(manifest.shards)} shards in {manifest.folds} folds.")
-    print(f"Wrote {arguments.out}/manifest.json, index.csv and the shards beside them.")
     print_next(
         *("train", "--config", arguments.config, "--tfrecords", arguments.out),
         *("--run", f"runs/{arguments.out.resolve().name}"),

@@ -46,8 +46,10 @@ def training_dataset(
             these examples are made.
 
     Raises:
-        UserError: if background or pseudo-labelled crops are asked for and there are none.
+        UserError: if background or pseudo-labelled crops are asked for and there are none, or
+            shards are damaged.
     """
+    reader.check(reader.rows(folds))
     sampler = _sampler(reader, config, folds)
     cutter = CropCutter(config, reader.manifest)
     seed = config.seed
@@ -61,6 +63,7 @@ def training_dataset(
     if pseudo is not None:
         pseudo_fraction = config.pseudo.fraction
         pseudo_sampler = _pseudo_sampler(pseudo, config, folds)
+        pseudo.check(pseudo_rows(pseudo, folds))
 
     def read(numbers):
         def crops_of(number: int) -> list[bytes]:
@@ -99,7 +102,12 @@ def training_dataset(
 def validation_dataset(
     reader: ShardReader, config: Config, rows: np.ndarray, batch_size: int | None = None
 ) -> tf.data.Dataset:
-    """The crops of the given rows once, in order, centred on their boxes, not augmented."""
+    """The crops of the given rows once, in order, centred on their boxes, not augmented.
+
+    Raises:
+        UserError: if shards are damaged.
+    """
+    reader.check(rows)
     cutter = CropCutter(config, reader.manifest)
 
     def read(row):

@@ -9,7 +9,7 @@ checked, and so is that the file was not cut short. Damage where nothing is deco
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +26,15 @@ from rfcx_tf.labels.folds import assign_folds
 from rfcx_tf.shards.pieces import random_of, rows_by_recording, stored_piece
 from rfcx_tf.shards.plans import (
     ShardPlan,
-    finish_plans,
     identify,
+    look_at_sound,
     open_plan,
     plan_shards,
+    read_complete,
     shard_sizes,
-    try_again,
     write_plans,
 )
-from rfcx_tf.shards.records import KINDS, SCHEMA_VERSION, Crop, Manifest
+from rfcx_tf.shards.records import KINDS, SCHEMA_VERSION, Crop, Manifest, write_manifest
 
 # Annotation tools round; a box may end this much behind the last sample.
 _END_TOLERANCE_S = 0.1
@@ -48,6 +48,7 @@ def make_shards(
     *,
     workers: int | None = None,
     progress: bool = True,
+    report: Callable[[str], None] = print,
 ) -> Manifest:
     """Writes the shards of all recordings that are there, and manifest.json when all is done.
 
@@ -56,17 +57,19 @@ def make_shards(
         config: front end, crops, `training.folds` and `training.fold_seed` decide what is written.
         data_dir: where the recordings are; paths in the manifest are relative to it.
         out_dir: folder for the shards. One with finished shards of the same data and recipe is
-            completed, or left as it is when complete; what was left out of it is tried again.
+            completed, or left as it is when complete; what was left out of it is tried again, and
+            what is damaged or of recordings that have changed since is made again.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
+        report: takes a line at a time.
 
     Returns:
         The manifest. Its `skipped` names recordings that could not be read and boxes that lie
         outside their recording; everything else has been written.
 
     Raises:
-        UserError: if out_dir holds shards of something else or damaged ones, cannot be
-            written, or no crop at all could be made.
+        UserError: if out_dir holds shards of something else, cannot be written, or no crop at all
+            could be made.
     """
     out_dir, data_dir = Path(out_dir), Path(data_dir)
     channel = config.audio.channel
@@ -78,8 +81,14 @@ def make_shards(
     wanted = recordings if config.crops.unlabelled_per_recording else set(rows["recording_id"])
     plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
     plan_id = _plan_id(annotations, plans, config)
-    finished = open_plan(out_dir, plan_id)
-    if finished is not None and not try_again(plans, finished, out_dir):
+    open_plan(out_dir, plan_id)
+    sound = look_at_sound({name: recordings[name] for name in wanted})
+    finished = read_complete(plans, out_dir, sound, report)
+    if finished is not None:
+        report(
+            f"Nothing had to be done: {out_dir} has all shards, whole and of the recordings as "
+            "they are."
+        )
         return finished
     rows_of = rows_by_recording(rows, annotations.classes, recordings)
     transform = RecordingTransform(config)
@@ -94,7 +103,9 @@ def make_shards(
             config,
         )
 
-    index, skipped, remarks = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    index, skipped, remarks = write_plans(
+        plans, cut, out_dir, sound, workers=workers, progress=progress, report=report
+    )
     manifest = Manifest(
         classes=annotations.classes,
         mean_box_s=mean_box_s(annotations.rows),
@@ -124,7 +135,8 @@ def make_shards(
         box_hz=box_hz(annotations.rows),
         code_version=rfcx_tf.__version__,
     )
-    finish_plans(plans, manifest, out_dir)
+    manifest = write_manifest(manifest, out_dir)
+    report(f"Wrote {out_dir}/manifest.json, index.csv and the shards beside them.")
     return manifest
 
 

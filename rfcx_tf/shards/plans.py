@@ -1,26 +1,40 @@
 """Writing a folder of shards in resumable steps, whatever its crops are cut by.
 
-A plan names a shard and its recordings. A finished shard has a receipt, a small JSON file,
-beside it until the manifest is written, so an interrupted run goes on where it was. Where something
-was left out the receipts stay, so that it can be tried again.
+A plan names a shard and its recordings. A finished shard has a receipt, a small JSON file beside
+it: the rows of the index, what was left out, and size and time of the last change of every
+recording. An interrupted run goes on where it was, and the same command makes again what is
+damaged, lacks something or is of sound that has changed, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.core.documents import read_json, sealed_json
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.threads import map_ahead
-from rfcx_tf.shards.records import Crop, Manifest, ShardReader, write_manifest, write_shard
+from rfcx_tf.shards.records import (
+    Crop,
+    DamagedShard,
+    DamagedShards,
+    Manifest,
+    ShardReader,
+    check_shard,
+    write_shard,
+)
+
+# Bytes and time of the last change in nanoseconds, of the file that a recording is in.
+Sound = Mapping[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -52,27 +66,26 @@ def identify(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def open_plan(out_dir: Path, plan_id: str) -> Manifest | None:
-    """The manifest if the folder is complete; else checks that the folder may be written.
+def open_plan(out_dir: Path, plan_id: str) -> None:
+    """Checks that the folder may be written, and says in it of which plan it is.
 
     Raises:
-        UserError: if it holds shards of another plan, something else, or damaged shards.
+        UserError: if it holds shards of another plan or something else.
     """
     path = out_dir / "plan.txt"
     if path.exists():
-        if path.read_text(encoding="utf-8").strip() != plan_id:
+        if path.read_bytes().strip() != plan_id.encode():
             raise UserError(
                 f"A folder holds the shards of one data set and recipe. {out_dir} holds those of "
-                "another. Name another --out or delete the folder."
+                "another, or its plan.txt is damaged. Name another --out."
             )
-        return ShardReader(out_dir).manifest if (out_dir / "manifest.json").exists() else None
+        return
     if out_dir.exists() and (not out_dir.is_dir() or _holds_something(out_dir)):
         raise UserError(
             f"Shards go into a new or empty folder. {out_dir} holds something else. "
             "Name another --out."
         )
     atomic_write_text(path, plan_id)
-    return None
 
 
 def _holds_something(folder: Path) -> bool:
@@ -80,39 +93,72 @@ def _holds_something(folder: Path) -> bool:
     return any(not path.name.startswith(".rfcx-tf-") for path in folder.iterdir())
 
 
-def try_again(plans: list[ShardPlan], finished: Manifest, out_dir: Path) -> bool:
-    """Makes a complete folder an incomplete one if something was left out of it.
+def look_at_sound(sources: Mapping[str, AudioSource]) -> dict[str, list[int]]:
+    """Size and time of the last change of recordings; those that cannot be looked at have none."""
+    found, sound = {}, {}
+    for name, source in sources.items():
+        if source.path not in found:
+            try:
+                status = source.path.stat()
+                found[source.path] = [status.st_size, status.st_mtime_ns]
+            except OSError:
+                found[source.path] = []
+        sound[name] = found[source.path]
+    return sound
 
-    Returns:
-        Whether there is something and all receipts, which earlier versions did not keep.
+
+def read_complete(
+    plans: list[ShardPlan], out_dir: Path, sound: Sound, report: Callable[[str], None] = print
+) -> Manifest | None:
+    """The manifest of a folder to which nothing has to be done.
+
+    Otherwise the folder becomes an incomplete one, for `write_plans`: if something was left out of
+    it, is damaged, or is of sound that has changed since. Earlier versions kept no receipts, so of
+    theirs only damage shows.
+
+    Args:
+        plans: all shards of the folder.
+        out_dir: the folder.
+        sound: the recordings as they are now, see `look_at_sound`.
+        report: takes a line at a time.
     """
-    if not finished.skipped:
-        # Of a command that was killed after its last step but one.
-        _remove_receipts(plans, out_dir)
-        return False
-    if not all(_receipt_path(out_dir, plan).exists() for plan in plans):
-        return False
-    (out_dir / "manifest.json").unlink()
-    return True
+    path = out_dir / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        reader = ShardReader(out_dir)
+        if not any(_receipt_path(out_dir, plan).exists() for plan in plans):
+            reader.check(np.arange(len(reader.index)))
+            return reader.manifest
+        if all(_why_again(plan, out_dir, sound) is None for plan in plans):
+            return reader.manifest
+    except DamagedShards as error:
+        report(f"Made again: {error.what}")
+    path.unlink()
+    return None
 
 
 def write_plans(
     plans: list[ShardPlan],
     cut: Callable[[str], tuple[Iterable[Crop], list[str], list[str]]],
     out_dir: Path,
+    sound: Sound,
     *,
     workers: int | None = None,
     progress: bool = True,
+    report: Callable[[str], None] = print,
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Writes the shards that are not there yet or lack something, and then `index.csv`.
+    """Writes the shards that are not there yet or have to be made again, and then `index.csv`.
 
     Args:
         plans: all shards of the folder.
         cut: makes all crops of a recording, one after the other as they are written, and says in
             words what it left out, and what is to be said of a recording that was used whole.
         out_dir: folder of the shards.
+        sound: the recordings as they are now, see `look_at_sound`.
         workers: recordings that are worked on at once; None: one a core.
         progress: whether to show a progress bar.
+        report: takes a line at a time, on what is made again.
 
     Returns:
         The index, what was left out, and what is to be said.
@@ -120,7 +166,13 @@ def write_plans(
     Raises:
         UserError: if no crop at all could be made.
     """
-    todo = [plan for plan in plans if not _is_whole(plan, out_dir)]
+    todo = []
+    for plan in plans:
+        why = _why_again(plan, out_dir, sound)
+        if why is not None:
+            todo.append(plan)
+            if why:
+                report(f"Made again: {out_dir / plan.name} {why}.")
     total = sum(len(plan.recording_ids) for plan in plans)
     bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
@@ -129,9 +181,12 @@ def write_plans(
             said = {"skipped": [], "remarks": []}
             results = map_ahead(cut, plan.recording_ids, workers or os.cpu_count())
             index = write_shard(out_dir / plan.name, _crops(results, said, bar))
-            receipt = said | {"rows": index.to_dict("records")}
-            atomic_write_text(_receipt_path(out_dir, plan), json.dumps(receipt))
-    receipts = [json.loads(_receipt_path(out_dir, plan).read_text()) for plan in plans]
+            receipt = said | {
+                "sound": {name: sound[name] for name in plan.recording_ids},
+                "rows": index.to_dict("records"),
+            }
+            atomic_write_text(_receipt_path(out_dir, plan), sealed_json(receipt))
+    receipts = [read_json(_receipt_path(out_dir, plan), "The receipt") for plan in plans]
     index = pd.DataFrame([row for receipt in receipts for row in receipt["rows"]])
     skipped = [text for receipt in receipts for text in receipt["skipped"]]
     remarks = [text for receipt in receipts for text in receipt.get("remarks", [])]
@@ -152,28 +207,32 @@ def _crops(results: Iterable, said: dict[str, list[str]], bar: tqdm) -> Iterator
         bar.update()
 
 
-def finish_plans(plans: list[ShardPlan], manifest: Manifest, out_dir: Path) -> None:
-    """Writes the manifest, with which the folder is complete."""
-    write_manifest(manifest, out_dir)
-    if not manifest.skipped:
-        _remove_receipts(plans, out_dir)
-
-
 def shard_sizes(plans: list[ShardPlan], out_dir: Path) -> dict[str, int]:
     """Bytes of every shard by name, for the manifest."""
     return {plan.name: (out_dir / plan.name).stat().st_size for plan in plans}
 
 
-def _is_whole(plan: ShardPlan, out_dir: Path) -> bool:
-    receipt = _receipt_path(out_dir, plan)
-    if not (receipt.exists() and (out_dir / plan.name).exists()):
-        return False
-    return not json.loads(receipt.read_text())["skipped"]
-
-
-def _remove_receipts(plans: list[ShardPlan], out_dir: Path) -> None:
-    for plan in plans:
-        _receipt_path(out_dir, plan).unlink(missing_ok=True)
+def _why_again(plan: ShardPlan, out_dir: Path, sound: Sound) -> str | None:
+    """Why a shard has to be made again; nothing to tell where it is not finished; None: it is."""
+    path, shard = _receipt_path(out_dir, plan), out_dir / plan.name
+    if not (path.exists() and shard.exists()):
+        return ""
+    try:
+        receipt = read_json(path, "The receipt")
+        rows = pd.DataFrame(receipt["rows"], columns=["offset", "length"])
+        # Earlier versions did not look at the sound.
+        before = receipt.get("sound", {})
+        changed = [name for name in before if before[name] != sound.get(name)]
+        if changed:
+            return f"is of sound that has changed since: {first_few(changed)}"
+        if receipt["skipped"]:
+            return ""
+        check_shard(shard, rows["offset"].to_numpy(), rows["length"].to_numpy())
+    except DamagedShard as error:
+        return f"is damaged at record {error.record + 1}"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return f"is there, but its receipt {path.name} is damaged"
+    return None
 
 
 def _receipt_path(out_dir: Path, plan: ShardPlan) -> Path:

@@ -5,13 +5,16 @@ The features are documented in tfrecords/README.md. Shards are ordinary TFRecord
 its place in its shard, and `manifest.json`, which says how the shards were made. The index
 makes a draw of any crop a single read, so balanced and exactly repeatable sampling needs
 neither a shuffle buffer nor the crops in memory.
+
+TFRecord has a checksum for every record, which TensorFlow compares as it reads a shard through.
+Random access does not, so a shard is read through once before the first of its crops is given out.
+The manifest has the checksum of the index, and its own.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,8 @@ import pandas as pd
 
 from rfcx_tf.audio.channels import MEAN
 from rfcx_tf.audio.decode import AudioSource
+from rfcx_tf.core.checksums import sha256_of
+from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
@@ -29,6 +34,8 @@ KINDS = ("tp", "fp", "unlabelled", "pseudo")
 NO_FOLD = -1
 # TFRecord framing: 8 bytes of length and 4 of checksum before the payload, 4 after it.
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
+# Of a shard, at a time.
+_READ_BYTES = 8 << 20
 _INDEX_COLUMNS = [
     "shard",
     "offset",
@@ -41,6 +48,21 @@ _INDEX_COLUMNS = [
     "t_min",
     "t_max",
 ]
+
+
+class DamagedShards(UserError):
+    """A folder of shards that is not as it was written.
+
+    Attributes:
+        what: is damaged and where, a sentence.
+    """
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} Run the command that made the folder (rfcx-tf make-tfrecords or "
+            "pseudo-label) again as it was: it makes again what is damaged and keeps the rest."
+        )
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -96,6 +118,7 @@ class Manifest:
         folds, fold_seed: number of folds, and the seed of their assignment.
         shards_id: identifies data and recipe of the shards.
         shards: bytes of every shard file by name.
+        index_sha256: of index.csv; empty in older shards.
         counts: crops by kind.
         rows: TP and FP rows used, and skipped since their recording is not there.
         data_dir: where the recordings were.
@@ -126,6 +149,7 @@ class Manifest:
     remarks: list[str] = field(default_factory=list)
     code_version: str = ""
     schema_version: int = SCHEMA_VERSION
+    index_sha256: str = ""
 
     def audio_sources(self, fold: int, data_dir: Path | None = None) -> dict[str, AudioSource]:
         """The recordings of a fold by id, in data_dir if they are not where they were."""
@@ -238,6 +262,46 @@ def write_shard(path: Path, crops: Iterable[Crop]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_INDEX_COLUMNS)
 
 
+class DamagedShard(ValueError):
+    """A shard that is not as it was written.
+
+    Attributes:
+        record: number of the first record that is damaged, from 0.
+    """
+
+    def __init__(self, path: Path, record: int):
+        super().__init__(f"{path}: record {record + 1} is damaged")
+        self.record = record
+
+
+def check_shard(path: Path, offsets: np.ndarray, lengths: np.ndarray) -> None:
+    """Reads a shard through and compares all records with their checksums and the index.
+
+    Args:
+        path: the shard.
+        offsets, lengths: int64 [records], where their payloads lie, in bytes.
+
+    Raises:
+        DamagedShard: if a record does not match, or there are more or fewer.
+    """
+    import tensorflow as tf
+
+    records = tf.data.TFRecordDataset(str(path), buffer_size=_READ_BYTES)
+    number, end = 0, 0
+    try:
+        for length in records.map(tf.strings.length).as_numpy_iterator():
+            if number == len(lengths) or (offsets[number], lengths[number]) != (
+                end + _HEADER_BYTES,
+                length,
+            ):
+                raise DamagedShard(path, number)
+            number, end = number + 1, end + _HEADER_BYTES + length + _FOOTER_BYTES
+    except tf.errors.OpError:
+        raise DamagedShard(path, number) from None
+    if number < len(lengths) or path.stat().st_size != end:
+        raise DamagedShard(path, number)
+
+
 class ShardReader:
     """Random access to the crops of a folder of shards.
 
@@ -251,8 +315,8 @@ class ShardReader:
         """Opens the shards without reading them.
 
         Raises:
-            UserError: if the manifest, the index or a shard is missing, or a shard does not
-                have the size that the manifest says.
+            UserError: if the manifest, the index or a shard is missing, the index is not that of
+                the manifest, or a shard does not have the size that the manifest says.
         """
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
@@ -262,20 +326,22 @@ class ShardReader:
             self.index = pd.read_csv(
                 path, dtype={"recording_id": str, "shard": str}, keep_default_na=False
             )
+            is_whole = self.manifest.index_sha256 in ("", sha256_of(path))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(
-                f"A folder of shards needs a readable index.csv. {path}: {reason}. "
-                "Delete the folder and make the shards again."
+            raise DamagedShards(
+                f"A folder of shards needs a readable index.csv. {path}: {reason}."
             ) from None
+        if not is_whole or not set(self.index["shard"]) <= set(self.manifest.shards):
+            raise DamagedShards(f"The index of shards must match manifest.json. {path} does not.")
         for name, size in self.manifest.shards.items():
             shard = self.folder / name
             found = shard.stat().st_size if shard.exists() else None
             if found != size:
                 state = "missing" if found is None else f"{found} bytes"
-                raise UserError(
+                raise DamagedShards(
                     f"A shard must be as the manifest describes it ({size} bytes). {shard}: "
-                    f"{state}. Delete the folder and make the shards again."
+                    f"{state}."
                 )
         names = list(self.manifest.shards)
         # An empty file cannot be mapped; a shard without crops is never read.
@@ -286,11 +352,43 @@ class ShardReader:
         self._shard = self.index["shard"].map({n: i for i, n in enumerate(names)}).to_numpy()
         self._offset = self.index["offset"].to_numpy()
         self._length = self.index["length"].to_numpy()
+        self._is_checked = np.zeros(len(names), bool)
 
     def __getitem__(self, row: int) -> bytes:
-        """The serialised example at a row of the index."""
+        """The serialised example at a row of the index.
+
+        Raises:
+            DamagedShards: as `check`, for its shard.
+        """
+        shard = self._shard[row]
+        if not self._is_checked[shard]:
+            self.check([row])
         start = self._offset[row]
-        return self._bytes[self._shard[row]][start : start + self._length[row]].tobytes()
+        return self._bytes[shard][start : start + self._length[row]].tobytes()
+
+    def check(self, rows: np.ndarray | list[int]) -> None:
+        """Compares the shards of some rows with their checksums, each once.
+
+        What reads rows within `tf.data` calls it first: an error in there is not one line.
+
+        Raises:
+            DamagedShards: naming the shard and the record.
+        """
+        for shard in np.unique(self._shard[rows]):
+            if not self._is_checked[shard]:
+                own = np.flatnonzero(self._shard == shard)
+                path = self.folder / list(self.manifest.shards)[shard]
+                try:
+                    check_shard(path, self._offset[own], self._length[own])
+                except DamagedShard as error:
+                    name = ""
+                    if error.record < len(own):
+                        name = f" ({self.index['recording_id'].iloc[own[error.record]]})"
+                    raise DamagedShards(
+                        f"The records of a shard must match their checksums. {path}: record "
+                        f"{error.record + 1} of {len(own)}{name} is damaged."
+                    ) from None
+                self._is_checked[shard] = True
 
     def rows(self, folds: list[int], *kinds: str) -> np.ndarray:
         """Row numbers of the crops in these folds, of the given kinds or of all."""
@@ -300,11 +398,12 @@ class ShardReader:
         return np.flatnonzero(keep)
 
 
-def write_manifest(manifest: Manifest, folder: Path) -> Path:
-    """Writes manifest.json atomically and returns its path."""
-    path = folder / "manifest.json"
-    atomic_write_text(path, json.dumps(asdict(manifest), indent=1))
-    return path
+def write_manifest(manifest: Manifest, folder: Path) -> Manifest:
+    """Writes manifest.json atomically, with the checksum of the index; returns what it says."""
+    index = folder / "index.csv"
+    manifest = replace(manifest, index_sha256=sha256_of(index) if index.exists() else "")
+    atomic_write_text(folder / "manifest.json", sealed_json(asdict(manifest), indent=1))
+    return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -315,7 +414,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = Path(folder) / "manifest.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, "The manifest")
         version = values.get("schema_version")
         if version == SCHEMA_VERSION:
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
@@ -327,8 +426,10 @@ def read_manifest(folder: Path) -> Manifest:
             f"A folder of shards holds a manifest.json. Not found: {path}. Make the shards with "
             "rfcx-tf make-tfrecords, or rfcx-tf pseudo-label, and let it finish."
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not a readable manifest: {error!r:.120}.") from None
+    except DocumentError as error:
+        raise DamagedShards(str(error)) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedShards(f"{path} is not a readable manifest: {error!r:.120}.") from None
     raise UserError(
         f"Shards must have schema version {SCHEMA_VERSION}. {path}: {version}. "
         "Make them again with rfcx-tf make-tfrecords."

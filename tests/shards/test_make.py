@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -172,6 +173,7 @@ def test_the_manifest_says_how_the_shards_were_made(tiny_data, tiny_config, tiny
     assert Path(manifest.data_dir) == tiny_data.resolve()
     assert {path.name for path in tiny_shards.iterdir()} == {
         *manifest.shards,
+        *(name.replace(".tfrecord", ".json") for name in manifest.shards),
         *("manifest.json", "index.csv", "plan.txt"),
     }
 
@@ -336,7 +338,8 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
     names = {"write": "write_shard", "receipt": "atomic_write_text", "finish": "write_manifest"}
     # plan.txt is the first text written, the receipts follow.
     first_good = {"write": 1, "receipt": 2, "finish": 0}[stop_at]
-    original, calls = getattr(shard_plans, names[stop_at]), []
+    module = shards if stop_at == "finish" else shard_plans
+    original, calls = getattr(module, names[stop_at]), []
 
     def stopped(*arguments):
         if len(calls) == first_good:
@@ -345,7 +348,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_files(
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shard_plans, names[stop_at], stopped)
+        patch.setattr(module, names[stop_at], stopped)
         with pytest.raises(KeyboardInterrupt):
             make(tiny_data, tiny_config, out)
     with pytest.raises(UserError, match="let it finish"):
@@ -425,13 +428,97 @@ def test_what_does_not_shape_the_shards_does_not_matter(tiny_data, tiny_config, 
     assert make(tiny_data, other, tiny_shards) == ShardReader(tiny_shards).manifest
 
 
-def test_a_complete_folder_with_a_damaged_shard_is_not_taken_for_complete(
-    tiny_data, tiny_config, tmp_path
+@pytest.fixture
+def out(tiny_shards, tmp_path):
+    """A copy of finished shards, with the times of its files."""
+    return Path(shutil.copytree(tiny_shards, tmp_path / "out"))
+
+
+def flip(path, place):
+    """Flips the lowest bit of a file's byte."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+# Of a record: 8 bytes of length, 4 of their checksum, the payload, 4 of its checksum.
+@pytest.mark.parametrize(
+    "name, place",
+    [
+        *(("fold0-0001.tfrecord", place) for place in (0, 8, 12, 5000, -1)),
+        ("index.csv", 200),
+        ("manifest.json", 200),
+        ("fold1-0000.json", 200),
+    ],
+)
+def test_what_is_damaged_is_made_again_and_the_rest_is_kept(
+    tiny_data, tiny_config, tiny_shards, out, capsys, name, place
 ):
-    manifest = make(tiny_data, tiny_config, tmp_path / "out")
-    shard = tmp_path / "out" / list(manifest.shards)[1]
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tfrecord")}
+    flip(out / name, place)
+    make(tiny_data, tiny_config, out)
+    assert files_of(out) == files_of(tiny_shards)
+    again = {
+        path.name for path in out.glob("*.tfrecord") if path.stat().st_mtime_ns != times[path.name]
+    }
+    expected = {"fold0-0001.tfrecord": {name}, "fold1-0000.json": {"fold1-0000.tfrecord"}}
+    assert again == expected.get(name, set())
+    assert [
+        line for line in capsys.readouterr().out.splitlines() if "again" in line and name in line
+    ]
+
+
+def test_a_shard_that_was_cut_short_is_made_again(tiny_data, tiny_config, tiny_shards, out):
+    shard = out / "fold1-0001.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
-    assert str(shard) in refusal(tiny_data, tiny_config, tmp_path / "out")
+    make(tiny_data, tiny_config, out)
+    assert files_of(out) == files_of(tiny_shards)
+
+
+def test_shards_of_a_recording_that_was_replaced_are_made_again(
+    tiny_data, tiny_config, tmp_path, capsys
+):
+    """Also if it is as long as before; those of other recordings are kept."""
+    data, out = Path(shutil.copytree(tiny_data, tmp_path / "data")), tmp_path / "out"
+    make(data, tiny_config, out)
+    capsys.readouterr()
+    make(data, tiny_config, out)
+    assert "Nothing had to be done" in capsys.readouterr().out
+    before = files_of(out)
+    replaced = data / "train" / "tiny03.flac"
+    was = replaced.stat()
+    shutil.copyfile(data / "train" / "tiny06.flac", replaced)
+    os.utime(replaced, ns=(was.st_atime_ns, was.st_mtime_ns + 1))
+    make(data, tiny_config, out)
+    printed = capsys.readouterr().out
+    assert "tiny03" in printed and "Wrote" in printed
+    after = files_of(out)
+    changed = {name for name in after if after[name] != before[name]}
+    [shard] = {name for name in changed if name.endswith(".tfrecord")}
+    assert "tiny03" in before[shard.replace(".tfrecord", ".json")].decode()
+    make(data, tiny_config, tmp_path / "new")
+    assert after == files_of(tmp_path / "new")
+
+
+def test_finished_shards_of_an_earlier_version_are_current(
+    tiny_data, tiny_config, out, tmp_path, capsys
+):
+    """Without receipts, checksum of the index and seal; what is damaged in them is made again."""
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    os.utime(data / "train" / "tiny03.flac")
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["index_sha256"], manifest["seal"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    for path in out.glob("fold*.json"):
+        path.unlink()
+    before = files_of(out)
+    make(data, tiny_config, out)
+    assert "Nothing had to be done" in capsys.readouterr().out
+    assert files_of(out) == before
+    flip(out / "fold0-0001.tfrecord", 5000)
+    make(data, tiny_config, out)
+    after = files_of(out)
+    assert all(after[name] == before[name] for name in before if name.endswith(".tfrecord"))
 
 
 def test_a_place_that_cannot_take_shards_is_refused(tiny_data, tiny_config, tmp_path):
@@ -550,7 +637,7 @@ def test_shards_are_of_a_channel_and_remember_it(tmp_path, tiny_config):
     # Shards of before say nothing, and are of the mean.
     path = tmp_path / "mono" / "manifest.json"
     values = json.loads(path.read_text())
-    del values["channel"], values["remarks"]
+    del values["channel"], values["remarks"], values["seal"]
     path.write_text(json.dumps(values))
     check_shards_fit(ShardReader(tmp_path / "mono"), tiny_config)
 

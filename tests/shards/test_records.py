@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as np_st
+from refused import refused
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
@@ -178,6 +179,37 @@ def test_a_shard_that_was_cut_short_is_refused_by_name(folder):
     assert "b.tfrecord: missing" in refusal(folder)
 
 
+@pytest.mark.parametrize("bit", range(0, 8 * 100, 41))
+def test_no_flipped_bit_of_a_shard_is_read(folder, bit):
+    """Of lengths, payloads and checksums: TensorFlow's own reader finds them all."""
+    shard = folder / "a.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[bit // 8] ^= 1 << (bit % 8)
+    shard.write_bytes(content)
+    reader = ShardReader(folder)
+    message = refused(reader.__getitem__, 1)
+    assert f"{shard}: record 1 of 2 (0a1e5) is damaged" in message
+    assert parse_crop(reader[2])["recording_id"].numpy() == b"007"
+
+
+def test_an_index_that_is_not_that_of_the_shards_is_refused(folder):
+    """Also where an older manifest has no checksum of it: places and names of shards."""
+    path, manifest = folder / "index.csv", folder / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace(",fp,", ",tp,"))
+    assert str(path) in refusal(folder)
+    values = json.loads(manifest.read_text())
+    del values["index_sha256"], values["seal"]
+    manifest.write_text(json.dumps(values))
+    assert ShardReader(folder).rows([3], "tp").tolist() == [0, 2]
+    path.write_text(text.replace("b.tfrecord", "c.tfrecord"))
+    assert str(path) in refusal(folder)
+    path.write_text(text.replace("a.tfrecord,12,", "a.tfrecord,13,"))
+    assert "record 1" in refused(ShardReader(folder).check, [0])
+    path.write_text("".join(text.splitlines(keepends=True)[:2]))
+    assert "record 2" in refused(ShardReader(folder).check, [0])
+
+
 def test_a_folder_without_index_or_manifest_is_refused(folder):
     (folder / "index.csv").unlink()
     assert "index.csv" in refusal(folder)
@@ -196,17 +228,20 @@ def test_a_manifest_that_is_none_or_of_another_version_is_refused(folder):
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"schema_version": 99}))
+    assert "checksum" in refusal(folder)
+    del values["seal"]
+    path.write_text(json.dumps(values | {"schema_version": 99}))
     assert "99" in refusal(folder)
     path.write_text(json.dumps(values | {"colour": "red"}))
     assert "not a readable manifest" in refusal(folder)
     path.write_text("{")
-    assert "not a readable manifest" in refusal(folder)
+    assert "no valid JSON" in refusal(folder)
 
 
 def test_a_manifest_from_before_the_bands_of_boxes_were_kept_opens(folder):
     path = folder / "manifest.json"
     values = json.loads(path.read_text())
-    del values["box_hz"]
+    del values["box_hz"], values["seal"]
     path.write_text(json.dumps(values))
     assert ShardReader(folder).manifest.box_hz == {}
 

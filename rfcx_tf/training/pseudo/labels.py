@@ -30,16 +30,25 @@ from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
 from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.plans import (
-    finish_plans,
     identify,
+    look_at_sound,
     open_plan,
     plan_shards,
+    read_complete,
     shard_sizes,
     write_plans,
 )
 from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
 from rfcx_tf.shards.pseudo_folder import begin_per_fold, fold_folder, write_probability
-from rfcx_tf.shards.records import KINDS, NO_FOLD, SCHEMA_VERSION, Crop, Manifest, ShardReader
+from rfcx_tf.shards.records import (
+    KINDS,
+    NO_FOLD,
+    SCHEMA_VERSION,
+    Crop,
+    Manifest,
+    ShardReader,
+    write_manifest,
+)
 from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
 
 _BLOCK_S = 60.0
@@ -92,7 +101,9 @@ def write_pseudo_labels(
         fold_of |= dict.fromkeys(own, fold)
     plans = plan_shards(sources, fold_of, config.crops.recordings_per_shard)
     plan_id = _hash_labelling(teachers.fingerprint, manifest, config, sorted(extra))
-    finished = open_plan(out_dir, plan_id)
+    open_plan(out_dir, plan_id)
+    sound = look_at_sound(sources)
+    finished = read_complete(plans, out_dir, sound)
     if finished is not None:
         return finished
     teachers.load(fold_of.values(), manifest.shards_id)
@@ -130,7 +141,7 @@ def write_pseudo_labels(
             )
             return crops, [], []
 
-    index, skipped, _ = write_plans(plans, cut, out_dir, workers=workers, progress=progress)
+    index, skipped, _ = write_plans(plans, cut, out_dir, sound, workers=workers, progress=progress)
     labelled = replace(
         manifest,
         shards_id=plan_id,
@@ -149,8 +160,7 @@ def write_pseudo_labels(
         skipped=skipped,
         code_version=rfcx_tf.__version__,
     )
-    finish_plans(plans, labelled, out_dir)
-    return labelled
+    return write_manifest(labelled, out_dir)
 
 
 def _hear(
