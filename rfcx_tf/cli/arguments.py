@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import re
 import shlex
@@ -132,6 +133,66 @@ def add_weights_argument(parser: argparse._ActionsContainer) -> None:
         metavar="W",
         help="of several runs: a number each, or a file of `ensemble`; default: equal",
     )
+
+
+def add_event_arguments(parser: argparse._ActionsContainer) -> None:
+    """Adds the formats of events and the rules that they are found by, for `event_rules`."""
+    from rfcx_tf.events.write import FORMATS
+
+    parser.add_argument(
+        "--format",
+        dest="formats",
+        default=["csv"],
+        nargs="+",
+        choices=tuple(FORMATS),
+        metavar="F",
+        help=f"{', '.join(FORMATS)}; default: csv",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="YAML",
+        help="of `calibrate`; default: the model's own (of a single run: "
+        "calibration.yaml in it), if it has one",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="from which a window starts an event, for all species; default: those of the "
+        "calibration, or a score of 0.5",
+    )
+    parser.add_argument(
+        "--thresholds",
+        type=Path,
+        metavar="FILE",
+        help="by species: a CSV with species_id or species, and threshold, or a calibration; "
+        "species that the CSV does not name keep theirs",
+    )
+    parser.add_argument(
+        "--species", nargs="+", metavar="S", help="only these, by name or number; default: all"
+    )
+    add_number(parser, "--min-s", 0.0, "s; shorter events are left out", or_zero=True)
+    add_number(
+        parser, "--merge-gap", 0.5, "s; events of a species no further apart are one", or_zero=True
+    )
+    add_number(
+        parser, "--low-ratio", 0.8, "of the threshold, down to which an event goes on, at most 1"
+    )
+    parser.add_argument(
+        "--recording-times",
+        type=Path,
+        metavar="CSV",
+        help="recording_id or file, and start_time; default: from the files and their names",
+    )
+
+
+def event_rules(arguments: argparse.Namespace):
+    """The `EventRules` of `add_event_arguments`."""
+    from rfcx_tf.events.rules import EventRules
+
+    names = [field.name for field in dataclasses.fields(EventRules)]
+    return EventRules(**{name: getattr(arguments, name) for name in names})
 
 
 def read_folds(text: str, folds: int) -> list[int]:

@@ -36,6 +36,7 @@ VERBS = {
         "evaluate": "evaluate scores, or what a run held out",
         "calibrate": "make probabilities and thresholds from what runs held out",
         "predict": "score recordings, and find events in them",
+        "events": "find events anew in window scores that predict kept",
         "report": "make one HTML page of a run or of predictions",
         "review": "pick events for a person to judge, and take the verdicts back",
         "export": "export a run as a SavedModel that takes waveforms",

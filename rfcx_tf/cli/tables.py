@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from rfcx_tf.events.write import FORMATS
+from rfcx_tf.cli.arguments import add_event_arguments, event_rules
 
 _EVENTS = "what events are"
 
@@ -32,36 +32,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--events", type=Path, metavar="PATH", help="also write events, a file or a folder"
     )
-    events = parser.add_argument_group(_EVENTS)
-    events.add_argument(
-        "--format",
-        dest="formats",
-        default=["csv"],
-        nargs="+",
-        choices=tuple(FORMATS),
-        metavar="F",
-        help=f"{', '.join(FORMATS)}; default: csv",
-    )
-    events.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="YAML",
-        help="of `calibrate`; default: the model's own (of a single run: "
-        "calibration.yaml in it), if it has one",
-    )
-    events.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="from which a window starts an event, for all species; default: those of the "
-        "calibration, or a score of 0.5",
-    )
-    events.add_argument(
-        "--recording-times",
-        type=Path,
-        metavar="CSV",
-        help="recording_id or file, and start_time; default: from the files and their names",
-    )
+    add_event_arguments(parser.add_argument_group(_EVENTS))
 
 
 def output_tables(arguments: argparse.Namespace):
@@ -71,5 +42,7 @@ def output_tables(arguments: argparse.Namespace):
     if not arguments.events:
         why = "is for events. Add --events PATH, or leave it out."
         arguments.parser.refuse_group(arguments, _EVENTS, why)
-    names = [field.name for field in dataclasses.fields(OutputTables)]
-    return OutputTables(**{name: getattr(arguments, name) for name in names})
+    names = {field.name for field in dataclasses.fields(OutputTables)} - {"rules"}
+    return OutputTables(
+        **{name: getattr(arguments, name) for name in names}, rules=event_rules(arguments)
+    )

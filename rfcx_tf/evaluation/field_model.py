@@ -3,11 +3,11 @@
 The model is the logistic regression of ecology's score calibrations (Wood & Kahl 2024), of all
 species together:
 
-    logit P(right) = slope * logit(score) + intercept + deviation of the species
+    logit P(right) = value + slope * (logit(score) - middle),   value and slope of the species
 
-A species has few verdicts, so its deviation is drawn towards 0, by a normal prior of a standard
-deviation of `DEVIATION_SD`; one without verdicts has the common line. Verdicts count by the
-inverse of their probability to be in the sample (Horvitz & Thompson 1952).
+A species has few verdicts, so its line is drawn towards a common one, by a normal prior of
+`DEVIATION_SD`; one without verdicts has the common line. Verdicts count by the inverse of their
+probability to be in the sample (Horvitz & Thompson 1952).
 
 Uncertainty is that of draws: every draw weighs whole recordings anew, by exponential weights
 (the Bayesian bootstrap of Rubin 1981, on clusters, since calls of one recording resemble each
@@ -33,11 +33,13 @@ from scipy.special import expit, logit
 
 # Tables of events have six digits: closer to 0 or 1 no score is known.
 _NEAREST = 1e-6
-# Priors, in logits: the slope is that of scores that mean what they say, give or take a half.
-SLOPE, SLOPE_SD, INTERCEPT_SD, DEVIATION_SD = 1.0, 0.5, 5.0, 1.0
+# Priors of slope and value in the middle, in logits: the slope is that of scores that mean what
+# they say, give or take a half; the value may be anything. Species differ from the common line.
+LINE, LINE_SD = np.array([1.0, 0.0]), np.array([0.5, 5.0])
+DEVIATION_SD = np.array([0.6, 1.5])
 # A higher score never means less.
 _LEAST_SLOPE = 0.05
-_STEPS, _LONGEST_STEP, _DONE = 60, 2.0, 1e-8
+_STEPS, _DONE = 60, 1e-6
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class FieldModel:
     """Lines of the draws.
 
     Attributes:
-        slope: float [draws], above 0.
-        intercept: float [draws, classes].
+        lines: float [draws, classes, 2]: slope, above 0, and value at `middle`.
+        middle: the logit of a score that lies in the middle of the verdicts.
     """
 
-    slope: np.ndarray
-    intercept: np.ndarray
+    lines: np.ndarray
+    middle: float
 
     def draws(self, logits: np.ndarray, column: int) -> np.ndarray:
         """Probability of every draw that events of a class are right.
@@ -62,7 +64,8 @@ class FieldModel:
         Returns:
             float [draws, events].
         """
-        return expit(self.slope[:, None] * logits + self.intercept[:, column, None])
+        slope, value = self.lines[:, column, 0, None], self.lines[:, column, 1, None]
+        return expit(slope * (logits - self.middle) + value)
 
 
 def score_logits(scores: np.ndarray) -> np.ndarray:
@@ -97,47 +100,81 @@ def fit_field_model(
     luck = random.exponential(size=(draws, recording.max() + 1))[:, recording]
     weights = luck * weight
     weights *= len(weight) / weights.sum(axis=1, keepdims=True)
-    line_centre = np.array([SLOPE, 0.0]) + random.normal(size=(draws, 2)) * [SLOPE_SD, INTERCEPT_SD]
-    centre = random.normal(size=(draws, classes)) * DEVIATION_SD
-    line, deviation = _maximise(logits, right, column, weights, line_centre, centre)
-    return FieldModel(np.maximum(line[:, 0], _LEAST_SLOPE), line[:, 1, None] + deviation)
+    line_centre = LINE + random.normal(size=(draws, 2)) * LINE_SD
+    centre = random.normal(size=(draws, classes, 2)) * DEVIATION_SD
+    middle = float(np.median(logits))
+    x = np.stack([logits - middle, np.ones_like(logits)], axis=1)
+    line, deviation = most_probable(x, right, column, weights, line_centre, centre)
+    lines = line[:, None] + deviation
+    lines[..., 0] = np.maximum(lines[..., 0], _LEAST_SLOPE)
+    return FieldModel(lines, middle)
 
 
-def _maximise(
-    logits: np.ndarray,
+def most_probable(
+    x: np.ndarray,
     right: np.ndarray,
     column: np.ndarray,
     weights: np.ndarray,
     line_centre: np.ndarray,
     centre: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable line [draws, 2] and deviations [draws, classes] of every draw.
+    """The most probable common line and deviations of the classes from it, for every draw.
 
-    Newton's steps. Deviations touch their own verdicts only, so their block of the Hessian is
-    diagonal and is eliminated.
+    The minimum of the sum over verdicts of weight * log loss of sigmoid(x . (line + deviation of
+    the class)), and of half the squared distances from the centres, in standard deviations of
+    the priors. It is unique. Newton's steps find it; deviations of a class touch only its own
+    verdicts, so that the Hessian is inverted in blocks of two.
+
+    Args:
+        x: what lines multiply, [verdicts, 2].
+        right: bool [verdicts].
+        column: of the class, int [verdicts].
+        weights: [draws, verdicts].
+        line_centre: of the prior, [draws, 2].
+        centre: of the deviations' prior, [draws, classes, 2].
+
+    Returns:
+        Lines [draws, 2] and deviations [draws, classes, 2].
     """
-    x = np.stack([logits, np.ones_like(logits)])
     member = np.eye(centre.shape[1])[column]
-    line_precision = np.array([SLOPE_SD, INTERCEPT_SD]) ** -2.0
-    precision = DEVIATION_SD**-2.0
-    line, deviation = line_centre * [1, 0], np.zeros_like(centre)
-    line[:, 0] = SLOPE
+    products = np.einsum("ni,nj,nc->ncij", x, x, member)
+    own_x = np.einsum("ni,nc->nci", x, member)
+    line_precision, precision = LINE_SD**-2.0, DEVIATION_SD**-2.0
+
+    def margins(line: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        return np.einsum("ni,dni->dn", x, (line[:, None] + deviation)[:, column])
+
+    def loss(line: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+        likely = np.logaddexp(0, np.where(right, -1, 1) * margins(line, deviation))
+        prior = (line_precision * (line - line_centre) ** 2).sum(axis=1)
+        prior += (precision * (deviation - centre) ** 2).sum(axis=(1, 2))
+        return (weights * likely).sum(axis=1) + prior / 2
+
+    line, deviation = np.broadcast_to(LINE, line_centre.shape), np.zeros_like(centre)
+    lowest, part = loss(line, deviation), np.ones(len(line))
     for _ in range(_STEPS):
-        probability = expit(line @ x + deviation[:, column])
+        probability = expit(margins(line, deviation))
         residual = weights * (probability - right)
         curvature = weights * probability * (1 - probability)
-        slope_line = residual @ x.T + line_precision * (line - line_centre)
-        slope = residual @ member + precision * (deviation - centre)
-        cross = np.stack([(curvature * row) @ member for row in x], axis=1)
-        own = curvature @ member + precision
-        block = np.einsum("dn,in,jn->dij", curvature, x, x) + np.diag(line_precision)
-        block -= np.einsum("dic,djc->dij", cross / own[:, None], cross)
-        rest = slope_line - np.einsum("dic,dc->di", cross, slope / own)
+        slope = np.tensordot(residual, own_x, 1)
+        slope_line = slope.sum(axis=1) + line_precision * (line - line_centre)
+        slope = slope + precision * (deviation - centre)
+        shared = np.tensordot(curvature, products, 1)
+        inverse = np.linalg.inv(shared + np.diag(precision))
+        carried = shared @ inverse
+        block = (shared - carried @ shared).sum(axis=1) + np.diag(line_precision)
+        rest = slope_line - np.einsum("dcij,dcj->di", carried, slope)
         step_line = np.linalg.solve(block, rest[..., None])[..., 0]
-        step = (slope - np.einsum("dic,di->dc", cross, step_line)) / own
-        longest = np.maximum(np.abs(step_line).max(axis=1), np.abs(step).max(axis=1))
-        shorter = np.minimum(1, _LONGEST_STEP / np.maximum(longest, _DONE))[:, None]
-        line, deviation = line - shorter * step_line, deviation - shorter * step
-        if longest.max() < _DONE:
+        step = slope - np.einsum("dcij,dj->dci", shared, step_line)
+        step = np.einsum("dcij,dcj->dci", inverse, step)
+        if max(np.abs(step_line).max(), np.abs(step).max()) < _DONE:
             break
+        # A whole step can go too far: of a draw whose loss it does not lower, a quarter is next.
+        next_line = line - part[:, None] * step_line
+        next_deviation = deviation - part[:, None, None] * step
+        found = loss(next_line, next_deviation)
+        lower = found <= lowest
+        line = np.where(lower[:, None], next_line, line)
+        deviation = np.where(lower[:, None, None], next_deviation, deviation)
+        lowest, part = np.where(lower, found, lowest), np.where(lower, 1.0, part / 4)
     return line, deviation

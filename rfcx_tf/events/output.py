@@ -7,20 +7,22 @@ scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
-from rfcx_tf.events.window_table import events_of_recordings, write_window_scores
+from rfcx_tf.events.rules import EventRules, ModelRules
+from rfcx_tf.events.table import EventRecording
+from rfcx_tf.events.window_table import event_recordings, write_window_scores
 from rfcx_tf.events.write import check_events_out, write_events, writes_one_file
-from rfcx_tf.scoring.calibration import read_calibration
-from rfcx_tf.scoring.card import UNCALIBRATED_THRESHOLD, ModelCard
+from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.score_table import order_like_submission, write_scores
 from rfcx_tf.scoring.scorer import RecordingResult
 
@@ -36,8 +38,7 @@ class OutputTables:
         window_scores: Parquet file for the scores of all windows.
         events: file or folder for the events.
         formats: of the events, one or more of `write.FORMATS`.
-        calibration: YAML file, for events; None: the model's own.
-        threshold: from which a window starts an event; None: those of the calibration.
+        rules: of the events.
         recording_times: CSV file of recordings' start times; None: from the files and their names.
     """
 
@@ -47,8 +48,7 @@ class OutputTables:
     window_scores: Path | None = None
     events: Path | None = None
     formats: Sequence[str] = ("csv",)
-    calibration: Path | None = None
-    threshold: float | None = None
+    rules: EventRules = field(default_factory=EventRules)
     recording_times: Path | None = None
 
     @property
@@ -62,15 +62,12 @@ class OutputTables:
         Raises:
             UserError: if they do not go together, or a place cannot be written.
         """
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise UserError(
-                f"--threshold must be above 0 and at most 1. Received: {self.threshold:g}."
-            )
+        self.rules.check()
         outputs = [path for path in (self.out, self.window_scores, self.events) if path]
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise UserError("--out, --window-scores and --events must name different places.")
         if self.events:
-            self._check_events(recordings)
+            check_events(self.events, self.formats, recordings)
         for path in (self.out, self.window_scores):
             if path:
                 check_writable(path)
@@ -93,7 +90,7 @@ class OutputTables:
         blank = self._shifted(blank.rename_axis("recording_id").reset_index())
         if self.like:
             order_like_submission(blank, self.like)
-        self._with_calibration(card)
+        self.rules.of_model(card)
 
     def write(
         self,
@@ -112,10 +109,12 @@ class OutputTables:
             complete: whether no recording is missing; else `--like` is not kept to.
         """
         if self.window_scores:
-            write_window_scores(results(), self.window_scores, card)
-            print(f"Wrote {self.window_scores}.")
+            found = event_recordings(results(), self._starts)
+            hours = write_window_scores(found, self.window_scores, card)
+            print(f"Wrote {self.window_scores}: {size_of_windows(self.window_scores, hours)}.")
         if self.events:
-            self._write_events(card, results())
+            found = event_recordings(results(), self._starts)
+            write_found_events(self.events, self.formats, self.rules.of_model(card), found)
         scores = self._shifted(scores)
         if self.like and complete:
             scores = order_like_submission(scores, self.like)
@@ -126,17 +125,6 @@ class OutputTables:
     def _starts(self) -> Mapping[str, datetime]:
         return read_start_times(self.recording_times) if self.recording_times else {}
 
-    def _check_events(self, recordings: int) -> None:
-        in_one = [name for name in self.formats if writes_one_file(self.events, name)]
-        if in_one and len(self.formats) > 1:
-            raise UserError(
-                "Events in several formats need a folder. Received: the file "
-                f"{self.events} for {', '.join(self.formats)}."
-            )
-        for name in self.formats:
-            check_events_out(self.events, name, recordings)
-        check_writable(self.events if in_one else self.events / "events")
-
     def _shifted(self, scores: pd.DataFrame) -> pd.DataFrame:
         if not self.prior:
             return scores
@@ -145,28 +133,40 @@ class OutputTables:
 
         return apply_offsets(scores, read_offsets(self.prior))
 
-    def _with_calibration(self, card: ModelCard) -> ModelCard:
-        """The card with the calibration that is named, or as it is."""
-        path = self.calibration
-        if not path:
-            return card
-        return card.replace(calibration=read_calibration(path, card.columns))
 
-    def _write_events(self, card: ModelCard, results: Iterable[RecordingResult]) -> None:
-        card = self._with_calibration(card)
-        calibration, one = card.calibration, self.threshold
-        if one is not None:
-            thresholds, which = one, f"{one:g}"
-        elif calibration:
-            chosen = f" ({calibration.wanted})" if calibration.wanted else ""
-            thresholds, which = card.thresholds, f"its thresholds{chosen}"
-        else:
-            thresholds, which = card.thresholds, f"{UNCALIBRATED_THRESHOLD:g}"
-        events, recordings = events_of_recordings(results, card, thresholds, self._starts)
-        highest_hz = card.sample_rate_hz / 2
-        for name in self.formats:
-            write_events(events, recordings, self.events, name, highest_hz=highest_hz)
-        of = "uncalibrated scores"
-        if calibration:
-            of = f"probabilities by {self.calibration or 'the calibration of ' + card.made_by}"
-        print(f"Wrote {self.events}: {len(events)} events, of {of} from {which} on.")
+def check_events(out: Path, formats: Sequence[str], recordings: int) -> None:
+    """Checks before any work that events of so many recordings can be written like this.
+
+    Raises:
+        UserError: if formats and place do not go together, or it cannot be written.
+    """
+    in_one = [name for name in formats if writes_one_file(out, name)]
+    if in_one and len(formats) > 1:
+        raise UserError(
+            "Events in several formats need a folder. Received: the file "
+            f"{out} for {', '.join(formats)}."
+        )
+    for name in formats:
+        check_events_out(out, name, recordings)
+    check_writable(out if in_one else out / "events")
+
+
+def write_found_events(
+    out: Path,
+    formats: Sequence[str],
+    rules: ModelRules,
+    results: Iterable[tuple[EventRecording, np.ndarray]],
+) -> None:
+    """Finds the events of recordings with their window scores, writes them and says so."""
+    events, recordings = rules.events(results)
+    highest_hz = rules.card.sample_rate_hz / 2
+    for name in formats:
+        write_events(events, recordings, out, name, highest_hz=highest_hz)
+    print(f"Wrote {out}: {len(events)} events, {rules.said}.")
+
+
+def size_of_windows(path: Path, hours: float) -> str:
+    """The size of a table of window scores, and what 1,000 hours take, in words."""
+    size_mb = path.stat().st_size / 1e6
+    text = f"{size_mb:.1f} MB of {hours:.1f} hours"
+    return f"{text}, {size_mb / hours:.2g} GB per 1,000 hours" if hours else text

@@ -1,33 +1,79 @@
-"""Window scores of predicted recordings -> one Parquet table, or a table of events.
+"""Window scores of predicted recordings <-> one Parquet table, from which events are made again.
 
-A table of window scores has the columns recording_id (string), start_s, end_s (double; seconds
-from the beginning of the recording) and s<species_id> (float), and a row for every window, in the
-order of recordings and time. Window lengths stand in the file's metadata too (rfcx_tf.window_s,
-rfcx_tf.hop_s).
+    recording_id   name of the recording
+    start_s, end_s of the window, seconds from the beginning of the recording
+    s<species_id>  score, a column a class
+    file           path of the recording's sound file
+    duration_s     its length
+    start_time     when it began, ISO 8601, with the offset from UTC where it is known, or empty
+
+There is a row for every window, in the order of recordings and time. The metadata hold the model's
+card (rfcx_tf.card), the species' names of the columns (rfcx_tf.names, JSON), and the windows'
+length and distance (rfcx_tf.window_s, rfcx_tf.hop_s).
+
+Scores are rounded so that the table is small: to steps of 1/64 of their logit, by which
+probabilities move by 0.002 at most, and alike near 0, near 1 and in between.
+Parquet then keeps few distinct numbers and where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+from scipy.special import expit, logit
 
 from rfcx_tf.audio.start_time import recording_start
+from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.names import readable
-from rfcx_tf.events.find import find_events
-from rfcx_tf.events.table import EventRecording, empty_events
+from rfcx_tf.events.table import EventRecording
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.scorer import RecordingResult
 
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+# Of logits, and where they end: a score of 1e-7 or less is 0 to any use.
+_STEPS_A_LOGIT, _LARGEST_LOGIT = 64, 16
+# Rows are written and read so many at a time: some MB, and enough for dictionaries to pay.
+_ROWS_AT_ONCE = 1 << 16
+_OF_RECORDING = ("recording_id", "file", "duration_s", "start_time")
+
+
+def event_recordings(
+    results: Iterable[RecordingResult], starts: Mapping[str, datetime]
+) -> Iterator[tuple[EventRecording, np.ndarray]]:
+    """What tables say of scored recordings, and their window scores.
+
+    Args:
+        results: with window scores.
+        starts: of recordings (`read_start_times`); others as `recording_start` finds them.
+    """
+    for result in results:
+        recording = EventRecording(
+            result.recording_id,
+            readable(result.path),
+            result.duration_s,
+            recording_start(result.recording_id, result.path, starts),
+        )
+        yield recording, result.window_scores
+
 
 def write_window_scores(
-    results: Iterable[RecordingResult], path: str | Path, card: ModelCard
-) -> None:
-    """Writes the window scores of recordings as Parquet, in one step and one by one.
+    results: Iterable[tuple[EventRecording, np.ndarray]], path: str | Path, card: ModelCard
+) -> float:
+    """Writes the window scores of recordings as Parquet, in one step and little by little.
+
+    Returns:
+        Hours of sound in it.
 
     Raises:
         UserError: if nothing can be written at `path`.
@@ -37,51 +83,163 @@ def write_window_scores(
 
     schema = pa.schema(
         [("recording_id", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]
-        + [(column, pa.float32()) for column in card.columns],
+        + [(column, pa.float32()) for column in card.columns]
+        + [("file", pa.string()), ("duration_s", pa.float64()), ("start_time", pa.string())],
         metadata={
             "rfcx_tf.window_s": repr(card.window_s),
             "rfcx_tf.hop_s": repr(card.hop_s),
+            "rfcx_tf.names": json.dumps({c.column: c.name for c in card.classes}),
             "rfcx_tf.card": card.to_json(),
         },
     )
-    with atomic_file(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
-        for result in results:
-            start_s = np.arange(len(result.window_scores)) * card.hop_s
-            arrays = [[result.recording_id] * len(start_s), start_s, start_s + card.window_s]
-            arrays += list(np.float32(result.window_scores).T)
-            writer.write_table(
-                pa.table(
-                    [pa.array(a, field.type) for a, field in zip(arrays, schema, strict=True)],
-                    schema=schema,
-                )
+    seconds = 0.0
+    with (
+        atomic_file(path) as temporary,
+        pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        waiting: list[pa.Table] = []
+        for recording, window_scores in results:
+            seconds += recording.duration_s
+            for begin in range(0, len(window_scores), _ROWS_AT_ONCE):
+                part = window_scores[begin : begin + _ROWS_AT_ONCE]
+                start_s = (begin + np.arange(len(part))) * card.hop_s
+                start_time = recording.start.isoformat() if recording.start else ""
+                once = (recording.file, float(recording.duration_s), start_time)
+                arrays = [
+                    pa.repeat(recording.recording_id, len(part)),
+                    *(start_s, start_s + card.window_s, *rounded_scores(part).T),
+                    *(pa.repeat(value, len(part)) for value in once),
+                ]
+                waiting.append(pa.table([pa.array(array) for array in arrays], schema=schema))
+                if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    return seconds / 3600
+
+
+def rounded_scores(scores: np.ndarray) -> np.ndarray:
+    """Scores as the table holds them, float32 of the same shape."""
+    logits = logit(np.clip(np.asarray(scores, np.float64), 0, 1))
+    logits = np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
+    return expit(np.round(logits * _STEPS_A_LOGIT) / _STEPS_A_LOGIT).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class WindowTable:
+    """An open table.
+
+    Attributes:
+        path: of the file.
+        card: of the model that gave the scores.
+        starts: start times that go before those of the table.
+    """
+
+    path: Path
+    card: ModelCard
+    starts: Mapping[str, datetime]
+    _file: pyarrow.parquet.ParquetFile
+
+    @property
+    def has_recordings(self) -> bool:
+        """Whether it says of recordings what events need; tables of earlier versions do not."""
+        return set(_OF_RECORDING) <= set(self._file.schema_arrow.names)
+
+    @property
+    def windows(self) -> int:
+        """Rows in it."""
+        return self._file.metadata.num_rows
+
+    def count_recordings(self) -> int:
+        """How many recordings are in it."""
+        count, last = 0, None
+        for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=["recording_id"]):
+            ids = np.array([last, *batch.column(0).to_pylist()], object)
+            count += int((ids[1:] != ids[:-1]).sum())
+            last = ids[-1]
+        return count
+
+    def recordings(self) -> Iterator[tuple[EventRecording, np.ndarray]]:
+        """Recordings and their window scores, float32 [windows, classes], one after the other.
+
+        Of a table of an earlier version the file is empty, the length is the end of the last
+        window, and the start is what the name says.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        import pyarrow as pa
+
+        names = [*_OF_RECORDING] if self.has_recordings else ["recording_id", "end_s"]
+        parts: list[np.ndarray] = []
+        now: tuple | None = None
+        try:
+            batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=[*names, *self.card.columns])
+            for batch in batches:
+                table = batch.to_pandas()
+                scores = table[self.card.columns].to_numpy(np.float32)
+                ids = table["recording_id"].to_numpy()
+                begins = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1), len(ids)]
+                for begin, end in itertools.pairwise(begins):
+                    last = tuple(table.loc[end - 1, names])
+                    if now is not None and now[0] != last[0]:
+                        yield self._recording(now), np.concatenate(parts)
+                        parts = []
+                    now = last
+                    parts.append(scores[begin:end])
+        except (OSError, pa.ArrowException) as error:
+            line = str(error).splitlines()[0]
+            raise UserError(f"The window scores {self.path} cannot be read: {line}") from None
+        if now is not None:
+            yield self._recording(now), np.concatenate(parts)
+
+    def _recording(self, values: tuple) -> EventRecording:
+        name = values[0]
+        if not self.has_recordings:
+            return EventRecording(
+                name, "", float(values[1]), recording_start(name, Path(name), self.starts)
             )
+        _, file, duration_s, start_time = values
+        start = datetime.fromisoformat(start_time) if start_time else None
+        if self.starts:
+            start = recording_start(name, Path(file), self.starts) or start
+        return EventRecording(name, file, float(duration_s), start)
 
 
-def events_of_recordings(
-    results: Iterable[RecordingResult],
-    card: ModelCard,
-    thresholds: np.ndarray | float,
-    starts: Mapping[str, datetime],
-) -> tuple[pd.DataFrame, list[EventRecording]]:
-    """Finds the events of recordings, one after the other.
+@contextmanager
+def open_window_table(
+    path: str | Path, starts: Mapping[str, datetime] | None = None
+) -> Iterator[WindowTable]:
+    """Opens a table of window scores.
 
     Args:
-        results: with window scores.
-        card: of the model.
-        thresholds: as for `find_events`.
-        starts: of recordings (`read_start_times`); others as `recording_start` finds them.
+        path: of `write_window_scores`, of this version or an earlier one.
+        starts: start times by recording, which go before those of the table.
 
-    Returns:
-        The events (`EVENT_COLUMNS`), in the order of the recordings, and all recordings.
+    Raises:
+        UserError: if it cannot be read, is something else, or does not say its model.
     """
-    tables, recordings = [empty_events()], []
-    for result in results:
-        recording = EventRecording(
-            result.recording_id,
-            readable(result.path),
-            result.duration_s,
-            recording_start(result.recording_id, result.path, starts),
-        )
-        recordings.append(recording)
-        tables.append(find_events(recording, result.window_scores, card, thresholds))
-    return pd.concat(tables, ignore_index=True), recordings
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        line = str(error).splitlines()[0]
+        raise UserError(f"The window scores {path} cannot be read: {line}") from None
+    with file:
+        card = (file.schema_arrow.metadata or {}).get(b"rfcx_tf.card")
+        if card is None:
+            raise UserError(
+                f"A table of window scores says what model it is of (rfcx_tf.card). {path} does "
+                "not; write it with rfcx-tf predict --window-scores."
+            )
+        card = ModelCard.from_json(card.decode())
+        lacking = {"recording_id", "end_s", *card.columns} - set(file.schema_arrow.names)
+        if lacking:
+            raise UserError(
+                f"A table of window scores has the columns recording_id, end_s and those of its "
+                f"model. {path} lacks {', '.join(sorted(lacking))}."
+            )
+        yield WindowTable(Path(path), card, starts or {}, file)

@@ -9,9 +9,8 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.evaluation import field_model
 from rfcx_tf.evaluation.field_calibration import fit_field_calibration
-from rfcx_tf.evaluation.field_model import fit_field_model
+from rfcx_tf.evaluation.field_model import fit_field_model, most_probable
 from rfcx_tf.evaluation.thresholds import Wanted
 
 PRECISION = Wanted("precision", 0.9)
@@ -44,49 +43,51 @@ def verdicts_on(rows, right, inclusion=1.0):
 def test_every_draw_is_the_minimum_that_scipy_finds():
     random = np.random.default_rng(3)
     events, right = made_events(80)
-    logits, column = logit(events["score"].to_numpy()), random.integers(0, 4, 80)
-    weights = random.exponential(size=(3, 80))
-    line_centre, centre = random.normal(size=(3, 2)), random.normal(size=(3, 5))
-    line, deviation = field_model._maximise(logits, right, column, weights, line_centre, centre)
+    x = np.column_stack([logit(events["score"].to_numpy()), np.ones(80)])
+    column, weights = random.integers(0, 4, 80), random.exponential(size=(3, 80))
+    line_centre, centre = random.normal(size=(3, 2)), random.normal(size=(3, 5, 2))
+    line, deviation = most_probable(x, right, column, weights, line_centre, centre)
     for draw in range(3):
 
         def loss(p, draw=draw):
-            margin = np.where(right, 1, -1) * (p[0] * logits + p[1] + p[2 + column])
-            prior = ((p[0] - line_centre[draw, 0]) / 0.5) ** 2
-            prior += ((p[1] - line_centre[draw, 1]) / 5) ** 2
-            prior += ((p[2:] - centre[draw]) ** 2).sum()
+            own = p[:2] + p[2:].reshape(5, 2)[column]
+            margin = np.where(right, 1, -1) * (x * own).sum(axis=1)
+            prior = (((p[:2] - line_centre[draw]) / [0.5, 5]) ** 2).sum()
+            prior += (((p[2:] - centre[draw].ravel()) / ([0.6, 1.5] * 5)) ** 2).sum()
             return weights[draw] @ np.logaddexp(0, -margin) + prior / 2
 
-        oracle = minimize(loss, np.zeros(7), method="BFGS", options={"gtol": 1e-7}).x
-        found = np.concatenate([line[draw], deviation[draw]])
+        oracle = minimize(loss, np.zeros(12), method="BFGS", options={"gtol": 1e-7}).x
+        found = np.concatenate([line[draw], deviation[draw].ravel()])
         np.testing.assert_allclose(found, oracle, atol=2e-4)
+
+
+def fitted(events, right, classes, draws):
+    column = events["species_id"].map({2: 0, 15: 1, 5: 2}).to_numpy()
+    logits, ones = logit(events["score"].to_numpy()), np.ones(len(events))
+    every = np.arange(len(events))
+    return fit_field_model(logits, right, column, every, ones, classes, draws=draws)
 
 
 def test_many_verdicts_give_the_regression_of_each_species():
     events, right = made_events(9000)
-    logits = logit(events["score"].to_numpy())
-    column = events["species_id"].map({2: 0, 15: 1, 5: 2}).to_numpy()
-    ones = np.ones(len(events))
-    model = fit_field_model(logits, right, column, np.arange(len(events)), ones, 3, draws=50)
-    features = np.column_stack([logits, np.eye(3)[column]])
-    oracle = LogisticRegression(C=1e6, fit_intercept=False, tol=1e-8).fit(features, right)
-    found = [model.slope.mean(), *model.intercept.mean(axis=0)]
-    np.testing.assert_allclose(found, oracle.coef_[0], atol=0.03)
-    # The sandwich's spread for independent verdicts is that of the inverse information.
-    p = oracle.predict_proba(features)[:, 1]
-    information = features.T @ (features * (p * (1 - p))[:, None])
-    expected = np.sqrt(np.diag(np.linalg.inv(information)))
-    spread = [model.slope.std(), *model.intercept.std(axis=0)]
-    np.testing.assert_allclose(spread, expected, rtol=0.4)
+    model = fitted(events, right, 3, 60)
+    for number, species in enumerate((2, 15, 5)):
+        own = (events["species_id"] == species).to_numpy()
+        x = logit(events["score"].to_numpy()[own])[:, None] - model.middle
+        oracle = LogisticRegression(C=1e6, tol=1e-8).fit(x, right[own])
+        expected = [oracle.coef_[0, 0], oracle.intercept_[0]]
+        np.testing.assert_allclose(model.lines[:, number].mean(axis=0), expected, atol=0.03)
+        # The spread of independent verdicts is that of the inverse information.
+        p, features = oracle.predict_proba(x)[:, 1], np.column_stack([x, np.ones(len(x))])
+        information = features.T @ (features * (p * (1 - p))[:, None])
+        spread = np.sqrt(np.diag(np.linalg.inv(information)))
+        np.testing.assert_allclose(model.lines[:, number].std(axis=0), spread, rtol=0.4)
 
 
 def test_a_species_without_verdicts_is_as_uncertain_as_species_differ():
-    events, right = made_events(600)
-    logits = logit(events["score"].to_numpy())
-    column = events["species_id"].map({2: 0, 15: 1, 5: 2}).to_numpy()
-    ones = np.ones(len(events))
-    model = fit_field_model(logits, right, column, np.arange(len(events)), ones, 4, draws=400)
-    assert model.intercept[:, 3].std() > 0.8 > 3 * model.intercept[:, 0].std()
+    model = fitted(*made_events(600), 4, 400)
+    spread = model.lines.std(axis=0)
+    assert spread[3, 0] > 0.4 > 2 * spread[0, 0] and spread[3, 1] > 1.2 > 3 * spread[0, 1]
 
 
 # The calibration
