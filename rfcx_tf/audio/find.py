@@ -12,6 +12,7 @@ sound, is listed.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 from collections import Counter
@@ -90,6 +91,7 @@ def folder_recordings(folder: Path, named: Iterable[str]) -> Recordings:
     found = _Found()
     if os.path.exists(folder):
         found.search(folder)
+        found.leave_out_twins()
     return Recordings(_as_named(found.folders, named), found.left_out, found.notes)
 
 
@@ -146,6 +148,34 @@ class _Found:
                 "hidden. Name their folder to have them searched."
             )
 
+    def leave_out_twins(self) -> None:
+        """Leaves out files whose paths differ only in how their letters are written.
+
+        They look alike and would share an id, so a row or score could mean either. Of copies with
+        the same bytes one stays.
+        """
+        alike: dict[str, list[Path]] = {}
+        for path in sorted(self.folders):
+            alike.setdefault(_name(path.with_suffix("")), []).append(path)
+        for first, *others in alike.values():
+            if all(path.with_suffix("") == first.with_suffix("") for path in others):
+                continue
+            which = " and ".join(ascii(str(path)) for path in (first, *others))
+            left_out = others
+            if not all(_same_bytes(first, path) for path in others):
+                left_out = [first, *others]
+                self.left_out.append(
+                    "Recordings must differ in their names. Found names that differ only in how "
+                    f"letters are written: {which}. Rename one."
+                )
+            else:
+                self.notes.append(
+                    "Passed over copies under names that differ only in how letters are written: "
+                    f"{which}."
+                )
+            for path in left_out:
+                del self.folders[path]
+
 
 def _find(paths: Iterable[Path | str]) -> _Found:
     """Sound files among files and folders; those that are links to others are left out."""
@@ -163,6 +193,7 @@ def _find(paths: Iterable[Path | str]) -> _Found:
             raise UserError(f"Recordings must be {extensions} files or folders. Received: {path}.")
         else:
             raise UserError(f"Recordings must exist. Not found: {path}.")
+    found.leave_out_twins()
     if not found.folders:
         places = ", ".join(map(str, paths)) or "nothing"
         others = f" Left out: {first_few(found.left_out, 1)}." if found.left_out else ""
@@ -218,6 +249,13 @@ def _as_named(files: Mapping[Path, Path], named: Iterable[str]) -> dict[str, Pat
 
 def _name(path: Path | str) -> str:
     return one_form(readable(path))
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def _beginning(path: Path) -> bytes:

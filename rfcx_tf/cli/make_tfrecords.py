@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
     print(
         f"{rows['used_tp']} of {rows['used_tp'] + rows['skipped_tp']} TP rows and "
         f"{rows['used_fp']} of {rows['used_fp'] + rows['skipped_fp']} FP rows have their "
-        f"recording; recordings that are not there: {first_few(annotations.missing)}."
+        "recording."
     )
     print_notes(annotations.notes)
     untrained = annotations.untrained_classes
@@ -65,7 +65,11 @@ def _run(arguments: argparse.Namespace) -> int:
         *("--run", f"runs/{arguments.out.resolve().name}"),
     )
     list_remarks(manifest.remarks)
-    status = list_left_out("Left out", [*annotations.left_out, *manifest.skipped])
+    left_out = [*annotations.left_out, *manifest.skipped]
+    if annotations.missing:
+        missing = first_few(annotations.missing)
+        left_out.append(f"Rows of recordings that are not in {arguments.data}: {missing}.")
+    status = list_left_out("Left out", left_out)
     if manifest.skipped:
         print(
             "The same command tries recordings again. After correcting rows name another --out.",

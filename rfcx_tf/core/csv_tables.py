@@ -26,6 +26,8 @@ _BYTE_ORDER_MARKS = {
 }
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _LIKE_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+# A line that tells Excel how cells are separated, and what other programs make of it.
+_SEPARATOR = re.compile(r'\s*"?sep=[,;\t]?"?[,;\t]*(?=\n)', re.IGNORECASE)
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 # What a table is read as that is no Unicode: Latin-1 with the signs that Windows adds.
 GUESSED_ENCODING = "cp1252"
@@ -54,6 +56,8 @@ class CsvTable(NamedTuple):
 def read_text(path: str | Path) -> tuple[str, str]:
     """The text of a file, its lines ending in "\\n", and the encoding that it is read by.
 
+    Of a first line `sep=;` nothing is left: what separates cells shows in the header.
+
     Raises:
         UserError: if the file cannot be read or is no text.
     """
@@ -72,7 +76,9 @@ def read_text(path: str | Path) -> tuple[str, str]:
             problem = error
         else:
             if "\0" not in text:
-                return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+                found = _SEPARATOR.match(text)
+                return text[found.end() if found else 0 :], encoding
             problem = "it holds zeros"
     raise UserError(f"{path} must be a text file in UTF-8: {problem}.")
 

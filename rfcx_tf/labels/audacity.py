@@ -3,7 +3,8 @@
 A line is begin, end and label, separated by tabs; a line `\\ low high` below it is its frequency
 range. The label is the species; `|FP` behind it marks a rejected box, `|TP` or nothing a
 confirmed one. The recording is the one that the file is named after. A number in a fourth cell is
-BirdNET's confidence: nobody has judged such a line.
+a confidence, BirdNET's or of `rfcx_tf.events.audacity`: nobody has judged such a line. Audacity
+leaves it out of what it exports.
 """
 
 from __future__ import annotations

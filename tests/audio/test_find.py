@@ -235,6 +235,33 @@ def test_a_name_that_may_mean_another_recording_is_refused(tmp_path, two_sites):
     assert "Received: b.c" in text and "write site1/deep/b.c" in text
 
 
+@pytest.mark.parametrize("ids", ["name", "path"])
+@pytest.mark.parametrize(
+    "other", ["field/Gru\u0308n/B.wav", "field/Gr\udcfcn/B.wav"], ids=["NFD", "Latin-1"]
+)
+def test_names_that_differ_only_in_how_letters_are_written_are_listed(tmp_path, ids, other):
+    """The others in their folder are used."""
+    one, two = touch(tmp_path / "field/Gr\u00fcn/B.wav"), touch(tmp_path / other)
+    single = touch(tmp_path / "field/a.wav")
+    one.write_bytes(b"one")
+    two.write_bytes(b"two")
+    for found in (
+        find_recordings([tmp_path / "field"], ids),
+        folder_recordings(tmp_path / "field", ["B"]),
+    ):
+        assert list(found.values()) == [single]
+        (line,) = found.left_out
+        assert line.isascii() and r"Gr\xfcn/B.wav" in line and line.endswith("Rename one.")
+    assert "Rename one" in refused(find_recordings, [tmp_path / "field" / one.parent.name, two])
+
+
+def test_of_copies_whose_names_differ_only_in_how_letters_are_written_one_is_used(tmp_path):
+    paths = [touch(tmp_path / name) for name in ("B\u00fc.wav", "Bu\u0308.wav")]
+    found = find_recordings([tmp_path])
+    assert list(found) == ["B\u00fc"] and found["B\u00fc"] in paths
+    assert not found.left_out and len(found.notes) == 1
+
+
 def test_names_in_another_unicode_form_are_the_same(tmp_path):
     """As a Mac writes them and as a table has them, whichever is which."""
     one = touch(tmp_path / "Gru\u0308n" / "Bu\u0308.wav")

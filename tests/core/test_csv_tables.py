@@ -83,6 +83,13 @@ def test_encodings_and_line_ends(table, encoding, end):
     assert read_csv(path) == (["id", "name"], [(f"{path}:2", {"id": "1", "name": "Grünspecht"})])
 
 
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;", "sep="])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_excels_line_of_the_separator_is_no_row(table, line, end):
+    path = table(f"{line}{end}id;t{end}1;1,5{end}".encode("utf-8-sig"))
+    assert read_csv(path, numbers=["t"]) == (["id", "t"], [(f"{path}:3", {"id": "1", "t": "1.5"})])
+
+
 def test_names_are_read_in_one_unicode_form(table):
     """But for paths, which are found by their bytes."""
     path = table("name,file\nGru\u0308n,Gru\u0308n.wav\n".encode())

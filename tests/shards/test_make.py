@@ -302,6 +302,18 @@ def test_the_script_ends_with_1_when_something_was_left_out(
     assert run_script(monkeypatch, *arguments) == 1, "the second run forgets what was left out"
 
 
+def test_the_script_ends_with_1_where_recordings_of_rows_are_missing(
+    tiny_data, tmp_path, recipe, monkeypatch, capsys
+):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    (data / "train" / "tiny03.flac").unlink()
+    arguments = ("--config", recipe, "--data", data, "--out", tmp_path / "out")
+    assert run_script(monkeypatch, *arguments) == 1
+    assert "not in" in (printed := capsys.readouterr()).err and "1 (tiny03)" in printed.err
+    assert "18 tp, 18 fp" in printed.out
+
+
 def test_what_failed_is_tried_again_by_the_same_command(damaged_data, tmp_path, tiny_config):
     """And gives the folder that it would have been; shards without a fault are left alone."""
     out, damaged = tmp_path / "out", damaged_data / "train" / "r1.flac"
