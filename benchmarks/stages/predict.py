@@ -96,7 +96,7 @@ def open_scorer(config: Config, run_path: Path | None, precision: str) -> Detect
     classes, mean_box_s = (run.info.classes, run.info.mean_box_s) if run else (CLASSES, {})
     detector = build_detector(config, classes, mean_box_s)
     if run:
-        detector.load_weights(run.weights(run.finished_folds[0]))
+        detector.load_weights(run.whole_weights(run.finished_folds[0]))
     return DetectorScorer(config, detector_card(config, classes, mean_box_s, {}), [detector])
 
 

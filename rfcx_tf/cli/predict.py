@@ -197,7 +197,10 @@ def _open_journal(arguments, fingerprint: str):
 
     journal = Journal(f"{arguments.out.resolve()}.parts", fingerprint)
     if journal.started_over:
-        print(f"{journal.folder} was of another model or options: all recordings are new.")
+        print(
+            f"{journal.folder} was of another model or options, or is damaged: all recordings are "
+            "new."
+        )
     return journal
 
 

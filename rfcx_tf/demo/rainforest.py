@@ -16,6 +16,7 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
+from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import remove_stale, temporary_folder
 from rfcx_tf.demo.sounds import (
@@ -123,8 +124,8 @@ def _is_made(folder: Path, parameters: dict) -> bool:
     rule = "The output folder must be new, empty, or one made earlier with the same parameters."
     advice = "Give another folder."
     try:
-        found = dict(json.loads((folder / PARAMETERS_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = read_json(folder / PARAMETERS_FILE, "The list of parameters")
+    except (OSError, ValueError):
         raise UserError(f"{rule} Found something else in {folder}. {advice}") from None
     differing = [name for name in parameters if found.get(name) != parameters[name]]
     if differing:

@@ -15,6 +15,7 @@ import pandas as pd
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.runs.kept import OOF_CROPS, of_run
 from rfcx_tf.runs.open import Run
 
 _ROW = ["recording_id", "fold", "kind", "species_id", "t_min", "t_max"]
@@ -57,9 +58,9 @@ def read_crops(run: Run) -> pd.DataFrame:
     Equal times are written equally, and text compares exactly.
 
     Raises:
-        UserError: if no fold is finished or the table is missing.
+        UserError: if no fold is finished, or the table is missing or damaged.
     """
-    path = run.path / "oof_crops.csv"
+    path = run.path / OOF_CROPS
     if not run.finished_folds or not path.exists():
         raise UserError(
             "A run needs at least one finished fold, and oof_crops.csv of what that held out. "
@@ -67,7 +68,7 @@ def read_crops(run: Run) -> pd.DataFrame:
             "its end."
         )
     as_text = ("recording_id", "kind", "t_min", "t_max", "present", "absent")
-    return pd.read_csv(path, dtype=dict.fromkeys(as_text, str), keep_default_na=False)
+    return pd.read_csv(of_run(path), dtype=dict.fromkeys(as_text, str), keep_default_na=False)
 
 
 def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:

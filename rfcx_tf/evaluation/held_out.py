@@ -10,6 +10,7 @@ import pandas as pd
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
+from rfcx_tf.runs.kept import OOF_SCORES, of_run
 from rfcx_tf.runs.open import Run, check_classes
 from rfcx_tf.scoring.ensemble_weights import combine_scores, member_names
 from rfcx_tf.scoring.score_table import read_scores
@@ -88,7 +89,7 @@ def read_held_out(runs: Sequence[Run], weights: Sequence[float] | None = None) -
     )
     known = present.all(axis=0) | absent.all(axis=0)
     member_scores = np.stack([table[columns].to_numpy(float) for table in shared])
-    scored = [read_scores(run.path / "oof_scores.csv").set_index("recording_id") for run in runs]
+    scored = [read_scores(of_run(run.path / OOF_SCORES)).set_index("recording_id") for run in runs]
     ids = [name for name in scored[0].index if all(name in table.index for table in scored)]
     member_recordings = np.stack([table.loc[ids, columns].to_numpy(float) for table in scored])
     recordings = pd.DataFrame(combine_scores(member_recordings, weights), columns=columns)

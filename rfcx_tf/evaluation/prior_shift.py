@@ -22,6 +22,7 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
+from rfcx_tf.core.documents import DocumentError, read_yaml, sealed_yaml
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.species import check_same_columns
@@ -143,25 +144,27 @@ def estimate_prior_shift(held_out: HeldOut, target: pd.DataFrame) -> tuple[pd.Da
 
 
 def write_prior(path: str | Path, species: pd.DataFrame, about: dict) -> None:
-    """Writes a prior shift as YAML: how it was made, then a line of numbers a species."""
+    """Writes a prior shift as sealed YAML: how it was made, then a line of numbers a species."""
     rounded = species.round(6).astype(object)
     rows = rounded.where(species.notna(), None).to_dict("records")
     text = yaml.safe_dump(about | {"species": rows}, sort_keys=False, allow_unicode=True)
-    atomic_write_text(path, _HEADER + text)
+    atomic_write_text(path, sealed_yaml(_HEADER + text))
 
 
 def read_offsets(path: str | Path) -> dict[str, float]:
     """The logit offsets by class column, {"s0": -1.2, ...}, of a file of `write_prior`.
 
     Raises:
-        UserError: if it cannot be read or is something else.
+        UserError: if it cannot be read, is something else or damaged.
     """
     try:
-        species = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["species"]
+        species = read_yaml(path, "The prior")["species"]
         offsets = {f"s{int(row['species_id'])}": float(row["offset"]) for row in species}
     except OSError as error:
         raise UserError(f"The prior {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
+    except DocumentError:
+        raise
+    except (TypeError, KeyError, ValueError):
         offsets, species = {}, []
     if not offsets or len(offsets) < len(species) or not all(map(math.isfinite, offsets.values())):
         raise UserError(

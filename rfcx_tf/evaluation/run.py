@@ -7,6 +7,7 @@ import pandas as pd
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores, truth_of_recordings
+from rfcx_tf.runs.kept import OOF_SCORES, of_run
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.score_table import class_columns, read_scores
 
@@ -35,7 +36,7 @@ def evaluate_run(
     crops = pd.DataFrame([*rows, _monitors(table, "all")])
     if truth is None:
         return crops, None
-    scores = read_scores(run.path / "oof_scores.csv")
+    scores = read_scores(of_run(run.path / OOF_SCORES))
     truth = truth_of_recordings(truth, scores["recording_id"])
     names = {c.column: c.name for c in run.info.classes}
     return crops, evaluate_scores(scores, truth, names)

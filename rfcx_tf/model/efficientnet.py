@@ -18,7 +18,6 @@ a 5x5 depthwise kernel then takes four times as long. `training.precision: float
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import keras
@@ -29,6 +28,7 @@ from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.image_weights import adapt_stem, reason
 from rfcx_tf.model.normalization import BatchNormalization
+from rfcx_tf.model.weight_files import all_or_error
 
 # Factors on the widths and on the repeats of the table below.
 _SCALES = {"efficientnet_b0": (1.0, 1.0), "efficientnet_b2": (1.1, 1.2)}
@@ -203,9 +203,7 @@ def _published(name: str, source: str) -> keras.Model:
         )
     model = build(include_top=False, weights=None)
     try:
-        with warnings.catch_warnings():
-            # Of layers that the file does not have, Keras may only warn.
-            warnings.simplefilter("error", UserWarning)
+        with all_or_error():
             model.load_weights(source)
     except (OSError, ValueError, KeyError, UserWarning) as error:
         raise UserError(

@@ -28,6 +28,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.efficientnet import LocalSqueeze
 from rfcx_tf.model.image_weights import adapt_stem, reason
 from rfcx_tf.model.normalization import BatchNormalization
+from rfcx_tf.model.weight_files import all_or_error
 
 _STRIDE, _LEVEL = 16, "P4"
 _PUBLISHED_CHANNELS = 3
@@ -277,17 +278,20 @@ def _published(name: str, source: str, channels: int) -> keras.Model:
         )
     try:
         if path.suffix == ".keras":
-            network = keras.models.load_model(path, compile=False)
+            with all_or_error():
+                network = keras.models.load_model(path, compile=False)
             if type(network) is not type(_library_network(name, (None, None, channels))):
                 raise ValueError(f"it holds a {type(network).__name__}")
             return network
         try:
             network = _library_network(name, (None, None, _PUBLISHED_CHANNELS))
-            network.load_weights(path)
-        except ValueError:
+            with all_or_error():
+                network.load_weights(path)
+        except (ValueError, UserWarning):
             # Of a network that somebody trained on sound.
             network = _library_network(name, (None, None, channels))
-            network.load_weights(path)
+            with all_or_error():
+                network.load_weights(path)
         return network
     except Exception as error:  # Of HDF5, zipfile, Keras or the library, as the bytes have it.
         raise UserError(

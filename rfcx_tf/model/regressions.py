@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from keras import ops
@@ -13,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 from threadpoolctl import threadpool_limits
 
+from rfcx_tf.core.arrays import read_arrays
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 
@@ -58,9 +58,8 @@ class MaskedRegressions:
             UserError: if the file is missing or damaged.
         """
         try:
-            with np.load(path) as arrays:
-                return cls(**arrays)
-        except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
+            return cls(**read_arrays(path))
+        except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"The regressions {path} cannot be loaded: {reason:.200}. Train the run again."

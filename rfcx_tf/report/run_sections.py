@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import yaml
 
+from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.calibration_figure import CLASS_BINS
 from rfcx_tf.evaluation.calibration_report import (
@@ -162,8 +161,7 @@ def _folds(run: Run, monitors: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, li
     done = {}
     for fold in run.finished_folds:
         try:
-            text = (run.path / f"fold{fold}" / "done.json").read_text(encoding="utf-8")
-            done[str(fold)] = json.loads(text)
+            done[str(fold)] = read_json(run.fold(fold) / "done.json", "The record of a fold")
         except (OSError, ValueError):
             continue
     remarks = {}

@@ -1,20 +1,22 @@
 """Recordings -> embeddings of their windows, kept in one file a recording.
 
 A file holds the windows of the whole recording, as at prediction, and one window centred on each
-of its annotated rows. What is there is not computed again, so an interrupted run goes on.
+of its annotated rows. What is there is not computed again, so an interrupted run goes on. What is
+damaged is not there, and told.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
+from rfcx_tf.core.arrays import DamagedArrays, read_arrays
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream
 
@@ -71,10 +73,8 @@ class EmbeddingStore:
 
         Those of another model, config or other rows are not there either.
         """
-        try:
-            with np.load(self._path(recording_id)) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, EOFError, BadZipFile):
+        arrays = _read(self._path(recording_id))
+        if arrays is None:
             return None
         same_key = str(arrays.pop("key", "")) == self._key_of(recording_id)
         same_boxes = np.array_equal(arrays.pop("boxes_s", None), self.boxes_s[recording_id])
@@ -105,10 +105,17 @@ def read_windows(folder: Path, key: str, recording_id: str) -> np.ndarray | None
     Returns:
         None if they are not there.
     """
+    arrays = _read(folder / f"{recording_id}.npz") or {}
+    return arrays["windows"] if str(arrays.get("key")) == key else None
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(folder / f"{recording_id}.npz") as file:
-            return file["windows"] if str(file["key"]) == key else None
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return read_arrays(path)
+    except OSError:
+        return None
+    except DamagedArrays as error:
+        tqdm.write(f"{path} is damaged ({error}): that recording is heard again.", sys.stderr)
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -11,13 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import differences, save_config
+from rfcx_tf.core.documents import read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, temporary_folder
+from rfcx_tf.runs.kept import OOF_CROPS, OOF_SCORES, keep_checksums, of_fold
 from rfcx_tf.runs.run import RunFolder, holds_something_else
 
 # Small files that no two trainings have alike: the first holds their seconds.
-_TELLING_FILES = ("done.json", "oof_crops.csv", "oof_scores.csv")
+_TELLING_FILES = ("done.json", OOF_CROPS, OOF_SCORES)
 
 
 def join_folds(
@@ -73,14 +75,22 @@ def join_folds(
 
 
 def join_out_of_fold(run: RunFolder) -> None:
-    """Joins the out-of-fold tables of all finished folds in the run folder."""
-    for name in ("oof_scores.csv", "oof_crops.csv"):
+    """Joins the out-of-fold tables of all finished folds in the run folder.
+
+    Raises:
+        UserError: if one of them is damaged.
+    """
+    forget_checksums(run.path)
+    for name in (OOF_SCORES, OOF_CROPS):
         parts = [
-            pd.read_csv(run.fold(fold) / name, dtype={"recording_id": str}, keep_default_na=False)
+            pd.read_csv(
+                of_fold(run.fold(fold) / name), dtype={"recording_id": str}, keep_default_na=False
+            )
             for fold in run.finished_folds
         ]
         with atomic_file(run.path / name) as temporary:
             pd.concat(parts).to_csv(temporary, index=False)
+    keep_checksums(run.path)
 
 
 def _check_same_run(first: RunFolder, other: RunFolder) -> None:
@@ -182,11 +192,11 @@ def _report_differences(parts: Sequence[RunFolder], report: Callable[[str], None
 
 
 def _begin(parts: Sequence[RunFolder], out: Path) -> RunFolder:
-    info = json.loads((parts[0].path / "run.json").read_text(encoding="utf-8"))
+    info = read_json(parts[0].path / "run.json", "The record of a run")
     info["command"] = " ".join(sys.argv)
     with atomic_file(out / "config.yaml") as temporary:
         save_config(parts[0].config, temporary)
-    atomic_write_text(out / "run.json", json.dumps(info, indent=1))
+    atomic_write_text(out / "run.json", sealed_json(info, indent=1))
     return RunFolder.open(out)
 
 

@@ -7,19 +7,20 @@ runs/NAME/
   oof_crops.csv         out-of-fold probabilities of the windows centred on annotated rows
   fold0/ ...
     head.npz            the regressions that were fitted on the other folds
-    oof_scores.csv, oof_crops.csv
+    oof_scores.csv, oof_crops.csv, checksums.json
 
 The embedding model itself stays where it is.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import ListenerConfig, differences
+from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
@@ -124,8 +125,9 @@ class ListenerRun:
         # Before the config changes: heads of another one would pass for its own.
         for fold in run.finished_folds:
             run.weights(fold).unlink()
+            forget_checksums(run.fold(fold))
         values = {"config": config.model_dump(mode="json"), **asdict(info)}
-        atomic_write_text(path / _INFO, json.dumps(values, indent=1))
+        atomic_write_text(path / _INFO, sealed_json(values, indent=1))
         return run
 
     @classmethod
@@ -137,10 +139,12 @@ class ListenerRun:
         """
         path = Path(path)
         try:
-            values = json.loads((path / _INFO).read_text(encoding="utf-8"))
+            values = read_json(path / _INFO, "The record of a listener")
             config = ListenerConfig.model_validate(values.pop("config"))
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
             return cls(path, config, ListenerInfo(**values))
+        except DocumentError:
+            raise
         except (OSError, ValueError, TypeError, KeyError):
             raise UserError(
                 f"A listener's run is a folder with {_INFO}, made by rfcx-tf train. {path} is "
@@ -154,6 +158,10 @@ class ListenerRun:
     def weights(self, fold: int) -> Path:
         """The regressions that held out a fold."""
         return self.fold(fold) / "head.npz"
+
+    def whole_weights(self, fold: int) -> Path:
+        """The same; the file has checksums of its own."""
+        return self.weights(fold)
 
     @property
     def model_hash(self) -> str:

@@ -12,6 +12,7 @@ runs/NAME/
     validation.png        crops, boxes and window scores
     logs/                 for TensorBoard
     oof_scores.csv, oof_crops.csv
+    checksums.json        of weights and tables
     done.json             figures of the finished fold
     run.json              of a fold that --join brought here: of the run that it was in
 
@@ -20,7 +21,6 @@ A fold of a baseline holds regressions.npz, the two tables and done.json.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,9 +29,11 @@ from typing import NoReturn
 
 import rfcx_tf
 from rfcx_tf.core.config import Config, differences, load_recipe_of_any_kind, save_config
+from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.runs.kept import keep_checksums, of_fold
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import Manifest
 
@@ -136,7 +138,7 @@ class RunFolder:
         check_new(path)
         with atomic_file(path / "config.yaml") as temporary:
             save_config(config, temporary)
-        atomic_write_text(path / "run.json", json.dumps(asdict(info), indent=1))
+        atomic_write_text(path / "run.json", sealed_json(asdict(info), indent=1))
         return cls(path, config, info)
 
     def _check_same(self, config: Config, info: RunInfo) -> None:
@@ -169,7 +171,8 @@ class RunFolder:
             overrides: such as `prediction.running_mean_s=3`; what was trained cannot change.
 
         Raises:
-            UserError: if it is not one, or an override is not of the section `prediction`.
+            UserError: if it is not one or is damaged, or an override is not of the section
+                `prediction`.
         """
         path = Path(path)
         fixed = [text for text in overrides if not text.startswith("prediction.")]
@@ -179,17 +182,20 @@ class RunFolder:
                 "Train another run for the rest."
             )
         try:
-            values = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            values = read_json(path / "run.json", "The record of a run")
             values["classes"] = [SpeciesClass(**c) for c in values["classes"]]
             values["mean_box_s"] = {int(k): v for k, v in values["mean_box_s"].items()}
             values["box_hz"] = {int(k): tuple(v) for k, v in values.get("box_hz", {}).items()}
             info = RunInfo(**values)
-        except (OSError, ValueError, TypeError, KeyError):
+        except DocumentError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             raise UserError(
                 f"A run is a folder with config.yaml and run.json, made by rfcx-tf train. {path} "
                 "is not one."
             ) from None
-        return cls(path, load_recipe_of_any_kind(path / "config.yaml", overrides), info)
+        config = load_recipe_of_any_kind(path / "config.yaml", overrides, sealed=True)
+        return cls(path, config, info)
 
     def fold(self, number: int) -> Path:
         """Folder of one fold."""
@@ -207,18 +213,31 @@ class RunFolder:
         return [fold for fold in folds if (self.fold(fold) / "done.json").exists()]
 
     def figures(self, fold: int) -> dict:
-        """Figures of a finished fold, as in `done.json`."""
-        return json.loads((self.fold(fold) / "done.json").read_text(encoding="utf-8"))
+        """Figures of a finished fold, as in `done.json`.
+
+        Raises:
+            UserError: if that is damaged.
+        """
+        return read_json(self.fold(fold) / "done.json", "The record of a fold")
 
     def finish(self, fold: int, figures: dict) -> None:
         """Marks a fold as finished: the last file that is written of it."""
-        text = json.dumps({"fold": fold, **figures}, indent=1)
+        keep_checksums(self.fold(fold))
+        text = sealed_json({"fold": fold, **figures}, indent=1)
         atomic_write_text(self.fold(fold) / "done.json", text)
 
     def weights(self, fold: int) -> Path:
         """Weights of one fold's detector, or its regressions."""
         name = "regressions.npz" if self.kind == "baseline" else "detector.weights.h5"
         return self.fold(fold) / name
+
+    def whole_weights(self, fold: int) -> Path:
+        """The same, if they are as they were written.
+
+        Raises:
+            UserError: if they are damaged.
+        """
+        return of_fold(self.weights(fold))
 
 
 def check_new(path: Path) -> None:

@@ -94,7 +94,7 @@ def load_baseline(run: RunFolder, folds: Sequence[int]) -> BaselineScorer:
     Raises:
         UserError: if regressions are missing or damaged.
     """
-    heads = [MaskedRegressions.load(run.weights(fold)) for fold in folds]
+    heads = [MaskedRegressions.load(run.whole_weights(fold)) for fold in folds]
     return BaselineScorer(run.config, run.info.classes, heads, str(run.path))
 
 

@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
+from rfcx_tf.core.documents import DocumentError, read_yaml, sealed_yaml
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.species import check_same_columns
@@ -107,14 +108,14 @@ def map_scores(
 
 
 def write_calibration(calibration: Calibration, path: str | Path) -> None:
-    """Writes a calibration as YAML in one step, with every digit."""
+    """Writes a calibration as sealed YAML in one step, with every digit."""
     text = yaml.safe_dump(
         calibration_content(calibration),
         sort_keys=False,
         allow_unicode=True,
         default_flow_style=None,
     )
-    atomic_write_text(path, _HEADER + text)
+    atomic_write_text(path, sealed_yaml(_HEADER + text))
 
 
 def calibration_content(calibration: Calibration) -> dict:
@@ -147,14 +148,15 @@ def read_calibration(path: str | Path, columns: Sequence[str] | None = None) -> 
         columns: s<species_id> of the scores that it is for; None if anything will do.
 
     Raises:
-        UserError: if it cannot be read, is something else, or is of other classes.
+        UserError: if it cannot be read, is something else or damaged, or is of other classes.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        calibration = calibration_from_content(content)
+        calibration = calibration_from_content(read_yaml(path, "The calibration"))
     except OSError as error:
         raise UserError(f"The calibration {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, AttributeError, TypeError, KeyError, ValueError):
+    except DocumentError:
+        raise
+    except (AttributeError, TypeError, KeyError, ValueError):
         raise UserError(
             "A calibration is YAML with classes, each once, with a threshold in [0, 1] and "
             "rising score_logits and probability_logits, as rfcx-tf calibrate writes it. "

@@ -7,13 +7,13 @@ these values.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rfcx_tf.core.documents import parse_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration, calibration_content, calibration_from_content
@@ -111,7 +111,7 @@ class ModelCard:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> str:
-        """The card as JSON text; NaN is null."""
+        """The card as sealed JSON text; NaN is null."""
         values = {
             "version": CARD_VERSION,
             "classes": [dataclasses.asdict(c) for c in self.classes],
@@ -127,17 +127,17 @@ class ModelCard:
             "frontend": self.frontend,
             "made_by": self.made_by,
         }
-        return json.dumps(values)
+        return sealed_json(values)
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
         """Reads `to_json`.
 
         Raises:
-            UserError: if it is no card, or one of a later version.
+            UserError: if it is no card, damaged, or one of a later version.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             version = values.pop("version")
             if version > CARD_VERSION:
                 raise UserError(

@@ -24,13 +24,14 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import window_centres_s
 from rfcx_tf.frontend.frontend import FrontEnd, FrontEndStream
 from rfcx_tf.model.backbones import context_frames
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.head import pool_time
+from rfcx_tf.model.weight_files import load_network
+from rfcx_tf.runs.kept import again
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.card import ModelCard, by_class
 from rfcx_tf.scoring.running_mean import RunningMaximum, running_mean
@@ -277,13 +278,7 @@ def load_detectors(run: RunFolder, folds: Sequence[int]) -> list[keras.Model]:
     try:
         for fold in folds:
             detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
-            try:
-                detector.load_weights(run.weights(fold))
-            except (OSError, ValueError, KeyError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(
-                    f"The weights {run.weights(fold)} cannot be loaded: {reason:.200}"
-                ) from None
+            load_network(detector, run.whole_weights(fold), again(run.fold(fold)))
             detectors.append(detector)
     finally:
         keras.mixed_precision.set_global_policy(policy)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from rfcx_tf.core.documents import DocumentError, read_yaml, sealed_yaml
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_write_text
 
@@ -37,12 +38,13 @@ def member_names(paths: Sequence[str | Path]) -> list[str]:
 
 
 def write_weights(path: str | Path, names: Sequence[str], weights: Sequence[float]) -> None:
-    """Writes weights as YAML, `members: [{run: NAME, weight: 0.5}, ...]`, with four digits."""
+    """Writes sealed YAML, `members: [{run: NAME, weight: 0.5}, ...]`, with four digits."""
     members = [
         {"run": name, "weight": round(float(weight), 4)}
         for name, weight in zip(names, weights, strict=True)
     ]
-    atomic_write_text(path, _HEADER + yaml.safe_dump({"members": members}, sort_keys=False))
+    text = _HEADER + yaml.safe_dump({"members": members}, sort_keys=False)
+    atomic_write_text(path, sealed_yaml(text))
 
 
 def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> list[float]:
@@ -83,11 +85,13 @@ def choose_weights(given: Sequence[str] | None, runs: Sequence[str | Path]) -> l
 
 def _read_weights(path: str, runs: Sequence[str | Path]) -> list[float]:
     try:
-        members = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["members"]
+        members = read_yaml(path, "The weights file")["members"]
         weights = {str(member["run"]): float(member["weight"]) for member in members}
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
+    except DocumentError:
+        raise
+    except (TypeError, KeyError, ValueError):
         raise UserError(
             "A weights file is YAML with members, each a run and a weight, as `ensemble` writes "
             f"it. {path} is not one."

@@ -5,28 +5,35 @@ scores.csv.parts/
   HASH.npz         one recording: its key, scores and, where wanted, window scores
 
 A part counts only for the recording that it was made of: id, path, size and time of the last
-change. What is done with scores afterwards (a prior, a calibration, events) is not in it.
+change. What is damaged is told, and made again. What is done with scores afterwards (a prior, a
+calibration, events) is not in it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-import zipfile
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import rfcx_tf
 from rfcx_tf.audio.channels import MEAN
 from rfcx_tf.audio.decode import AudioSource, SoundRemark
+from rfcx_tf.core.arrays import DamagedArrays, read_arrays
+from rfcx_tf.core.documents import read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.scorer import RecordingResult
+
+_PART = re.compile(r"[0-9a-f]{32}\.npz")
 
 
 class Journal:
@@ -34,7 +41,8 @@ class Journal:
 
     Attributes:
         folder: its path.
-        started_over: whether there were parts of other models or options, now removed.
+        started_over: whether there were parts of other models or options, or of which that is no
+            longer known; now removed.
     """
 
     def __init__(self, folder: str | Path, fingerprint: str):
@@ -59,7 +67,7 @@ class Journal:
         if self.started_over:
             self.remove()
         if found != fingerprint:
-            atomic_write_text(about, json.dumps({"fingerprint": fingerprint}))
+            atomic_write_text(about, sealed_json({"fingerprint": fingerprint}))
 
     def read(self, recording_id: str, key: str | None = None) -> RecordingResult | None:
         """The result of a recording, None if there is none.
@@ -68,19 +76,23 @@ class Journal:
             recording_id: its name.
             key: that it must have (`recording_key`); None: whichever it has.
         """
+        path = self._path(recording_id)
         try:
-            with np.load(self._path(recording_id)) as part:
-                if key is not None and str(part["key"]) != key:
-                    return None
-                return RecordingResult(
-                    recording_id,
-                    Path(str(part["path"])),
-                    float(part["duration_s"]),
-                    part["scores"],
-                    part.get("window_scores"),
-                    _read_remarks(part),
-                )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            part = read_arrays(path)
+            if key is not None and str(part["key"]) != key:
+                return None
+            return RecordingResult(
+                recording_id,
+                Path(str(part["path"])),
+                float(part["duration_s"]),
+                part["scores"],
+                part.get("window_scores"),
+                _read_remarks(part),
+            )
+        except DamagedArrays as error:
+            tqdm.write(f"{path} is damaged ({error}): {recording_id} is scored again.", sys.stderr)
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, result: RecordingResult, key: str) -> None:
@@ -155,10 +167,15 @@ def _read_remarks(part: Mapping[str, np.ndarray]) -> tuple[SoundRemark, ...]:
 
 
 def _read_fingerprint(about: Path) -> str | None:
+    """What the parts are of; None where they are no journal's, "" where that is damaged."""
     try:
-        return str(json.loads(about.read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, TypeError, KeyError):
+        return str(read_json(about, "The record of results")["fingerprint"])
+    except OSError:
         return None
+    except (ValueError, KeyError):
+        names = [path.name for path in about.parent.iterdir() if not path.name.startswith(".")]
+        is_ours = all(name == about.name or _PART.fullmatch(name) for name in names)
+        return "" if is_ours and len(names) > 1 else None
 
 
 def _holds_something(folder: Path) -> bool:

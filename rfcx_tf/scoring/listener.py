@@ -125,7 +125,7 @@ def load_listener(run: ListenerRun, folds: Sequence[int], shards_id: str) -> Lis
             f"A listener needs the model that it was trained with ({info.model_hash}). "
             f"{model} is another ({found}). Put the first back, or train with this one."
         )
-    heads = [MaskedRegressions.load(run.weights(fold)) for fold in folds]
+    heads = [MaskedRegressions.load(run.whole_weights(fold)) for fold in folds]
     classes = tuple(info.classes)
     card = ModelCard(
         classes=classes,

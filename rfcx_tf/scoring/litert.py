@@ -14,6 +14,7 @@ import json
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
 
+from rfcx_tf.core.documents import parse_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.litert_interpreter import Interpreter
 from rfcx_tf.scoring.card import ModelCard
@@ -129,13 +130,19 @@ def read_metadata(content: bytes) -> dict:
     """What a LiteRT file says of its model, see `rfcx_tf.serving.litert.litert_metadata`.
 
     Raises:
-        UserError: if it says nothing.
+        UserError: if it says nothing, or is damaged.
     """
     if content[4:8] == b"TFL3":
         model = schema.Model.GetRootAsModel(content, 0)
         for entry in (model.Metadata(i) for i in range(model.MetadataLength())):
             if entry.Name() == METADATA_NAME.encode():
-                return json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+                try:
+                    return parse_json(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
+                except ValueError as error:
+                    raise UserError(
+                        f"A LiteRT model's metadata must be as rfcx-tf export wrote it: {error}. "
+                        "Export it again."
+                    ) from None
     raise UserError(
         f"A LiteRT model must hold the metadata `{METADATA_NAME}`, which rfcx-tf export writes. "
         "This one does not."

@@ -33,6 +33,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from rfcx_tf.core.documents import sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.frontend.frontend import FrontEnd
@@ -258,6 +259,6 @@ def _pack(model: schema.ModelT, metadata: dict) -> bytes:
     """The file's contents, with the metadata inside."""
     entry, buffer = schema.MetadataT(), schema.BufferT()
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
-    buffer.data = np.frombuffer(json.dumps(metadata).encode(), np.uint8)
+    buffer.data = np.frombuffer(sealed_json(metadata).encode(), np.uint8)
     model.metadata, model.buffers = [entry], [*model.buffers, buffer]
     return flatbuffer_utils.convert_object_to_bytearray(model)

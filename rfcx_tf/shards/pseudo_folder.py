@@ -11,12 +11,12 @@ labels/                     for every fold its own
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from rfcx_tf.core.arrays import read_arrays
+from rfcx_tf.core.documents import read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.shards.records import ShardReader
@@ -79,7 +79,7 @@ def begin_per_fold(folder: Path, labels_id: str) -> None:
             f"A folder has labels of the same teachers, bounds and recordings. {folder} holds "
             f"{found}, these are {labels_id}. Name another --out."
         )
-    atomic_write_text(folder / _INFO, json.dumps({"id": labels_id}))
+    atomic_write_text(folder / _INFO, sealed_json({"id": labels_id}))
 
 
 def fold_folder(folder: Path, fold: int) -> Path:
@@ -110,13 +110,13 @@ def read_probability(folder: Path, recording_id: str) -> tuple[np.ndarray, np.nd
     """
     path = _windows_path(folder, recording_id)
     try:
-        with np.load(path) as file:
-            return file["centre_s"], file["probability"].astype(np.float32)
+        arrays = read_arrays(path)
+        return arrays["centre_s"], arrays["probability"].astype(np.float32)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError):
         raise UserError(
-            f"The labels {path} cannot be read. Remove that folder of labels, {folder}, and "
+            f"The labels {path} cannot be read. Move that folder of labels, {folder}, away and "
             "label again."
         ) from None
 
@@ -135,7 +135,7 @@ def _windows_path(folder: Path, recording_id: str) -> Path:
 
 def _read_id(folder: Path) -> str:
     try:
-        return str(json.loads((folder / _INFO).read_text(encoding="utf-8"))["id"])
+        return str(read_json(folder / _INFO, "The record of labels")["id"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"Pseudo-labels are a folder made by rfcx-tf pseudo-label. {folder / _INFO} cannot be "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import BaselineConfig, HeadConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.runs.join import join_out_of_fold
@@ -67,6 +68,7 @@ def train_baseline(
         regressions = fit_fold(crops, fold, config.loss, config.c)
         trained_on = int((crops.folds != fold).sum())
         report(describe_fit(fold, regressions, reader.manifest.classes, f"{trained_on} crops"))
+        forget_checksums(run.fold(fold))
         regressions.save(run.weights(fold))
         write_held_out_crops(run, reader, crops, fold, regressions)
         sources = reader.manifest.audio_sources(fold, data_dir)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from pathlib import Path
@@ -11,10 +10,14 @@ import keras
 import numpy as np
 import pandas as pd
 
+from rfcx_tf.core.checksums import sha256_of
 from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.evaluation.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
+from rfcx_tf.model.weight_files import load_network
+from rfcx_tf.runs.kept import again
 
 _CHECK_LOSS_EVERY_STEPS = 10
 
@@ -96,9 +99,10 @@ class RunState(keras.callbacks.Callback):
     """Keeps what a killed run needs to go on, and the weights of the chosen epoch.
 
     After every epoch: `resume-N.weights.h5` with weights and optimiser, then `state.json`
-    that points at it and holds the history. A kill at any moment leaves one of two complete
-    states behind. It also applies the schedule that depends on a monitor: learning-rate cuts
-    and early stopping follow from the history alone, so they survive a restart.
+    that points at it and holds the history and the checksums of both files. A kill at any moment
+    leaves one of two complete states behind. It also applies the schedule that depends on a
+    monitor: learning-rate cuts and early stopping follow from the history alone, so they survive a
+    restart.
 
     Attributes:
         history: one dict of figures for every finished epoch.
@@ -114,6 +118,7 @@ class RunState(keras.callbacks.Callback):
         self.history: list[dict] = []
         self.ended = False
         self.weights = folder / "detector.weights.h5"
+        self._weights_sha256: str | None = None
 
     def restore(self, classifier: keras.Model) -> int:
         """Loads the last complete state, if there is one, into a built and compiled model.
@@ -122,12 +127,16 @@ class RunState(keras.callbacks.Callback):
             Number of epochs that are done.
 
         Raises:
-            UserError: if it was made in another precision, whose optimiser has other state.
+            UserError: if it is damaged, or was made in another precision, whose optimiser has
+                other state.
         """
         path = self._folder / "state.json"
         if not path.exists():
             return 0
-        state = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            state = read_json(path, "The state of a training")
+        except DocumentError as error:
+            raise UserError(f"{error} {again(self._folder)}") from None
         precision = keras.mixed_precision.global_policy().name
         if state["precision"] != precision:
             raise UserError(
@@ -135,9 +144,29 @@ class RunState(keras.callbacks.Callback):
                 f"{state['precision']}, here it would be {precision}. Set training.precision in a "
                 "new run, or go on where it began."
             )
-        classifier.load_weights(self._folder / state["weights"])
+        checkpoint = self._folder / state["weights"]
+        # Earlier versions kept no checksums.
+        self._check(checkpoint, state.get("sha256"))
+        load_network(classifier, checkpoint, again(self._folder))
         self.history, self.ended = state["history"], state["ended"]
+        self._weights_sha256 = state.get("best_sha256")
         return len(self.history)
+
+    def whole_weights(self) -> Path:
+        """The file with the weights of the chosen epoch.
+
+        Raises:
+            UserError: if it is not as it was written.
+        """
+        self._check(self.weights, self._weights_sha256)
+        return self.weights
+
+    def _check(self, path: Path, sha256: str | None) -> None:
+        if sha256 is not None and path.exists() and sha256_of(path) != sha256:
+            raise UserError(
+                f"A training goes on with what it kept. {path} is damaged: it does not match its "
+                f"checksum in state.json. {again(self._folder)}"
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch_began = time.perf_counter()
@@ -153,6 +182,7 @@ class RunState(keras.callbacks.Callback):
             detector = self.model.detector
             with atomic_file(self.weights, room_bytes=_room_bytes(detector.variables)) as temporary:
                 detector.save_weights(temporary)
+            self._weights_sha256 = sha256_of(self.weights)
         elif config.schedule == "plateau" and waited % config.plateau_epochs == 0:
             self.model.optimizer.learning_rate = logs["learning_rate"] * config.plateau_factor
         stop = 0 < config.early_stopping_epochs <= waited
@@ -196,11 +226,13 @@ class RunState(keras.callbacks.Callback):
             pd.DataFrame(self.history).to_csv(temporary, index=False)
         state = {
             "weights": weights.name,
+            "sha256": sha256_of(weights),
+            "best_sha256": self._weights_sha256,
             "precision": keras.mixed_precision.global_policy().name,
             "ended": self.ended,
             "history": self.history,
         }
-        atomic_write_text(self._folder / "state.json", json.dumps(state))
+        atomic_write_text(self._folder / "state.json", sealed_json(state))
         for old in self._folder.glob("resume-*.weights.h5"):
             if old != weights:
                 old.unlink()

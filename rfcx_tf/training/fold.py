@@ -8,12 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.model.backbones import begin_from_weights
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.weight_files import load_network
+from rfcx_tf.runs.kept import again
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
@@ -85,12 +88,13 @@ def train_fold(
     classifier = _build_classifier(config, reader.manifest, fold, strategy)
     epochs_done, ended, callbacks = 0, False, []
     if run is not None:
+        forget_checksums(run.fold(fold))
         state = RunState(run.fold(fold), config.training)
         epochs_done, ended = state.restore(classifier), state.ended
         if epochs_done == 0 and start is None:
             begin_from_weights(classifier.detector, config)
         elif epochs_done == 0:
-            classifier.detector.load_weights(start.weights(fold))
+            load_network(classifier.detector, start.whole_weights(fold), again(start.fold(fold)))
         monitors = ValidationMonitors(
             validation_dataset(reader, config, held_out),
             reader.index["kind"].to_numpy()[held_out] == "tp",
@@ -125,7 +129,7 @@ def train_fold(
         return
     if verbose:
         print(f"Weights of {state.describe_checkpoint()}.")
-    classifier.detector.load_weights(state.weights)
+    load_network(classifier.detector, state.whole_weights(), again(run.fold(fold)))
     monitors.set_model(classifier)
     figures = monitors.validate()
     _save_held_out_crops(run, reader, held_out, fold, monitors, len(state.history))

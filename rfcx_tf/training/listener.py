@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import ListenerConfig, LossConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
@@ -22,6 +23,7 @@ from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions, PseudoLabelledRows
 from rfcx_tf.runs.embeddings import EmbeddingStore, embed_recordings
 from rfcx_tf.runs.join import join_out_of_fold
+from rfcx_tf.runs.kept import keep_checksums
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.cut import label_crop
@@ -107,8 +109,10 @@ def train_listener(
         if taught is not None:
             fitted_on += f" and {len(taught.features)} pseudo-labelled ones"
         report(describe_fit(fold, regressions, manifest.classes, fitted_on))
+        forget_checksums(run.fold(fold))
         write_held_out_crops(run, reader, windows, fold, regressions)
         _write_held_out_scores(run, store, manifest, fold, regressions)
+        keep_checksums(run.fold(fold))
         # Last: with it the fold is finished.
         regressions.save(run.weights(fold))
     join_out_of_fold(run)

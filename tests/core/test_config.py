@@ -200,9 +200,9 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(empty, override, key):
         (
             "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 9 if n else ''}]\n" for n in range(30))
             + "seed: *a29",
-            "seed",
+            "aliases unfold",
         ),
-        ("seed: &a [*a]", "seed"),
+        ("seed: &a [*a]", "an alias names what it is in"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_refused_in_one_line(tmp_path, text, words):

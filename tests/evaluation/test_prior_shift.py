@@ -250,7 +250,7 @@ def test_the_file_says_what_was_found(shifted, tmp_path):
 )
 def test_files_that_are_no_prior_are_refused(text, tmp_path):
     (tmp_path / "p.yaml").write_text(text)
-    assert "p.yaml is not one" in refused(read_offsets, tmp_path / "p.yaml")
+    assert "p.yaml is not " in refused(read_offsets, tmp_path / "p.yaml")
     assert "cannot be read" in refused(read_offsets, tmp_path / "nowhere.yaml")
 
 

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 import pytest
 from refused import refused
 
-from rfcx_tf.core.config import Config
+from rfcx_tf.core.config import Config, load_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.runs.join import join_out_of_fold
+from rfcx_tf.runs.kept import of_run
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import Manifest
 
@@ -113,6 +115,7 @@ def test_a_run_from_before_there_were_pseudo_labels_opens_and_goes_on(tmp_path):
     RunFolder.create(tmp_path, config(), manifest(), tmp_path)
     path = tmp_path / "run.json"
     values = json.loads(path.read_text())
+    del values["seal"]
     for name in ("pseudo", "pseudo_id", "start"):
         assert values.pop(name) == ""
     path.write_text(json.dumps(values))
@@ -124,7 +127,7 @@ def test_a_run_from_before_the_bands_of_boxes_were_kept_opens(tmp_path):
     RunFolder.create(tmp_path, config(), manifest(), tmp_path)
     path = tmp_path / "run.json"
     values = json.loads(path.read_text())
-    del values["box_hz"]
+    del values["box_hz"], values["seal"]
     path.write_text(json.dumps(values))
     assert RunFolder.open(tmp_path).info.box_hz == {}
 
@@ -136,11 +139,51 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"classes": []}'])
+@pytest.mark.parametrize("content", [None, "{}", '{"classes": []}'])
 def test_what_is_not_a_run_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     assert f"{tmp_path} is not one" in refused(RunFolder.open, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+def test_a_record_that_is_not_as_it_was_written_is_refused(tmp_path, name):
+    RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    path = tmp_path / name
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert str(path) in refused(RunFolder.open, tmp_path)
+    for text in ("", "[]"):
+        path.write_text(text)
+        assert str(tmp_path) in refused(RunFolder.open, tmp_path)
+    if name == "config.yaml":
+        # A recipe to go on from is anybody's to edit.
+        path.write_bytes(whole.replace(b"\nseed: 0", b"\nseed: 7"))
+        assert load_config(path).seed == 7
+
+
+def test_weights_and_tables_of_a_fold_are_compared_with_what_was_written(tmp_path):
+    run = RunFolder.create(tmp_path, config(), manifest(), tmp_path)
+    run.fold(0).mkdir()
+    table, weights = run.fold(0) / "oof_scores.csv", run.weights(0)
+    table.write_text("recording_id,s2\na,0.5\n")
+    weights.write_bytes(b"weights")
+    run.finish(0, {})
+    assert run.whole_weights(0) == weights
+    weights.write_bytes(b"weightt")
+    message = refused(run.whole_weights, 0)
+    assert str(weights) in message and f"move {run.fold(0)} out of the run" in message
+    (run.fold(0) / "oof_crops.csv").write_text("recording_id,s2\na,0.5\n")
+    join_out_of_fold(run)
+    assert of_run(run.path / "oof_scores.csv").read_text() == table.read_text()
+    (run.path / "oof_scores.csv").write_text("recording_id,s2\na,0.6\n")
+    assert "joins the tables of the folds again" in refused(of_run, run.path / "oof_scores.csv")
+    table.write_text("recording_id,s2\na,0.6\n")
+    assert str(table) in refused(join_out_of_fold, run)
+    # Of an earlier version nothing is known.
+    (run.fold(0) / "checksums.json").unlink()
+    assert run.whole_weights(0) == weights
 
 
 def test_finished_folds_are_those_with_figures(tmp_path):

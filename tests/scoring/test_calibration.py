@@ -139,7 +139,7 @@ def test_other_files_and_classes_are_refused(tmp_path):
     path = tmp_path / "c.yaml"
     for text in ("", "- a", "a: [", "classes: 3", "\x00", "classes: [1]"):
         path.write_text(text)
-        assert "c.yaml is not one" in refused(read_calibration, path)
+        assert "c.yaml is not " in refused(read_calibration, path)
     assert "cannot be read" in refused(read_calibration, tmp_path / "nowhere.yaml")
     twice = {"wanted": "F1", "members": [], "classes": [GOOD, GOOD]}
     path.write_text(yaml.safe_dump(twice))

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from rfcx_tf.core.documents import parse_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.scoring.calibration import Calibration
@@ -50,15 +51,23 @@ def test_what_is_no_card_is_refused(text):
 
 def test_a_card_with_a_falling_calibration_is_refused():
     values = json.loads(CARD.to_json())
+    del values["seal"]
     values["calibration"]["classes"][1]["probability_logits"] = [3.0, 1.0]
     with pytest.raises(UserError, match="has rising maps"):
         ModelCard.from_json(json.dumps(values))
 
 
 def test_a_card_of_a_later_version_is_refused():
-    values = json.loads(CARD.to_json()) | {"version": 2}
+    values = parse_json(CARD.to_json()) | {"version": 2}
     with pytest.raises(UserError, match=r"Found 2\. Update"):
-        ModelCard.from_json(json.dumps(values))
+        ModelCard.from_json(sealed_json(values))
+
+
+def test_a_damaged_card_is_refused():
+    text = CARD.to_json().replace('"hop_s": 0.', '"hop_s": 1.')
+    assert text != CARD.to_json()
+    with pytest.raises(UserError, match="does not match its checksum"):
+        ModelCard.from_json(text)
 
 
 def test_windows_beyond_the_recording_count_as_the_part_inside():

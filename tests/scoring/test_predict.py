@@ -1,5 +1,6 @@
 """Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -337,6 +338,30 @@ def test_parts_are_of_one_recording_and_one_prediction(run, tiny_data, tmp_path)
     assert parts.read("a", key) is None
     other = Journal(tmp_path / "parts", "two")
     assert other.started_over and not list((tmp_path / "parts").glob("*.npz"))
+
+
+def test_damaged_parts_are_told_and_made_again(tmp_path, capsys):
+    folder = tmp_path / "parts"
+    parts = Journal(folder, "one")
+    for name in "ab":
+        parts.write(RecordingResult(name, tmp_path, 1.0, np.ones(2), np.zeros((3, 2))), "key")
+    (path,) = (p for p in folder.glob("*.npz") if hashlib.sha256(b"a").hexdigest()[:32] == p.stem)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"scores.npy") + 150] ^= 1
+    path.write_bytes(content)
+    assert parts.read("a", "key") is None
+    assert str(path) in capsys.readouterr().err
+    assert parts.read("b", "key").scores.tolist() == [1, 1]
+    # Of what nobody can tell any more of which models it is, nothing is kept.
+    about = folder / "about.json"
+    about.write_text(about.read_text().replace("one", "ona"))
+    again = Journal(folder, "one")
+    assert again.started_over and again.read("b") is None
+    # A folder of somebody else is left alone.
+    (folder / "notes.npz").write_text("mine")
+    about.write_text("mine")
+    assert "Something else" in refused(Journal, folder, "one")
+    assert (folder / "notes.npz").read_text() == about.read_text() == "mine"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     assert "Something else" in refused(Journal, tmp_path / "mine", "one")

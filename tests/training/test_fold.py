@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, TrainingConfig, save_config
+from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotations import read_kaggle_folder
@@ -23,7 +25,7 @@ from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.dataset import validation_dataset
 from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
-from rfcx_tf.shards.records import ShardReader
+from rfcx_tf.shards.records import ShardReader, read_manifest, write_manifest
 from rfcx_tf.training import fold as fold_module
 from rfcx_tf.training import run as run_module
 from rfcx_tf.training.callbacks import (
@@ -130,7 +132,7 @@ def test_a_finished_fold_leaves_everything_that_the_folder_promises(reference):
     assert history["epoch"].to_list() == [1, 2, 3]
     assert np.isfinite(history.to_numpy(float)).all()
     assert summary["epochs"] == EPOCHS
-    assert summary == json.loads((path / "fold0" / "done.json").read_text())
+    assert summary == read_json(path / "fold0" / "done.json", "The record")
     # monitor: last, so the figures are those of the last epoch.
     last = history.iloc[-1]
     for name in ("val_tp_log_loss", "val_fp_log_loss", "val_log_loss", "val_lrap"):
@@ -519,7 +521,7 @@ def test_a_start_with_another_model_or_without_the_fold_is_refused(
         start = tmp_path / "start"
         (start / "fold0").mkdir(parents=True, exist_ok=True)
         save_config(config, start / "config.yaml")
-        known = json.loads((reference[0] / "run.json").read_text())
+        known = read_json(reference[0] / "run.json", "The record")
         (start / "run.json").write_text(json.dumps(known | info))
         (start / "fold0" / "done.json").write_text("{}")
         return start
@@ -632,6 +634,19 @@ def test_a_state_of_another_precision_is_refused(tmp_path):
         RunState(tmp_path, TrainingConfig()).restore(None)
 
 
+@pytest.mark.parametrize("name", ["resume-0002.weights.h5", "state.json", "detector.weights.h5"])
+def test_a_training_does_not_go_on_from_a_damaged_file(tmp_path, name):
+    epochs(tmp_path, TrainingConfig(epochs=3, monitor="last"), [1.0, 2.0])
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError) as caught:
+        again = RunState(tmp_path, TrainingConfig(epochs=3))
+        again.restore(FakeModel())
+        again.whole_weights()
+    text = str(caught.value)
+    assert str(path) in text and f"move {tmp_path} out of the run" in text and "\n" not in text
+
+
 def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
     config = TrainingConfig(epochs=3)
     state, _ = epochs(tmp_path, config, [1.0, 2.0, 3.0])
@@ -685,9 +700,7 @@ def test_shards_of_another_recipe_are_refused(
 def test_a_run_does_not_go_on_with_other_shards(reference, tiny_config, tiny_shards, tmp_path):
     other = tmp_path / "shards"
     shutil.copytree(tiny_shards, other)
-    manifest = json.loads((other / "manifest.json").read_text())
-    manifest["shards_id"] = "others"
-    (other / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(replace(read_manifest(other), shards_id="others"), other)
     config = small(tiny_config, pictures_every_epochs=2)
     text = refused(config, other, reference[0], folds=[1])
     assert "(others)" in text

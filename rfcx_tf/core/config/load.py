@@ -14,6 +14,7 @@ import yaml
 from rfcx_tf.core.config.baseline import BaselineConfig
 from rfcx_tf.core.config.listener import ListenerConfig
 from rfcx_tf.core.config.recipe import Config
+from rfcx_tf.core.documents import DocumentError, parse_yaml, read_yaml, sealed_yaml
 from rfcx_tf.core.errors import UserError
 
 Schema = TypeVar("Schema", bound=pydantic.BaseModel)
@@ -31,9 +32,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return load_yaml(Config, path, overrides)
 
 
-def load_recipe_of_any_kind(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe by the schema of its `kind`; see `load_yaml`."""
-    values = _read(path, overrides)
+def load_recipe_of_any_kind(
+    path: str | Path, overrides: Sequence[str] = (), *, sealed: bool = False
+) -> Recipe:
+    """Reads a recipe by the schema of its `kind`; see `load_yaml`.
+
+    Args:
+        path, overrides: as of `load_yaml`.
+        sealed: whether it must be as it was written, as that of a run must: what was trained does
+            not change. A recipe to train by may be a run's that somebody went on from.
+    """
+    values = _read(path, overrides, sealed)
     kind = values.pop("kind", Config.kind)
     schemas = {str(schema.kind): schema for schema in Recipe.__args__}
     if str(kind) not in schemas:
@@ -55,14 +64,15 @@ def load_yaml(schema: type[Schema], path: str | Path, overrides: Sequence[str] =
     return _check(schema, _read(path, overrides), path)
 
 
-def _read(path: str | Path, overrides: Sequence[str]) -> dict:
+def _read(path: str | Path, overrides: Sequence[str], sealed: bool = False) -> dict:
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        values = read_yaml(path, "The config", sealed=sealed) or {}
     except OSError as error:
         raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"The config {path} is not valid YAML: {reason}.") from None
+    except DocumentError as error:
+        raise ConfigError(str(error)) from None
+    if sealed and not values:
+        raise ConfigError(f"The config of a run has every value. {path} is empty: copy it again.")
     if not isinstance(values, dict):
         raise ConfigError(f"The config {path} must map keys to values. Received: {_short(values)}.")
     for override in overrides:
@@ -78,10 +88,11 @@ def _check(schema: type[Schema], values: dict, path: str | Path) -> Schema:
 
 
 def save_config(config: Recipe, path: str | Path) -> None:
-    """Writes every value, defaults included, as YAML that can be read again."""
+    """Writes every value, defaults included, as sealed YAML that can be read again."""
     kind = {} if config.kind == Config.kind else {"kind": config.kind}
     values = kind | config.model_dump(mode="json")
-    Path(path).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    text = sealed_yaml(yaml.safe_dump(values, sort_keys=False))
+    Path(path).write_text(text, encoding="utf-8")
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[tuple[str, object, object]]:
@@ -100,8 +111,8 @@ def _apply_override(values: dict, override: str) -> None:
     if not equals or not key.strip():
         raise ConfigError(f"--set takes key.sub=value. Received: {override!r}.")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
+        value = parse_yaml(text)
+    except ValueError:
         raise ConfigError(
             f"--set {key}: the value is not valid YAML. Received: {text!r}."
         ) from None

@@ -104,7 +104,7 @@ class RestTransport:
             raise _status_error(url, response, content)
         try:
             return json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise RequestError(
                 f"{url} must reply with JSON. Received: {_beginning(content)!r}."
             ) from None
@@ -114,7 +114,7 @@ def _status_error(url: str, response: aiohttp.ClientResponse, content: bytes) ->
     """What a status other than 200 means, with TensorFlow Serving's own words."""
     try:
         reason = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         reason = _beginning(content) or (response.reason or "no reason")
     advice = " Send shorter pieces with --chunk-s." if response.status == _TOO_LARGE else ""
     try:

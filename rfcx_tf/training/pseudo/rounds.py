@@ -22,6 +22,7 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.evaluation.recordings import evaluate_scores
+from rfcx_tf.runs.kept import OOF_SCORES, of_run
 from rfcx_tf.runs.open import Run
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.score_table import read_scores
@@ -192,7 +193,7 @@ def _evaluate(
     truth: pd.DataFrame | None,
 ) -> tuple[float, float]:
     """Masked LWLRAP and LWLRAP of what the folds of runs held out, averaged over the runs."""
-    tables = [read_scores(run.path / "oof_scores.csv").set_index("recording_id") for run in runs]
+    tables = [read_scores(of_run(run.path / OOF_SCORES)).set_index("recording_id") for run in runs]
     held_out = {name for fold in folds for name in reader.manifest.audio_sources(fold)}
     names = [n for n in tables[0].index if n in held_out and all(n in t.index for t in tables)]
     species_ids = [c.species_id for c in reader.manifest.classes]

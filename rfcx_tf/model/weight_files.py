@@ -1,0 +1,41 @@
+"""Weights on disk -> a network of ours, all of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.image_weights import reason
+
+
+@contextmanager
+def all_or_error() -> Iterator[None]:
+    """Within it Keras raises UserWarning where it only warns, of layers that a file lacks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+def load_network(network: keras.Model, path: Path, way_out: str) -> None:
+    """Puts the weights of a file of Keras into a network that has its layers.
+
+    Args:
+        network: built.
+        path: a `.weights.h5` file.
+        way_out: what to do if that fails, a sentence.
+
+    Raises:
+        UserError: if the file is missing or damaged, or any layer's weights are not in it.
+    """
+    try:
+        with all_or_error():
+            network.load_weights(path)
+    except Exception as error:  # Of HDF5, h5py or Keras, as the bytes have it.
+        raise UserError(
+            f"The weights {path} cannot be loaded: {reason(error)}. {way_out}"
+        ) from None
