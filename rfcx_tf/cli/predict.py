@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
     events = arguments.events
     in_file = not events or any(writes_one_file(events, name) for name in arguments.formats)
-    files = (arguments.out, arguments.window_scores, events if in_file else None)
+    files = (arguments.out, arguments.tidy, arguments.window_scores, events if in_file else None)
     folder = nullcontext() if in_file else lock_folder(events, "predict")
     with lock_files(files, "predict"), folder:
         return _run(arguments)

@@ -18,6 +18,18 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
     )
     parser.add_argument(
+        "--names",
+        action="store_true",
+        help="call the columns of --out by the species' names; other verbs read s0, s1, ...",
+    )
+    parser.add_argument(
+        "--tidy",
+        type=Path,
+        metavar="CSV",
+        help="also write a row for every recording and species: score, and probability of the "
+        "surest window",
+    )
+    parser.add_argument(
         "--prior",
         type=Path,
         metavar="YAML",

@@ -1,7 +1,8 @@
 """Held-out crops with what is known of them and what was predicted: `oof_crops.csv`.
 
 Columns: recording_id, fold, kind, species_id, t_min, t_max of an annotated row; present and
-absent, the species ids that are known in its crop, separated by `;`; s<id>, probabilities.
+absent, the species ids that are known in its crop, separated by `;`; s<id>, probabilities;
+species, the name of species_id.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def crop_table(
     for name, mask in (("present", known & (target > 0)), ("absent", known & (target == 0))):
         table[name] = [";".join(map(str, species[crop])) for crop in mask]
     probabilities = pd.DataFrame(probability, columns=[c.column for c in classes])
-    return pd.concat([table, probabilities], axis=1)
+    names = {c.species_id: c.name for c in classes}
+    species_name = table["species_id"].map(names).fillna("").rename("species")
+    return pd.concat([table, probabilities, species_name], axis=1)
 
 
 def write_crops(table: pd.DataFrame, path: Path) -> None:

@@ -23,7 +23,13 @@ from rfcx_tf.events.table import EventRecording
 from rfcx_tf.events.window_table import event_recordings, write_window_scores
 from rfcx_tf.events.write import check_events_out, write_events, writes_one_file
 from rfcx_tf.scoring.card import ModelCard
-from rfcx_tf.scoring.score_table import order_like_submission, write_scores
+from rfcx_tf.scoring.score_table import (
+    order_like_submission,
+    tidy_scores,
+    write_named_scores,
+    write_scores,
+    write_tidy_scores,
+)
 from rfcx_tf.scoring.scorer import RecordingResult
 
 
@@ -34,6 +40,8 @@ class OutputTables:
     Attributes:
         out: CSV file for the scores.
         like: a sample_submission.csv to keep to.
+        names: whether columns of scores are called by the species' names.
+        tidy: CSV file with a row for every recording and species.
         prior: YAML file of prior shifts, for the scores.
         window_scores: Parquet file for the scores of all windows.
         events: file or folder for the events.
@@ -44,6 +52,8 @@ class OutputTables:
 
     out: Path
     like: Path | None = None
+    names: bool = False
+    tidy: Path | None = None
     prior: Path | None = None
     window_scores: Path | None = None
     events: Path | None = None
@@ -63,12 +73,19 @@ class OutputTables:
             UserError: if they do not go together, or a place cannot be written.
         """
         self.rules.check()
-        outputs = [path for path in (self.out, self.window_scores, self.events) if path]
+        if self.names and self.like:
+            raise UserError(
+                "A submission has the columns of --like. Leave --names out, or take --tidy FILE, "
+                "which has names too."
+            )
+        outputs = [p for p in (self.out, self.tidy, self.window_scores, self.events) if p]
         if len({path.resolve() for path in outputs}) < len(outputs):
-            raise UserError("--out, --window-scores and --events must name different places.")
+            raise UserError(
+                "--out, --tidy, --window-scores and --events must name different places."
+            )
         if self.events:
             check_events(self.events, self.formats, recordings)
-        for path in (self.out, self.window_scores):
+        for path in (self.out, self.tidy, self.window_scores):
             if path:
                 check_writable(path)
         _ = self._starts  # Unreadable times show now, not after the work.
@@ -116,9 +133,16 @@ class OutputTables:
             found = event_recordings(results(), self._starts)
             write_found_events(self.events, self.formats, self.rules.of_model(card), found)
         scores = self._shifted(scores)
+        if self.tidy:
+            calibration = self.rules.of_model(card).card.calibration
+            write_tidy_scores(tidy_scores(scores, card.classes, calibration), self.tidy)
+            print(f"Wrote {self.tidy}.")
         if self.like and complete:
             scores = order_like_submission(scores, self.like)
-        write_scores(scores, self.out)
+        if self.names:
+            write_named_scores(scores, card.classes, self.out)
+        else:
+            write_scores(scores, self.out)
         print(f"Wrote {self.out}: {len(scores)} recordings, {scores.shape[1] - 1} species.")
 
     @cached_property
