@@ -271,14 +271,16 @@ def load_detectors(run: RunFolder, folds: Sequence[int]) -> list[keras.Model]:
     Raises:
         UserError: if weights are missing or do not fit.
     """
+    # Before the networks are built, which takes longer.
+    paths = [run.whole_weights(fold) for fold in folds]
     detectors = []
     # Whatever precision the run was trained in, scores are float32.
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        for fold in folds:
+        for fold, path in zip(folds, paths, strict=True):
             detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
-            load_network(detector, run.whole_weights(fold), again(run.fold(fold)))
+            load_network(detector, path, again(run.fold(fold)))
             detectors.append(detector)
     finally:
         keras.mixed_precision.set_global_policy(policy)

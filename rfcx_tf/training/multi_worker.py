@@ -12,7 +12,6 @@ so `MultiWorkerClassifier` has its own around the same training step.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
+from rfcx_tf.core.documents import parse_json
 from rfcx_tf.core.errors import UserError, WorkStopped
 from rfcx_tf.training.classifier import CropClassifier
 
@@ -62,7 +62,7 @@ def read_worker() -> Worker:
     if text is None:
         return Worker(0, 1)
     try:
-        values = json.loads(text)
+        values = parse_json(text)
         cluster, task = values["cluster"], values["task"]
         counts = {kind: len(addresses) for kind, addresses in cluster.items()}
         kind, index = str(task["type"]), int(task["index"])
