@@ -1,8 +1,9 @@
 """Commands that are killed at one file operation after the other."""
 
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 _CHANGES = ("open", "os.remove", "os.rename", "os.rmdir", "os.mkdir")
@@ -39,7 +40,10 @@ _KILLER = None
 
 
 def killed_at_every_operation(
-    command: Callable[[Path], object], folders: Iterator[Path], monkeypatch
+    command: Callable[[Path], object],
+    folders: Iterator[Path],
+    monkeypatch,
+    operations: Iterable[int] | None = None,
 ) -> Iterator[Path]:
     """Runs a command in one folder after the other, and kills it one operation later each time.
 
@@ -47,17 +51,19 @@ def killed_at_every_operation(
         command: takes the folder; file operations below it count.
         folders: equal ones, as many as are asked for.
         monkeypatch: of the test.
+        operations: before which it is killed, one after the other, where every one takes too long.
 
     Yields:
         Each folder after the kill; at last one in which the command was not killed.
     """
     global _KILLER
     _KILLER = _KILLER or _Killer()
-    for operations, folder in enumerate(folders):
+    numbers = itertools.count() if operations is None else operations
+    for number, folder in zip(numbers, folders, strict=False):
         with monkeypatch.context() as patch:
             # No process has this number: half-written files are of one that is gone.
             patch.setattr(os, "getpid", lambda: 2**31 - 1)
-            _KILLER.folder, _KILLER.left = folder, operations
+            _KILLER.folder, _KILLER.left = folder, number
             try:
                 command(folder)
                 done = True
