@@ -1,4 +1,4 @@
-"""The same ResNet and training step in plain PyTorch, which is optional; CPU only."""
+"""The same ResNet and training step in plain PyTorch, which is optional."""
 
 from __future__ import annotations
 
@@ -23,20 +23,12 @@ def why_not_torch(config: Config) -> str:
     return ""
 
 
-def torch_tasks(
-    config: Config, batch: dict[str, np.ndarray], steps: int, bfloat16: bool, threads: int
-) -> Tasks:
-    """The task `steps`: training steps on one batch; its value is the number of parameters.
+def torch_backbone(config: Config):
+    """Images [batch, 1, frames, mels] -> cells [batch, features, cells, bands], and the features.
 
-    A basic-block ResNet without pooling after the stem, means over frequency and time, dropout,
-    one dense layer; masked cross-entropy; AdamW. Channels come last: PyTorch's convolutions are
-    fastest on CPUs that way.
+    A basic-block ResNet without pooling after the stem, on an image that it normalises.
     """
-    import torch
     from torch import nn
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(config.seed)
 
     class Block(nn.Module):
         def __init__(self, before: int, after: int, stride: int):
@@ -72,13 +64,32 @@ def torch_tasks(
         for number in range(blocks):
             parts.append(Block(before, after, 2 if stage and not number else 1))
             before = after
-    parts += [
+    return nn.Sequential(*parts), before
+
+
+def torch_tasks(
+    config: Config, batch: dict[str, np.ndarray], steps: int, bfloat16: bool, threads: int
+) -> Tasks:
+    """The task `steps`: training steps on one batch; its value is the number of parameters.
+
+    A basic-block ResNet without pooling after the stem, means over frequency and time, dropout,
+    one dense layer; masked cross-entropy; AdamW. Channels come last: PyTorch's convolutions are
+    fastest on CPUs that way.
+    """
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(config.seed)
+    backbone, features = torch_backbone(config)
+    model = nn.Sequential(
+        backbone,
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Dropout(config.model.head.dropout),
-        nn.Linear(before, batch["target"].shape[1]),
-    ]
-    model = nn.Sequential(*parts).to(memory_format=torch.channels_last).train()
+        nn.Linear(features, batch["target"].shape[1]),
+    )
+    model = model.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
     image = torch.from_numpy(batch["spectrogram"])[:, None].to(memory_format=torch.channels_last)
     target, known = torch.from_numpy(batch["target"]), torch.from_numpy(batch["known"])

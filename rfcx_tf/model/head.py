@@ -11,6 +11,21 @@ import keras
 from keras import layers, ops
 
 
+def largest(values, axis: int):
+    """`ops.max`, with a gradient that survives XLA.
+
+    The gradient goes to the values that equal the maximum. Compiling a whole step of JAX, XLA may
+    compute values a second time for that, rounded otherwise, and then finds none that do: in a
+    small ResNet the gradient of a kernel came out as a quarter of what it is. So it has to finish
+    them before.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        values = jax.lax.optimization_barrier(values)
+    return ops.max(values, axis=axis)
+
+
 def pool_time(cells, window_cells: int, kind: str):
     """Pools every window: [batch, cells, D] -> [batch, cells - window_cells + 1, D or 2 D].
 
@@ -44,7 +59,7 @@ class FrequencyPooling(layers.Layer):
         if self.kind in ("mean", "mean_max"):
             pooled.append(ops.mean(features, axis=2))
         if self.kind in ("max", "mean_max"):
-            pooled.append(ops.max(features, axis=2))
+            pooled.append(largest(features, axis=2))
         return ops.concatenate(pooled, axis=-1) if len(pooled) > 1 else pooled[0]
 
     def get_config(self):

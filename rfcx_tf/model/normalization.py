@@ -22,6 +22,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
       these are the sums over the whole batch: statistics are synchronised without being told.
     """
 
+    def __init__(self, *, synchronized: bool = False, **kwargs):
+        # Keras refuses it for others, where it need not be said.
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        super().__init__(synchronized=synchronized and on_tensorflow, **kwargs)
+
     def call(self, inputs, training=None, mask=None):
         own = len(inputs.shape) == 4 and self.axis in (-1, 3) and not self.renorm and mask is None
         backend = keras.backend.backend()

@@ -1,14 +1,17 @@
-"""The detector as it is trained: crops in, one logit a class out, masked loss."""
+"""The detector as it is trained: crops in, one logit a class out, masked loss.
+
+On `keras.ops` alone, but for accumulation, which is TensorFlow's.
+"""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 from scipy.stats import beta
 
 from rfcx_tf.core.config import AugmentConfig, Config, TrainingConfig
+from rfcx_tf.model.head import largest
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy
 
 _MIX_WEIGHTS = 4096
@@ -42,6 +45,8 @@ class CropClassifier(keras.Model):
         self._accumulation_steps = config.training.accumulation_steps
         self._part_gradients = self._gradients
         if config.training.xla and self._accumulation_steps > 1:
+            import tensorflow as tf
+
             # XLA heeds no control dependencies, and would run the parts of a step that it
             # compiles as a whole side by side.
             self._part_gradients = tf.function(self._gradients, jit_compile=True)
@@ -66,7 +71,7 @@ class CropClassifier(keras.Model):
             `partner_weight` [batch], the other crop's share in each.
         """
         if not (training and self._feature_mixup > 0):
-            return ops.max(self.detector(spectrogram, training=training), axis=1)
+            return largest(self.detector(spectrogram, training=training), axis=1)
         features = self._features(spectrogram, training=True)
         weight = self._draw_partner_weights(ops.shape(features)[0])
         share = ops.reshape(weight, (-1, *[1] * (len(features.shape) - 1)))
@@ -74,7 +79,7 @@ class CropClassifier(keras.Model):
         own = ops.cast(features, "float32")
         mixed = (1.0 - share) * own + share * _partner(own)
         windows = self._head(ops.cast(mixed, features.dtype), training=True)
-        return {"logits": ops.max(windows, axis=1), "partner_weight": weight}
+        return {"logits": largest(windows, axis=1), "partner_weight": weight}
 
     def _draw_partner_weights(self, batch_size):
         # One draw a call, as in dropout: `RunState` counts on it.
@@ -91,12 +96,16 @@ class CropClassifier(keras.Model):
         own_loss = self._loss_function(y, logits, sample_weight=1.0 - weight)
         return own_loss + self._loss_function(partner, logits, sample_weight=weight)
 
-    def train_step(self, data):
+    def train_step(self, *arguments):
+        """(data) -> figures with TensorFlow; with JAX, (state, data) -> (figures, state)."""
         if self._accumulation_steps == 1:
-            return super().train_step(data)
+            return super().train_step(*arguments)
+        import tensorflow as tf
+
         # Unrolled, since the all-reduce of synchronised batch normalisation cannot stand in a
         # tf.while_loop. The optimisers' own `gradient_accumulation_steps` fails under
         # MirroredStrategy.
+        (data,) = arguments
         spectrogram, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         steps = self._accumulation_steps
         labels = {name: tf.split(values, steps) for name, values in labels.items()}
@@ -115,6 +124,8 @@ class CropClassifier(keras.Model):
 
     def _gradients(self, spectrogram, labels) -> list:
         """Forward and backward as in Keras's own `train_step`."""
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             predicted = self(spectrogram, training=True)
             loss = self.compute_loss(spectrogram, labels, predicted, training=True)
