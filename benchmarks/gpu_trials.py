@@ -189,7 +189,10 @@ def run_trials(pack: Path, sizes: Sizes) -> Iterator[dict]:
                 steps[kind] = step, compilers.submit(lowered.compile)
         for trial in trials:
             step, compiling = steps[trial.batch_size, trial.parts]
-            yield _train(trial, configs[trial], step, compiling.result(), drawn, sound, on_device)
+            # The networks are the same: one program scores them all.
+            scorer, _ = next(iter(steps.values()))
+            programs = step, compiling.result(), scorer
+            yield _train(trial, configs[trial], programs, drawn, sound, on_device)
 
 
 def _config_of(recipe: Config, trial: Trial, sizes: Sizes) -> Config:
@@ -211,7 +214,8 @@ def _shapes(examples: dict, config: Config) -> dict:
     }
 
 
-def _train(trial, config, step, epoch, drawn, sound, on_device) -> dict:
+def _train(trial, config, programs, drawn, sound, on_device) -> dict:
+    step, epoch, scorer = programs
     examples = drawn[trial].result()
     partly_an_example = float(examples["partly"].sum(1).mean())
     examples["partly"] *= not trial.partly_counts
@@ -229,7 +233,7 @@ def _train(trial, config, step, epoch, drawn, sound, on_device) -> dict:
     losses = np.asarray(losses)
     train_s = time.perf_counter() - began
     held_out = np.flatnonzero(sound.folds == trial.fold)
-    scores = _scores(step, variables, sound, held_out)
+    scores = _scores(scorer, variables, sound, held_out)
     truth = sound.truth[held_out]
     return {
         "part": "trial",
@@ -249,11 +253,11 @@ def _train(trial, config, step, epoch, drawn, sound, on_device) -> dict:
     }
 
 
-def _scores(step: TrialStep, variables, sound: Sound, recordings: np.ndarray) -> np.ndarray:
+def _scores(scorer: TrialStep, variables, sound: Sound, recordings: np.ndarray) -> np.ndarray:
     """Highest logit of a recording's windows, a recording at a time: [recordings, classes]."""
     scores = []
     for number in recordings:
         first, count = sound.first_frame[number], sound.frames[number]
         values = sound.low + sound.step * sound.spectrograms[first : first + count]
-        scores.append(step.score(variables, values[None].astype(np.float32)))
+        scores.append(scorer.score(variables, values[None].astype(np.float32)))
     return np.concatenate([np.asarray(values) for values in scores])
