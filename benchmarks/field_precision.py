@@ -2,6 +2,12 @@
 
     python -m benchmarks.field_precision --window-scores windows.parquet --boxes truth_events.csv \\
         --calibration runs/demo/calibration.yaml
+    python -m benchmarks.field_precision --run runs/fieldmix --data DIR \\
+        --boxes DIR/train_boxes.csv --calibration runs/fieldmix/calibration.yaml \\
+        --window-scores held_out.parquet
+
+With --run, windows are scored first, of every recording by the fold that held it out, and kept in
+--window-scores.
 
 Verdicts are simulated: an event is right if it shares a tenth of a second with a box of its
 species. Boxes are all calls of all species (complete truth, used for nothing else). Every
@@ -21,7 +27,8 @@ import pandas as pd
 from rfcx_tf.evaluation.field_calibration import fit_field_calibration
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.events.rules import EventRules
-from rfcx_tf.events.window_table import open_window_table
+from rfcx_tf.events.table import EventRecording
+from rfcx_tf.events.window_table import open_window_table, write_window_scores
 from rfcx_tf.review.random_sample import sample_events
 from rfcx_tf.scoring.calibration import write_calibration
 
@@ -31,6 +38,8 @@ _SHARED_S = 0.1
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--window-scores", required=True, type=Path, help="of `predict`")
+    parser.add_argument("--run", type=Path, help="score what its folds held out first")
+    parser.add_argument("--data", type=Path, help="where the recordings of --run are")
     parser.add_argument("--boxes", required=True, type=Path, help="recording_id, species_id, t_...")
     parser.add_argument("--calibration", required=True, type=Path, help="of held-out crops")
     parser.add_argument("--threshold", type=float, default=0.05, help="of events to sample from")
@@ -44,6 +53,8 @@ def main() -> None:
         key: own[["t_min", "t_max"]].to_numpy()
         for key, own in pd.read_csv(arguments.boxes).groupby(["recording_id", "species_id"])
     }
+    if arguments.run:
+        keep_held_out(arguments.run, arguments.data, arguments.window_scores)
     work = arguments.window_scores.with_suffix(".simulated.yaml")
     with open_window_table(arguments.window_scores) as table:
         kept = list(table.recordings())
@@ -108,6 +119,25 @@ def main() -> None:
     print("\n| 95 % interval of | holds | mean width |\n|---|---|---|")
     for name, own in pd.DataFrame(held).groupby("figure"):
         print(f"| {name} | {own['held'].mean():.3f} | {own['width'].mean():.3f} |")
+
+
+def keep_held_out(path: Path, data: Path | None, out: Path) -> None:
+    """Writes the windows of all recordings that a run held out, each by its own fold."""
+    from rfcx_tf.evaluation.held_out_windows import held_out_windows
+    from rfcx_tf.runs.open import open_run
+    from rfcx_tf.scoring.load import load_scorer
+
+    run = open_run(path)
+    names = pd.read_csv(path / "oof_scores.csv", dtype={"recording_id": str})["recording_id"]
+    windows = held_out_windows([run], list(names), data)
+    card = load_scorer(run, run.finished_folds[:1], shards_id=run.info.shards_id).card
+
+    def recordings():
+        for name, (scores,) in windows.items():
+            length_s = card.window_s + (len(scores) - 1) * card.hop_s
+            yield EventRecording(name, "", length_s), scores
+
+    write_window_scores(recordings(), out, card)
 
 
 def is_right(events: pd.DataFrame, boxes: dict) -> np.ndarray:
