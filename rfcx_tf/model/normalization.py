@@ -45,7 +45,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             moved = features - origin
             distance = ops.mean(moved, axis=(0, 1, 2))
             mean_square = ops.mean(ops.square(moved), axis=(0, 1, 2))
-            variance = ops.maximum(mean_square - ops.square(distance), 0.0)
+            variance = mean_square - ops.square(distance)
+            # Not the maximum with 0, whose gradient XLA can lose (`head.largest`).
+            variance = ops.where(variance > 0, variance, 0.0)
             mean = origin + distance
             self._keep(mean, variance)
         else:
