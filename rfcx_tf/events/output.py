@@ -23,13 +23,8 @@ from rfcx_tf.events.table import EventRecording
 from rfcx_tf.events.window_table import event_recordings, write_window_scores
 from rfcx_tf.events.write import check_events_out, write_events, writes_one_file
 from rfcx_tf.scoring.card import ModelCard
-from rfcx_tf.scoring.score_table import (
-    order_like_submission,
-    tidy_scores,
-    write_named_scores,
-    write_scores,
-    write_tidy_scores,
-)
+from rfcx_tf.scoring.named_scores import tidy_scores, write_named_scores, write_tidy_scores
+from rfcx_tf.scoring.score_table import order_like_submission, write_scores
 from rfcx_tf.scoring.scorer import RecordingResult
 
 

@@ -123,7 +123,7 @@ def test_what_is_judged_is_counted_not_guessed():
 
 
 def test_intervals_hold_what_they_promise():
-    """By the model's own chances, 95 of 100 intervals hold; of 72, 62 or more but for 1 in 1,000."""
+    """Of 72 that hold with a chance of 0.95, fewer than 62 do once in 1,000 times."""
     held = []
     for seed in range(24):
         events, right = made_events(
