@@ -28,28 +28,33 @@ if TYPE_CHECKING:
     from rfcx_tf.scoring.scorer import RecordingScores, Scorer
 
 
-def load(*where: str | Path, model: str | None = None) -> Model:
+def load(*where: str | Path, model: str | None = None, channel: str | None = None) -> Model:
     """Loads what a run has learned, or an exported model.
 
     Args:
         where: a run folder, the folder of an exported SavedModel, a LiteRT file, or the address
             of a server (http://HOST:8501, grpc://HOST:8500); several for an ensemble of them.
         model: name of the model on a server.
+        channel: of sound files of several channels, `mean`, `loudest` or a number from "0" on;
+            None: that of the runs' recipe, and the mean for other models.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is none, or runs are of different channels.
 
     Example:
         >>> model = rfcx_tf.load("runs/rfcx")
         >>> model.card.classes[0].name
     """
+    from rfcx_tf.runs.open import channel_of, open_run
     from rfcx_tf.scoring.ensemble import EnsembleScorer
     from rfcx_tf.scoring.load import open_scorer
 
     if not where:
         raise UserError("load needs a run folder, an exported model or a server. Received: none.")
     scorers = [open_scorer(place, model) for place in where]
-    return Model(scorers[0] if len(scorers) == 1 else EnsembleScorer(scorers))
+    if channel is None:
+        channel = channel_of(open_run(p) for p in where if (Path(p) / "config.yaml").is_file())
+    return Model(scorers[0] if len(scorers) == 1 else EnsembleScorer(scorers), channel)
 
 
 class Model:
@@ -57,10 +62,11 @@ class Model:
 
     Attributes:
         scorer: what `rfcx_tf.scoring` knows it as.
+        channel: that it listens to, of sound files of several.
     """
 
-    def __init__(self, scorer: Scorer):
-        self.scorer = scorer
+    def __init__(self, scorer: Scorer, channel: str = "mean"):
+        self.scorer, self.channel = scorer, channel
 
     @property
     def card(self) -> ModelCard:
@@ -137,7 +143,7 @@ class Model:
         self, sound: str | Path | np.ndarray, sample_rate_hz: int | None
     ) -> tuple[RecordingScores, float]:
         """Scores, and the length of the sound in seconds."""
-        from rfcx_tf.audio.decode import decode_blocks, resample
+        from rfcx_tf.audio.decode import AudioSource, decode_blocks, resample
         from rfcx_tf.scoring.scorer import score_blocks
 
         rates_hz, samples, remarks = self.scorer.sample_rates_hz, 0, []
@@ -149,7 +155,8 @@ class Model:
                 )
             blocks = [{rate_hz: resample(sound, sample_rate_hz, rate_hz) for rate_hz in rates_hz}]
         else:
-            blocks = decode_blocks(sound, rates_hz, 60.0, remarks)
+            source = AudioSource(Path(sound), channel=self.channel)
+            blocks = decode_blocks(source, rates_hz, 60.0, remarks)
 
         def counted():
             nonlocal samples

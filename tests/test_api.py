@@ -67,3 +67,17 @@ def test_what_is_no_model_is_refused(tmp_path):
     for where, reason in (((), "none"), ((tmp_path,), "is not one"), (("http://h:1",), "model=")):
         with pytest.raises(rfcx_tf.UserError, match=reason):
             rfcx_tf.load(*where)
+
+
+def test_a_run_listens_to_the_channel_of_its_recipe(write_random_run, tiny_config, sound, tmp_path):
+    values = tiny_config.model_dump() | {"audio": {"channel": "1"}}
+    run = write_random_run(tmp_path / "run", type(tiny_config).model_validate(values), folds=[0])
+    samples, rate_hz = soundfile.read(sound)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(samples))
+    stereo = tmp_path / "stereo.flac"
+    soundfile.write(stereo, np.stack([noise, samples], axis=1), rate_hz)
+    wanted = rfcx_tf.load(run.path, channel="mean").scores(sound)
+    found = rfcx_tf.load(run.path).scores(stereo)
+    np.testing.assert_allclose(found[wanted.index], wanted, atol=1e-6)
+    first = rfcx_tf.load(run.path, channel="0").scores(stereo)
+    assert np.abs(first[wanted.index] - wanted).max() > 1e-3

@@ -13,7 +13,7 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.lock import lock_file, lock_folder
 from rfcx_tf.evaluation import calibration_figure
 from rfcx_tf.labels.annotations import read_kaggle_folder
-from rfcx_tf.report import page
+from rfcx_tf.report import page, run_sections
 from rfcx_tf.review.verdicts import apply_review
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import load
@@ -198,6 +198,7 @@ def test_a_prediction(folders, untrained_run, tiny_data, tmp_path, monkeypatch):
 )
 def test_what_is_made_of_runs(words, folders, tmp_path, monkeypatch):
     once(monkeypatch, calibration_figure, "draw_reliability")
+    once(monkeypatch, run_sections, "run_sections")
     once(monkeypatch, page, "report_page")
     for name, folds in {"ONE": [0, 1], "TWO": [0]}.items():
         make_run(tmp_path / name, *made_tables(folds))

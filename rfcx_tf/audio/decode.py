@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -49,7 +49,8 @@ class SoundRemark:
 
     Attributes:
         text: one line that names the file.
-        is_cut: whether sound is missing: the file was cut short, and used as far as it goes.
+        is_cut: whether sound is missing: the file was cut short or is damaged, and was used as far
+            as it goes.
     """
 
     text: str
@@ -101,16 +102,16 @@ def read_audio(
     Args:
         source: a FLAC, WAV, OGG or MP3 file, or its bytes.
         sample_rate_hz: rate of the result.
-        remarks: takes what is to be said of the recording. None: one that was cut short cannot
-            be used, and nothing else is said.
+        remarks: takes what is to be said of the recording. None: one that was cut short or is
+            damaged inside cannot be used, and nothing else is said.
 
     Returns:
         float32 [samples] in [-1, 1].
 
     Raises:
-        AudioError: where the file is missing, unreadable, empty, not audio, damaged, without
-            samples, not finite, not scaled to +-1 or of an impossible sample rate, and without
-            `remarks` where it was cut short.
+        AudioError: where the file is missing, unreadable, empty, not audio, damaged from the first
+            sample on, without samples, not finite, not scaled to +-1 or of an impossible sample
+            rate, and without `remarks` where sound is missing.
     """
     # One item, but the checks that follow it must run too.
     ((samples, file_rate_hz),) = _decode(source, remarks)
@@ -242,16 +243,17 @@ def _decode(
         while not ended:
             try:
                 block = sound.read(wanted)
-            except DecodingError as error:
-                raise AudioError(
-                    f"The recording {name} is damaged ({error}). Copy it again."
-                ) from None
             except MemoryError:
                 raise AudioError(
                     f"The recording {name} does not fit into memory ({sound.frames} samples of "
                     f"{sound.channels} channel(s)). Cut it into shorter ones."
                 ) from None
             decoded += len(block)
+            if sound.damage and not decoded:
+                raise AudioError(
+                    f"The recording {name} is damaged from its first sample on ({sound.damage}). "
+                    "Copy it again."
+                )
             ended = block_s is None or len(block) < wanted
             samples = mixer.push(block)
             if ended:
@@ -283,14 +285,17 @@ def _compare_with_header(
     """
     promised, rate_hz = sound.promised, sound.rate_hz
     is_cut, least = sound.is_cut, (1 - _COUNTING) * sound.frames - sound.rounding
-    if is_cut or (is_cut is None and decoded < least):
+    if is_cut or sound.damage or (is_cut is None and decoded < least):
         expected = max(promised or 0, sound.frames)
         of = f" of {expected / rate_hz:.3f} s" if expected > decoded else ""
         where = "is cut short at" if is_cut else "is damaged or cut short: there are"
+        if sound.damage:
+            where, of = "is damaged at", f"{of} ({sound.damage})"
         text = f"The recording {name} {where} {decoded / rate_hz:.3f} s{of}."
         if remarks is None:
             raise AudioError(f"{text} Copy it again.")
-        remarks.append(SoundRemark(f"{text} What is there was used.", is_cut=True))
+        used = "What is before it was used." if sound.damage else "What is there was used."
+        remarks.append(SoundRemark(f"{text} {used}", is_cut=True))
     elif promised is not None and abs(promised - decoded) > sound.rounding and remarks is not None:
         remarks.append(
             SoundRemark(
@@ -308,7 +313,7 @@ def _one_channel(source: AudioSource | Path | str | bytes, sound: OpenedSound) -
         return None
     if channel == LOUDEST:
         power = np.zeros(sound.channels)
-        with open_recording(source) as again, suppress(DecodingError):
+        with open_recording(source) as again:
             while len(block := again.read(_LOUDNESS_S * again.rate_hz)):
                 power += len(block) * channel_power(block)
         return int(np.argmax(power))

@@ -24,6 +24,7 @@ class OpenedSound(Protocol):
         rounding: samples by which a header of this format may be wrong, and nothing is.
         rate_hz, channels: of the file.
         can_seek: whether a seek is exact to the sample.
+        damage: what is wrong at the place where `read` could not go on; empty where nothing is.
     """
 
     frames: int
@@ -33,11 +34,12 @@ class OpenedSound(Protocol):
     rate_hz: int
     channels: int
     can_seek: bool
+    damage: str
 
     def read(self, count: int) -> np.ndarray:
         """The next samples, float32 [samples, channels], fewer at the end.
 
-        With -1 all that follow. DecodingError where the file is damaged.
+        With -1 all that follow. None are behind a damaged place.
         """
 
     def seek(self, frame: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import closing, suppress
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +20,9 @@ _SEEKABLE_SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT",
 _LARGEST_TAG = 1 << 14
 # Years of sound. libsndfile says so of what it cannot count.
 _MOST_FRAMES = 1 << 45
+# Steps in which the sound before a damaged place is measured, in samples. A frame of FLAC has a
+# multiple of the small one.
+_STEPS = (1 << 16, 64)
 # Samples of two frames of MP3, by which encoders and decoders count differently.
 _MP3_ROUNDING = 2 * 1152
 
@@ -30,7 +34,8 @@ class SndfileSound:
         """Reads the header; DecodingError if libsndfile does not know the format."""
         examined = examine(stream)
         promised, self._is_cut = examined.promised, examined.is_cut
-        self._last_stream = examined.parts[-1]
+        self._streams, self._last_stream = examined.parts, examined.parts[-1]
+        self.damage, self._at = "", 0
         self._parts, self._part = [_open(examined.parts[0])], 0
         for part in examined.parts[1:]:
             try:
@@ -71,16 +76,34 @@ class SndfileSound:
         """See `OpenedSound`."""
         wanted = self.frames if count < 0 else count
         found = [self._read_part(wanted)]
-        while (missing := wanted - sum(map(len, found))) and self._part + 1 < len(self._parts):
-            self._part += 1
+        while (
+            (missing := wanted - sum(map(len, found)))
+            and self._part + 1 < len(self._parts)
+            and not self.damage
+        ):
+            self._part, self._at = self._part + 1, 0
             found.append(self._read_part(missing))
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _read_part(self, count: int) -> np.ndarray:
+        sound = self._parts[self._part]
+        if self.damage:
+            return np.zeros((0, self.channels), np.float32)
         try:
-            return self._parts[self._part].read(count, dtype="float32", always_2d=True)
+            samples = sound.read(count, dtype="float32", always_2d=True)
+            self._at += len(samples)
+            return samples
         except soundfile.LibsndfileError as error:
-            raise DecodingError(error.error_string.rstrip(".")) from None
+            self.damage = error.error_string.rstrip(".")
+        # It does not say how much it read before that, and does not go on.
+        sound.close()
+        stream = self._streams[self._part]
+        end = _good_samples(stream)
+        sound = self._parts[self._part] = _open(stream)
+        if end <= self._at:
+            return np.zeros((0, self.channels), np.float32)
+        _skip(sound, self._at)
+        return sound.read(end - self._at, dtype="float32", always_2d=True)
 
     def seek(self, frame: int) -> None:
         """See `OpenedSound`."""
@@ -92,6 +115,7 @@ class SndfileSound:
             for part in self._parts[self._part + 1 :]:
                 part.seek(0)
             self._parts[self._part].seek(frame)
+            self._at = frame
         except soundfile.LibsndfileError as error:
             raise DecodingError(error.error_string.rstrip(".")) from None
 
@@ -110,3 +134,21 @@ def _open(stream: BinaryIO) -> soundfile.SoundFile:
         return soundfile.SoundFile(file, closefd=False)
     except soundfile.LibsndfileError as error:
         raise DecodingError(error.error_string.rstrip(".")) from None
+
+
+def _good_samples(stream: BinaryIO) -> int:
+    """Samples that can be decoded before the damaged place of a stream."""
+    good = 0
+    for step in _STEPS:
+        with closing(_open(stream)) as sound:
+            _skip(sound, good)
+            with suppress(soundfile.LibsndfileError):
+                while len(sound.read(step)) == step:
+                    good += step
+    return good
+
+
+def _skip(sound: soundfile.SoundFile, count: int) -> None:
+    """Decodes so many samples: a seek may fall into what is damaged."""
+    while count > 0:
+        count -= len(sound.read(min(count, _STEPS[0])))

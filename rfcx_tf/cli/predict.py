@@ -145,10 +145,8 @@ def _run(arguments: argparse.Namespace) -> int:
         journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    remarks = predictions.remarks
-    list_remarks(remark.text for remark in remarks if not remark.is_cut)
-    cut = [remark.text for remark in remarks if remark.is_cut]
-    status = list_left_out("Scored as far as they go", cut)
+    list_remarks(remark.text for remark in predictions.remarks if not remark.is_cut)
+    status = list_left_out("Scored as far as they go", predictions.cut)
     failed = [*predictions.failed, *recordings.left_out]
     status = max(status, list_left_out("Could not be scored", failed))
     if predictions.failed:
@@ -206,7 +204,7 @@ def _open_journal(arguments, fingerprint: str):
 
 def _score_with_runs(arguments, recordings, tables):
     """Scores recordings here or in bulk: the card, the journal and the predictions."""
-    from rfcx_tf.runs.open import open_runs
+    from rfcx_tf.runs.open import channel_of, open_runs
     from rfcx_tf.scoring.ensemble_weights import choose_weights
     from rfcx_tf.scoring.journal import fingerprint_runs
     from rfcx_tf.scoring.load import load_together
@@ -250,17 +248,6 @@ def _sources(recordings, channel: str):
     from rfcx_tf.audio.decode import AudioSource
 
     return {name: AudioSource(path, channel=channel) for name, path in recordings.items()}
-
-
-def channel_of(runs) -> str:
-    """What runs were trained on; a listener's recipe does not say."""
-    channels = {run.config.audio.channel for run in runs if run.kind != "listener"} or {"mean"}
-    if len(channels) > 1:
-        raise UserError(
-            f"Runs must be of one channel. Received: {', '.join(sorted(channels))}. Say which with "
-            "--channel."
-        )
-    return channels.pop()
 
 
 def _score_served(arguments, recordings, tables):

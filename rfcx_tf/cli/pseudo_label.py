@@ -109,7 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
     status = list_left_out("Could not be searched", found.left_out)
     if rounds[-1].left_out:
         print(
-            f"Recordings that could not be read: {rounds[-1].left_out}, see above.", file=sys.stderr
+            f"Recordings that could not be read, or not to their ends: {rounds[-1].left_out}, see "
+            "above.",
+            file=sys.stderr,
         )
         return 1
     return status

@@ -97,15 +97,17 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe_of_any_kind(find_recipe(arguments.config), arguments.overrides)
     _refuse_options(arguments, recipe.kind)
     if recipe.kind == "listener":
-        failed = _train_listener(recipe, arguments)
+        left_out = _train_listener(recipe, arguments)
     else:
         folds = read_folds(arguments.fold or _DEFAULT_FOLDS[recipe.kind], recipe.training.folds)
         train = _train_detector if recipe.kind == "detector" else _train_baseline
-        failed = train(recipe, folds, arguments)
-    if failed is None:
+        left_out = train(recipe, folds, arguments)
+    if left_out is None:
         return 0
     print_next("evaluate", "--run", arguments.run)
-    return list_left_out("Recordings without out-of-fold scores", failed)
+    failed, cut = left_out
+    status = list_left_out("Recordings without out-of-fold scores", failed)
+    return status | list_left_out("Listened to as far as they go", cut)
 
 
 def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
@@ -118,7 +120,9 @@ def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
         )
 
 
-def _train_detector(recipe, folds: list[int], arguments: argparse.Namespace) -> list[str] | None:
+def _train_detector(
+    recipe, folds: list[int], arguments: argparse.Namespace
+) -> tuple[list[str], list[str]] | None:
     from rfcx_tf.runs.run import RunFolder
     from rfcx_tf.shards.pseudo_folder import PseudoLabels
     from rfcx_tf.training.multi_worker import read_worker
@@ -140,24 +144,26 @@ def _train_detector(recipe, folds: list[int], arguments: argparse.Namespace) -> 
         return None
     print((run.path / "summary.md").read_text(encoding="utf-8"))
     print(f"Wrote {run.path}: weights, history, out-of-fold scores, summary.md, TensorBoard logs.")
-    return [text for fold in folds for text in run.figures(fold)["recordings_failed"]]
+    return _left_out(run, folds)
 
 
-def _train_listener(recipe, arguments: argparse.Namespace) -> list[str]:
+def _train_listener(recipe, arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     from rfcx_tf.shards.pseudo_folder import PseudoLabels
     from rfcx_tf.training.listener import train_listener
 
     pseudo = PseudoLabels(arguments.pseudo) if arguments.pseudo else None
     with lock_folder(arguments.run, "train"):
-        run, failed = train_listener(
+        run, *left_out = train_listener(
             *(arguments.model, recipe, arguments.tfrecords, arguments.run, arguments.data),
             pseudo=pseudo,
         )
     print(f"Wrote {run.path}: regressions, out-of-fold scores, embeddings.")
-    return failed
+    return tuple(left_out)
 
 
-def _train_baseline(recipe, folds: list[int], arguments: argparse.Namespace) -> list[str]:
+def _train_baseline(
+    recipe, folds: list[int], arguments: argparse.Namespace
+) -> tuple[list[str], list[str]]:
     from rfcx_tf.training.baseline import train_baseline
 
     with lock_folder(arguments.run, "train"):
@@ -165,7 +171,15 @@ def _train_baseline(recipe, folds: list[int], arguments: argparse.Namespace) -> 
             recipe, arguments.tfrecords, arguments.run, folds, data_dir=arguments.data
         )
     print(f"Wrote {run.path}: regressions, out-of-fold scores.")
-    return [text for fold in folds for text in run.figures(fold)["recordings_failed"]]
+    return _left_out(run, folds)
+
+
+def _left_out(run, folds: list[int]) -> tuple[list[str], list[str]]:
+    """A line for every held-out recording without scores, and for every one that was cut short."""
+    figures = [run.figures(fold) for fold in folds]
+    # Earlier versions did not keep the second.
+    names = ("recordings_failed", "recordings_cut")
+    return tuple([text for own in figures for text in own.get(name, [])] for name in names)
 
 
 def _join(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
+from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, decode_blocks
 from rfcx_tf.core.arrays import DamagedArrays, read_arrays
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream
@@ -32,12 +32,14 @@ class RecordingEmbeddings:
         windows: float32 [windows, size].
         row_start_s: float32 [rows], begin of the windows that are centred on rows.
         rows: float32 [rows, size].
+        cut: one line if the sound is missing from some second on, else empty.
     """
 
     window_start_s: np.ndarray
     windows: np.ndarray
     row_start_s: np.ndarray
     rows: np.ndarray
+    cut: str = ""
 
 
 class EmbeddingStore:
@@ -78,7 +80,9 @@ class EmbeddingStore:
             return None
         same_key = str(arrays.pop("key", "")) == self._key_of(recording_id)
         same_boxes = np.array_equal(arrays.pop("boxes_s", None), self.boxes_s[recording_id])
-        return RecordingEmbeddings(**arrays) if same_key and same_boxes else None
+        # Earlier versions did not listen to recordings that were cut short.
+        cut = str(arrays.pop("cut", ""))
+        return RecordingEmbeddings(**arrays, cut=cut) if same_key and same_boxes else None
 
     def write(self, recording_id: str, found: RecordingEmbeddings) -> None:
         """Keeps the embeddings of a recording."""
@@ -125,7 +129,7 @@ def embed_recordings(
     store: EmbeddingStore,
     *,
     progress: bool = True,
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
     """Sees to it that the embeddings of all recordings are in the store.
 
     Args:
@@ -135,19 +139,22 @@ def embed_recordings(
         progress: whether to show a progress bar over the recordings.
 
     Returns:
-        One line for every recording that could not be read.
+        One line for every recording that could not be read, and for every one that was listened
+        to as far as it goes.
     """
-    failed = []
+    failed, cut = [], []
     with tqdm(total=len(sources), unit="recording", disable=not progress, desc="listen") as bar:
-        missing = [name for name in sources if store.read(name) is None]
-        bar.update(len(sources) - len(missing))
-        for name in missing:
+        for name in sources:
+            found = store.read(name)
             try:
-                store.write(name, _embed(model, sources[name], store.boxes_s[name]))
+                if found is None:
+                    found = _embed(model, sources[name], store.boxes_s[name])
+                    store.write(name, found)
+                cut += [found.cut] if found.cut else []
             except AudioError as error:
                 failed.append(str(error))
             bar.update()
-    return failed
+    return failed, cut
 
 
 def _embed(model: EmbeddingModel, source: AudioSource, boxes_s: np.ndarray) -> RecordingEmbeddings:
@@ -159,7 +166,8 @@ def _embed(model: EmbeddingModel, source: AudioSource, boxes_s: np.ndarray) -> R
     by_time = np.argsort(starts, kind="stable")
     windows, rows = EmbeddingStream(model), EmbeddingStream(model, starts[by_time])
     embedded: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for sound in decode_blocks(source, [rate_hz], _BLOCK_S):
+    remarks: list[SoundRemark] = []
+    for sound in decode_blocks(source, [rate_hz], _BLOCK_S, remarks):
         samples += len(sound[rate_hz])
         for stream, parts in zip((windows, rows), embedded, strict=True):
             parts.append(stream.push(sound[rate_hz]))
@@ -171,4 +179,5 @@ def _embed(model: EmbeddingModel, source: AudioSource, boxes_s: np.ndarray) -> R
         of_windows,
         (np.minimum(starts, max(0, samples - length)) / rate_hz).astype(np.float32),
         of_rows,
+        next((remark.text for remark in remarks if remark.is_cut), ""),
     )

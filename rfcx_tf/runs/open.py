@@ -7,9 +7,10 @@ classes; what scores with them, in `rfcx_tf.scoring.load`, by `kind`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rfcx_tf.audio.channels import MEAN
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import check_same_classes
 from rfcx_tf.runs.listener_run import ListenerRun, is_listener
@@ -45,6 +46,21 @@ def open_runs(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> lis
             "Leave it out."
         )
     return runs
+
+
+def channel_of(runs: Iterable[Run]) -> str:
+    """The channel that runs were trained on; the mean of listeners, whose recipes do not say.
+
+    Raises:
+        UserError: if they differ.
+    """
+    channels = {run.config.audio.channel for run in runs if run.kind != "listener"} or {MEAN}
+    if len(channels) > 1:
+        raise UserError(
+            f"Runs must be of one channel. Received: {', '.join(sorted(channels))}. Say which with "
+            "--channel, or channel= of rfcx_tf.load."
+        )
+    return channels.pop()
 
 
 def check_classes(runs: Sequence[Run]) -> None:

@@ -30,6 +30,11 @@ class Predictions:
     failed: list[str]
     remarks: list[SoundRemark] = field(default_factory=list)
 
+    @property
+    def cut(self) -> list[str]:
+        """One line for every recording that was scored as far as it goes."""
+        return [remark.text for remark in self.remarks if remark.is_cut]
+
 
 def predict_recordings(
     scorer: Scorer,

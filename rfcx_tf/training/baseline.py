@@ -81,6 +81,7 @@ def train_baseline(
                 "crops_trained_on": trained_on,
                 "recordings_predicted": len(predictions.scores),
                 "recordings_failed": predictions.failed,
+                "recordings_cut": predictions.cut,
             },
         )
     join_out_of_fold(run)

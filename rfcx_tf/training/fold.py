@@ -147,6 +147,7 @@ def train_fold(
             "pseudo_crops_trained_on": pseudo_crops,
             "recordings_predicted": len(predictions.scores),
             "recordings_failed": predictions.failed,
+            "recordings_cut": predictions.cut,
             **{name: round(value, 5) for name, value in figures.items()},
         },
     )

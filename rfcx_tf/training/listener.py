@@ -52,7 +52,7 @@ def train_listener(
     pseudo: PseudoLabels | None = None,
     progress: bool = True,
     report: Callable[[str], None] = print,
-) -> tuple[ListenerRun, list[str]]:
+) -> tuple[ListenerRun, list[str], list[str]]:
     """Embeds the recordings of a folder of shards and fits the regressions of every fold.
 
     Of the shards only manifest and index are used: recordings, folds, classes and rows. The
@@ -71,7 +71,8 @@ def train_listener(
         report: takes a line at a time.
 
     Returns:
-        The run, and one line for every recording that could not be read.
+        The run; one line for every recording that could not be read; and for every one that was
+        listened to as far as it goes.
 
     Raises:
         UserError: if model, config, shards and run folder do not go together, or a fold has
@@ -94,7 +95,7 @@ def train_listener(
     annotated = reader.index.iloc[reader.rows(folds, "tp", "fp")]
     boxes_s = _boxes_s(annotated, [*manifest.recordings, *extra])
     store = EmbeddingStore(run.embeddings, run.embeddings_key, boxes_s, extra)
-    failed = embed_recordings(model, sources, store, progress=progress)
+    failed, cut = embed_recordings(model, sources, store, progress=progress)
     label = _labeller(manifest.classes, config.window_s)
     windows = annotated_windows(store, annotated, label)
     loss = LossConfig(unknown_negative_weight=config.unknown_negative_weight)
@@ -117,7 +118,7 @@ def train_listener(
         regressions.save(run.weights(fold))
     join_out_of_fold(run)
     report(f"Listened to {len(sources) - len(failed)} recordings, now or earlier.")
-    return run, failed
+    return run, failed, cut
 
 
 def annotated_windows(

@@ -215,13 +215,36 @@ def test_what_is_there_of_a_file_cut_short(tmp_path, name, kwargs):
     assert again == remarks
 
 
-def test_flac_damaged_inside(tmp_path):
+def test_flac_damaged_inside_is_used_up_to_the_damage(tmp_path):
+    path = write(tmp_path / "a.flac", noise(4 * RATE_HZ))
+    whole, content = read_audio(path, RATE_HZ), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 200] = bytes(200)
+    path.write_bytes(content)
+    assert_refused(path, "a.flac", "damaged at")
+    found = read_audio(path, RATE_HZ, remarks := [])
+    # Noise takes as many bytes everywhere; frames have 4096 samples here, steps 64.
+    assert -len(found) % 4096 <= 64 and 0 <= len(whole) / 2 - len(found) < 3 * 4096
+    np.testing.assert_array_equal(found, whole[: len(found)])
+    (remark,) = remarks
+    assert remark.is_cut and f"damaged at {len(found) / RATE_HZ:.3f} s of 4.000 s" in remark.text
+    for block_s in (0.03, 0.7, 10.0):
+        blocks = list(blocks_of(path, RATE_HZ, block_s, again := []))
+        np.testing.assert_array_equal(np.concatenate(blocks), found)
+        assert again == remarks
+    parts = read_audio_parts(path, RATE_HZ, lambda n: [(1000, n - 1000)], again := [])
+    np.testing.assert_array_equal(parts, found)
+    assert again == remarks
+
+
+def test_flac_damaged_from_the_first_sample_on(tmp_path):
     path = write(tmp_path / "a.flac", noise(RATE_HZ))
-    encoded = bytearray(path.read_bytes())
-    middle = len(encoded) // 2
-    encoded[middle : middle + 200] = bytes(200)
-    path.write_bytes(encoded)
-    assert_refused(path, "a.flac", "damaged")
+    content = bytearray(path.read_bytes())
+    begin = content.index(b"\xff\xf8")
+    content[begin + 100 : begin + 200] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="damaged from its first sample on"):
+        read_audio(path, RATE_HZ, [])
 
 
 def test_mp3_without_a_length_tag_is_read():

@@ -15,12 +15,11 @@ import yaml
 from refused import refused
 
 from rfcx_tf.audio.decode import AudioSource, read_audio
-from rfcx_tf.cli.predict import channel_of
 from rfcx_tf.core.config import AudioConfig, Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.runs.open import open_run, open_runs
+from rfcx_tf.runs.open import channel_of, open_run, open_runs
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import detector as detector_module
 from rfcx_tf.scoring import scorer as scorer_module

@@ -188,6 +188,26 @@ def test_unreadable_recording_is_listed_and_the_rest_scored(
         join_folds([run], tmp_path / "joined")
 
 
+def test_a_recording_that_is_cut_short_is_scored_as_far_as_it_goes_and_listed(
+    tiny_data, tiny_shards, reader, config, tmp_path, run_script
+):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    name = min(reader.manifest.audio_sources(0))
+    file = data / "train" / f"{name}.flac"
+    file.write_bytes(file.read_bytes()[:-20_000])
+    save_config(config, tmp_path / "recipe.yaml")
+    for _ in range(2):
+        result = run_script(
+            *("train", "--config", tmp_path / "recipe.yaml", "--tfrecords", tiny_shards),
+            *("--run", tmp_path / "run", "--fold", 0, "--data", data),
+        )
+        assert result.returncode == 1
+        *_, head, line = result.stderr.splitlines()
+        assert head == "Listened to as far as they go, 1 in all:"
+        assert f"{file} is cut short at" in line
+    assert name in read_scores(tmp_path / "run" / "oof_scores.csv")["recording_id"].to_list()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -92,6 +92,24 @@ def counted(monkeypatch) -> list[str]:
     return names
 
 
+def test_recordings_that_are_cut_short_are_listened_to_as_far_as_they_go_and_listed(
+    tone_model, tiny_data, tiny_shards, tmp_path, counted
+):
+    """Also by the same call again, which does not listen again."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    cut = data / "train" / "tiny04.flac"
+    cut.write_bytes(cut.read_bytes()[:-20_000])
+    for _ in range(2):
+        run, failed, lines = train(tone_model, tiny_shards, tmp_path / "run", data=data)
+        assert failed == [] and len(lines) == 1
+        assert f"{cut} is cut short at" in lines[0]
+    assert counted.count("tiny04") == 1
+    windows = {
+        name: np.load(run.embeddings / f"{name}.npz")["windows"] for name in ("tiny03", "tiny04")
+    }
+    assert 0 < len(windows["tiny04"]) < len(windows["tiny03"])
+
+
 # What it learns from
 
 
@@ -154,7 +172,7 @@ def test_teachers_teach_it_all_windows_but_what_rows_say(
     options = {"pseudo": PseudoLabels(labels), "progress": False, "report": lines.append}
     config = CONFIG.model_copy(update={"pseudo_weight": 0.5})
     # In a copy of a run, whose embeddings are taken as they are.
-    run, _ = train_listener(tone_model, config, tiny_shards, run_copy, **options)
+    run, *_ = train_listener(tone_model, config, tiny_shards, run_copy, **options)
     assert run.info.pseudo == str(labels) and run.info.pseudo_id == PseudoLabels(labels).id
     # Fold 0 and the one recording more, 11 windows each.
     names = [*reader.manifest.audio_sources(0), "elsewhere"]

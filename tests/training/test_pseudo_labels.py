@@ -102,6 +102,21 @@ def test_annotated_recordings_are_not_taken_for_others(
     assert alike.recordings[name]["fold"] == 0
 
 
+def test_a_recording_that_is_cut_short_is_labelled_as_far_as_it_goes_and_listed(
+    tiny_shards, tiny_data, pseudo_recipe, tmp_path, fake_teacher
+):
+    reader, cut = ShardReader(tiny_shards), tmp_path / "cut.flac"
+    cut.write_bytes((tiny_data / "train" / "tiny00.flac").read_bytes()[:-20_000])
+    group = LabellingRuns([fake_teacher(tmp_path / "a", reader.manifest.classes)], None)
+    options = {"extra": {"cut": AudioSource(cut)}, "progress": False}
+    for _ in range(2):
+        made = write_pseudo_labels(group, reader, pseudo_recipe, tmp_path / "labels", **options)
+        (line,) = made.skipped
+        assert f"{cut} is cut short at" in line
+    whole = len(read_probability(tmp_path / "labels", "tiny00")[0])
+    assert 0 < len(read_probability(tmp_path / "labels", "cut")[0]) < whole
+
+
 def test_labels_for_all_folds_alike_are_not_mixed_with_others(
     tiny_shards, pseudo_recipe, tmp_path, fake_teacher
 ):

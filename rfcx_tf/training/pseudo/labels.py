@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 import rfcx_tf
-from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks
+from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, decode_blocks
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.windows import at_times
 from rfcx_tf.frontend.recording import RecordingTransform
@@ -82,7 +82,7 @@ def write_pseudo_labels(
         progress: whether to show a progress bar.
 
     Returns:
-        The manifest; its `skipped` names recordings that could not be read.
+        The manifest; its `skipped` names recordings that could not be read, or not to their ends.
 
     Raises:
         UserError: as `open_plan` and `write_plans`.
@@ -118,9 +118,10 @@ def write_pseudo_labels(
         # What a listener has kept it knows by the names of annotated recordings.
         stream = teachers.scorer(fold).stream(None if fold == NO_FOLD else recording_id)
         rates_hz = teachers.scorer(fold).sample_rates_hz
+        said: list[SoundRemark] = []
         with tempfile.TemporaryFile() as file:
             try:
-                spectrogram, found = _hear(source, transform, stream, rates_hz, config, file)
+                spectrogram, found = _hear(source, transform, stream, rates_hz, config, file, said)
             except AudioError as error:
                 return [], [str(error)], []
             starts = window_starts(len(spectrogram), config)
@@ -139,9 +140,12 @@ def write_pseudo_labels(
                 species_ids,
                 config,
             )
-            return crops, [], []
+            cut_short = [remark.text for remark in said if remark.is_cut]
+            return crops, cut_short, [remark.text for remark in said if not remark.is_cut]
 
-    index, skipped, _ = write_plans(plans, cut, out_dir, sound, workers=workers, progress=progress)
+    index, skipped, remarks = write_plans(
+        plans, cut, out_dir, sound, workers=workers, progress=progress
+    )
     labelled = replace(
         manifest,
         shards_id=plan_id,
@@ -158,6 +162,7 @@ def write_pseudo_labels(
             for name, source in sources.items()
         },
         skipped=skipped,
+        remarks=remarks,
         code_version=rfcx_tf.__version__,
     )
     return write_manifest(labelled, out_dir)
@@ -170,18 +175,20 @@ def _hear(
     rates_hz: Sequence[int],
     config: Config,
     file: BinaryIO,
+    said: list[SoundRemark],
 ) -> tuple[np.ndarray, RecordingScores]:
     """The student's spectrogram, float16 [frames, bands], and the teachers' scores.
 
     The recording is decoded once. The spectrogram lies in the file, so that memory does not grow
-    with the recording's length. Silence follows a recording that is shorter than a stored crop.
+    with the recording's length. What is to be said of the sound goes to `said`. Silence follows a
+    recording that is shorter than a stored crop.
     """
     rate_hz, samples, front_end = config.frontend.sample_rate_hz, 0, transform.stream()
 
     def write(frames: np.ndarray) -> None:
         file.write(frames.astype(np.float16).tobytes())
 
-    for sound in decode_blocks(source, sorted({rate_hz, *rates_hz}), _BLOCK_S):
+    for sound in decode_blocks(source, sorted({rate_hz, *rates_hz}), _BLOCK_S, said):
         stream.push(sound)
         samples += len(sound[rate_hz])
         write(front_end.push(sound[rate_hz]))
@@ -214,7 +221,7 @@ def write_pseudo_labels_per_fold(
         reader, config, out_dir, extra, data_dir, progress: as of `write_pseudo_labels`.
 
     Returns:
-        What is known of recordings that could not be read, a line each.
+        What is known of recordings that could not be read, or not to their ends, a line each.
 
     Raises:
         UserError: as `write_pseudo_labels`, or if other labels are in the folder.

@@ -41,7 +41,7 @@ class Round:
 
     Attributes:
         number: from 1.
-        left_out: recordings that could not be read.
+        left_out: recordings that could not be read, or not to their ends.
         windows, crops: labelled windows, and those of them that became crops.
         present: mean number of classes a window that the teachers call present.
         agreement: of the (window, class) pairs that this round's or the last round's teachers
