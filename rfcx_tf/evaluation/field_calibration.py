@@ -45,7 +45,7 @@ class FieldCalibration:
         curve: DataFrame, of every class from its highest score to its lowest: class, name,
             score, probability, detections (events from that score on), and with intervals
             precision and right_events of these.
-        text: the table and what it means, as Markdown.
+        text: the table, what it means and notes on species, as Markdown.
     """
 
     calibration: Calibration
@@ -120,15 +120,19 @@ def fit_field_calibration(
         own = np.flatnonzero(events["species_id"].to_numpy() == species.species_id)
         own = own[np.argsort(-events["score"].to_numpy()[own], kind="stable")]
         scores, verdict = events["score"].to_numpy(float)[own], known[own]
-        thresholds.append(_threshold(scores, maps[-1], wanted))
+        threshold, reached = _threshold(scores, maps[-1], wanted)
+        thresholds.append(threshold)
         judged_here = int((~np.isnan(verdict)).sum())
+        notes = [] if judged_here else ["no verdict: the map of all species together"]
+        if not reached:
+            notes.append(f"no event is probable enough for {wanted}: nothing is detected")
         rows.append(
             {
                 "name": species.name,
                 "method": "field" if judged_here else "pooled",
                 "present": int((verdict == 1).sum()),
                 "absent": int((verdict == 0).sum()),
-                "note": "" if judged_here else "no verdict: the map of all species together",
+                "note": "; ".join(notes),
             }
         )
         if not len(own):
@@ -167,7 +171,8 @@ def fit_field_calibration(
     )
     curve = pd.concat(curves, ignore_index=True)
     curve = curve[["class", "name", *[c for c in curve if c not in ("class", "name")]]]
-    return FieldCalibration(calibration, species_table, curve, _text(species_table, wanted))
+    notes = [f"{row['name']}: {row['note']}." for row in rows if row["note"]]
+    return FieldCalibration(calibration, species_table, curve, _text(species_table, wanted, notes))
 
 
 @dataclass(frozen=True)
@@ -235,11 +240,12 @@ def _map(scores: np.ndarray, map_: np.ndarray) -> np.ndarray:
     return map_scores(scores, np.float32(_KNOTS), np.float32(map_))
 
 
-def _threshold(scores: np.ndarray, map_: np.ndarray, wanted: Wanted) -> float:
-    """For events with these scores; of a class without any, the wanted precision, or a half."""
+def _threshold(scores: np.ndarray, map_: np.ndarray, wanted: Wanted) -> tuple[float, bool]:
+    """As `choose_threshold`, for events with these scores; a class without any is to have 0.5, or
+    the wanted precision."""
     if len(scores):
-        return choose_threshold(_map(scores, map_), wanted)[0]
-    return wanted.value if wanted.figure == "precision" else 0.5
+        return choose_threshold(_map(scores, map_), wanted)
+    return (wanted.value if wanted.figure == "precision" else 0.5), True
 
 
 def _figures(right: np.ndarray, detected_right: np.ndarray, detected: int) -> dict[str, float]:
@@ -260,7 +266,7 @@ def _interval(name: str, draws: np.ndarray) -> dict[str, np.ndarray]:
     return {name: draws.mean(axis=0), f"{name}_low": low, f"{name}_high": high}
 
 
-def _text(species: pd.DataFrame, wanted: Wanted) -> str:
+def _text(species: pd.DataFrame, wanted: Wanted, notes: Sequence[str]) -> str:
     shown = species.copy()
     for name in ("precision", "recall", "right_events"):
         digits = 0 if name == "right_events" else 2
@@ -282,4 +288,6 @@ def _text(species: pd.DataFrame, wanted: Wanted) -> str:
         "not count calls that no event was found for.",
         "Species with few verdicts are drawn towards all together, those without have their map.",
     ]
+    if notes:
+        lines += ["", *[f"- {note}" for note in notes]]
     return "\n".join(lines) + "\n"

@@ -45,8 +45,9 @@ class Calibration:
         score_logits: float32 [classes, knots], increasing in every class.
         probability_logits: float32 [classes, knots], non-decreasing in every class.
         thresholds: float32 [classes], the probability from which a class counts as detected.
-        rows: of every class: name, method (platt, or pooled: the map of all classes together;
-            older files: isotonic), present and absent (known labels of held-out crops), note.
+        rows: of every class: name, method (platt; field: of verdicts; pooled: the map of all
+            classes together; older files: isotonic), present and absent (known labels of held-out
+            crops, or verdicts), note.
         wanted: what the thresholds were chosen for, such as "precision 0.9".
         members: of every run whose scores were averaged: run (name of its folder), weight, folds.
     """

@@ -153,6 +153,17 @@ def test_a_class_without_events_or_verdicts_has_the_common_map():
     assert width["s5"] > 10 and width["s2"] == 0
 
 
+def test_a_precision_that_no_event_reaches_is_said():
+    events, right = made_events(200)
+    wrong = right & (events["species_id"] != 15).to_numpy()
+    rows = np.arange(200)
+    found = fit_field_calibration(events, verdicts_on(rows, wrong), CLASSES, PRECISION, draws=50)
+    assert [bool(row["note"]) for row in found.calibration.rows] == [False, True, False]
+    assert "- =middle: no event is probable enough for precision 0.9" in found.text
+    none = found.species.set_index("class").loc["s15"]
+    assert none["detections"] == 0 and np.isnan(none["precision"])
+
+
 def test_what_is_refused():
     events, right = made_events(100)
     few = verdicts_on(np.arange(19), right)
