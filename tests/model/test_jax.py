@@ -18,7 +18,7 @@ from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.training.classifier import CropClassifier
 
-ROOT = Path(__file__).resolve().parents[2]
+_PATHS = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
 CONFIG = Config.model_validate(
     {
         "frontend": {
@@ -74,24 +74,23 @@ def given():
 
 @pytest.fixture(scope="module")
 def on_jax(jax_python, given, tmp_path_factory):
-    """What one device and what two find."""
+    """What `step_on_jax.py` finds, on two devices."""
     folder = tmp_path_factory.mktemp("jax")
     np.savez(folder / "given.npz", config=json.dumps(CONFIG.model_dump(mode="json")), **given)
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": _PATHS,
         "KERAS_BACKEND": "jax",
         "JAX_ENABLE_X64": "1",
         "JAX_PLATFORMS": "cpu",
+        # Compiled in half the time, as programs may be that run once.
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     }
-    found = []
-    for devices in (1, 2):
-        script, path = Path(__file__).with_name("step_on_jax.py"), folder / f"{devices}.npz"
-        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-        command = [jax_python, script, folder / "given.npz", path]
-        subprocess.run(command, env=environment, check=True)
-        with np.load(path) as arrays:
-            found.append(dict(arrays))
-    return found
+    script = Path(__file__).with_name("step_on_jax.py")
+    command = [jax_python, script, folder / "given.npz", folder / "found.npz"]
+    subprocess.run(command, env=environment, check=True)
+    with np.load(folder / "found.npz") as arrays:
+        return dict(arrays)
 
 
 def test_loss_gradients_and_statistics_of_a_step_are_those_of_tensorflow(given, on_jax):
@@ -103,9 +102,8 @@ def test_loss_gradients_and_statistics_of_a_step_are_those_of_tensorflow(given, 
         logits = classifier(given["spectrogram"], training=True)
         loss = classifier.compute_loss(None, labels, logits)
     gradients = tape.gradient(loss, [v.value for v in classifier.trainable_variables])
-    found = on_jax[0]
+    found = {k.removeprefix("one_"): v for k, v in on_jax.items() if k.startswith("one_")}
     np.testing.assert_allclose(found["loss"], loss, rtol=1e-5)
-    np.testing.assert_allclose(found["fitted"], [loss], rtol=1e-5)
     for number, (expected, variable) in enumerate(
         zip(gradients, classifier.trainable_variables, strict=True)
     ):
@@ -120,24 +118,29 @@ def test_loss_gradients_and_statistics_of_a_step_are_those_of_tensorflow(given, 
 
 
 def test_statistics_are_those_of_the_whole_batch_on_two_devices(on_jax):
-    one, two = on_jax
-    assert two["devices"] == 2
-    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
-    names = [name for name in one if name.startswith(("changed", "gradient"))]
-    assert len(names) > 20
+    assert on_jax["devices"] == 2
+    names = [name.removeprefix("one_") for name in on_jax if name.startswith("one_")]
+    assert len(names) > 40
     for name in names:
-        tolerance = 1e-4 * max(np.abs(one[name]).max(), 1e-6)
-        np.testing.assert_allclose(two[name], one[name], rtol=0, atol=tolerance, err_msg=name)
+        one, several = on_jax[f"one_{name}"], on_jax[f"several_{name}"]
+        tolerance = 1e-4 * np.abs(one).max()
+        np.testing.assert_allclose(several, one, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_keras_trains_it(on_jax):
+    losses = on_jax["losses"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
 
 
 def test_the_front_end_is_that_of_tensorflow(given, on_jax):
     expected = FrontEnd(CONFIG.frontend)(given["waveform"])
-    np.testing.assert_allclose(on_jax[0]["frames"], expected, rtol=1e-6)
+    np.testing.assert_allclose(on_jax["float64"], expected, rtol=1e-6)
     # PCEN and log-mel, of noise in every band.
-    np.testing.assert_allclose(on_jax[0]["fast"], expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(on_jax["float32"], expected, rtol=2e-5, atol=2e-5)
 
 
-def test_networks_are_imported_without_tensorflow():
+def test_networks_are_imported_without_tensorflow(jax_python):
     """All of `rfcx_tf.model` but what runs LiteRT files."""
     script = (
         "import importlib, pkgutil, sys\n"
@@ -147,5 +150,5 @@ def test_networks_are_imported_without_tensorflow():
         "    if found.name != 'litert_interpreter':\n"
         "        importlib.import_module('rfcx_tf.model.' + found.name)\n"
     )
-    environment = os.environ | {"KERAS_BACKEND": "numpy", "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": _PATHS}
+    subprocess.run([jax_python, "-c", script], env=environment, check=True)
