@@ -13,6 +13,7 @@ model's own or that of --calibration, else of scores.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_event_arguments, event_rules, print_next
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     out = arguments.out
-    if out.resolve() == arguments.window_scores.resolve():
+    if os.path.realpath(out) == os.path.realpath(arguments.window_scores):
         raise UserError("--out and --window-scores must name different places.")
     in_file = any(writes_one_file(out, name) for name in arguments.formats)
     with lock_files([out], "events") if in_file else lock_folder(out, "events"):

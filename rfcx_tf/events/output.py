@@ -6,6 +6,7 @@ scored.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -74,7 +75,7 @@ class OutputTables:
                 "which has names too."
             )
         outputs = [p for p in (self.out, self.tidy, self.window_scores, self.events) if p]
-        if len({path.resolve() for path in outputs}) < len(outputs):
+        if len({os.path.realpath(path) for path in outputs}) < len(outputs):
             raise UserError(
                 "--out, --tidy, --window-scores and --events must name different places."
             )

@@ -21,8 +21,13 @@ evaluate --scores FILE --truth TRUTH
 evaluate --scores TRUTH --truth FILE
 evaluate --scores TRUTH --truth TRUTH --species FILE
 evaluate --run FILE
+evaluate --events FILE --boxes TRUTH
+evaluate --events EVENTS --boxes FILE
+evaluate --events EVENTS --boxes BOXES --species FILE
 calibrate --run FILE
 calibrate --run RUN --truth FILE --out OUT.yaml
+calibrate --run RUN --verdicts FILE --events EVENTS --out OUT.yaml
+calibrate --run RUN --verdicts EVENTS --events FILE --out OUT.yaml
 ensemble --run FILE --out OUT.yaml
 ensemble --run RUN --truth FILE --out OUT.yaml
 prior-shift --run RUN --scores FILE --out OUT.yaml
@@ -35,6 +40,8 @@ predict --run RUN --audio TRAIN --out OUT.csv --prior FILE
 predict --run RUN --audio TRAIN --out OUT.csv --weights FILE
 predict --run RUN --audio TRAIN --out OUT.csv --events OUT.events.csv --calibration FILE
 predict --run RUN --audio TRAIN --out OUT.csv --events OUT.events.csv --recording-times FILE
+predict --run RUN --audio TRAIN --out OUT.csv --events OUT.events.csv --thresholds FILE
+events --window-scores FILE --out OUT.csv
 predict --server http://x:1 --model m --sample-rate 8000 --classes FILE --audio TRAIN --out OUT.csv
 pseudo-label --config RECIPE --tfrecords SHARDS --run RUN --out OUT
 pseudo-label --config TINY --tfrecords FILE --run RUN --out OUT
@@ -89,6 +96,7 @@ def test_one_line_says_what_is_wrong(
         "DATA": tiny_data,
         "TRAIN": tiny_data / "train",
         "TRUTH": tiny_data / "train_truth.csv",
+        "BOXES": tiny_data / "train_tp.csv",
         "SHARDS": tiny_shards,
         "RUN": untrained_run.path,
         "TINY": tmp_path / "tiny.yaml",
