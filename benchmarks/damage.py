@@ -17,6 +17,7 @@ import hashlib
 import io
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -351,6 +352,50 @@ def table_of(found: dict[str, Counter]) -> str:
     return "\n".join(lines)
 
 
+def cost_of_checks(folder: Path) -> str:
+    """What the check of a shard costs once, and every read of a crop, in words.
+
+    CPU time, the shortest of several turns: other work on the machine lengthens the rest.
+    """
+    from rfcx_tf.shards.records import Crop, check_shard, write_shard
+
+    random = np.random.default_rng(3)
+    spectrogram = random.normal(size=_CROP_SHAPE).astype(np.float16)
+    nothing = np.zeros(0, np.int64)
+    times_s = np.zeros((0, 2), np.float32)
+    crop = Crop(spectrogram, "a", 0, "tp", 0, 0, (0.0,) * 4, 0, times_s, nothing, nothing)
+    path = folder / "cost.tfrecord"
+    index = write_shard(path, [crop] * _CROPS)
+    offsets, lengths = index["offset"].to_numpy(), index["length"].to_numpy()
+    mapped, checked = np.memmap(path, np.uint8, "r"), np.ones(1, bool)
+    shards, rows = np.zeros(_CROPS, np.int64), random.integers(_CROPS, size=5 * _CROPS)
+
+    def read(look: bool) -> None:
+        for row in rows:
+            # As `ShardReader.__getitem__`, with and without a look at what is checked.
+            shard = shards[row]
+            if look and not checked[shard]:
+                raise AssertionError
+            start = offsets[row]
+            mapped[start : start + lengths[row]].tobytes()
+
+    def seconds(call: Callable, *arguments: object) -> float:
+        began = time.process_time()
+        call(*arguments)
+        return time.process_time() - began
+
+    checking, with_look, without = [], [], []
+    for _ in range(_TURNS):
+        checking.append(seconds(check_shard, path, offsets, lengths))
+        with_look.append(seconds(read, True))
+        without.append(seconds(read, False))
+    return (
+        f"A shard of {_CROPS} crops of {lengths[0]:,} bytes is checked in {min(checking):.3f} s of "
+        f"CPU time, once; reading a crop takes {1e6 * min(with_look) / len(rows):.2f} us, without "
+        f"the look at what is checked {1e6 * min(without) / len(rows):.2f} us."
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -372,10 +417,13 @@ def main() -> int:
             target.name: flip_bits(target, share + (number < more), random)
             for number, target in enumerate(targets)
         }
-    print(table_of(found))
+        cost = cost_of_checks(folder)
+    print(f"{table_of(found)}\n\n{cost}")
     return int(any(counts[bad] for counts in found.values() for bad in (TRACEBACK, ANOTHER)))
 
 
+# Of the write-up's crops: 5 s with their margins. So many are in a shard, and are timed so often.
+_CROP_SHAPE, _CROPS, _TURNS = (470, 128), 400, 15
 _QUICK = {
     "crops.recordings_per_shard": 2,
     "model.backbone.name": "resnet10",

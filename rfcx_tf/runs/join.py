@@ -80,16 +80,19 @@ def join_out_of_fold(run: RunFolder) -> None:
     Raises:
         UserError: if one of them is damaged.
     """
-    forget_checksums(run.path)
-    for name in (OOF_SCORES, OOF_CROPS):
-        parts = [
+    tables = {
+        name: pd.concat(
             pd.read_csv(
                 of_fold(run.fold(fold) / name), dtype={"recording_id": str}, keep_default_na=False
             )
             for fold in run.finished_folds
-        ]
+        )
+        for name in (OOF_SCORES, OOF_CROPS)
+    }
+    forget_checksums(run.path)
+    for name, table in tables.items():
         with atomic_file(run.path / name) as temporary:
-            pd.concat(parts).to_csv(temporary, index=False)
+            table.to_csv(temporary, index=False)
     keep_checksums(run.path)
 
 
