@@ -118,47 +118,51 @@ def kill_all(cases: list[Case], place: "Place", kills: int, seed: int) -> list[d
 def kill_case(case: Case, place: "Place", kills: int, numbers: random.Random) -> dict:
     """Kills one verb so often."""
     place.begin(case)
-    before = contents(place.work)
     status, operations = place.run(case)
     if status not in case.statuses:
         raise RuntimeError(f"{case.name} ends with {status} without a kill:\n{place.log()}")
-    wanted = contents(place.work)
+    whole = Whole(status, operations, contents(place.work))
     counts = collections.Counter()
-    while sum(counts.values()) < kills:
-        place.begin(case)
-        in_this_chain, verdict, at = 0, None, []
-        while verdict is None:
-            may_be_killed = sum(counts.values()) + in_this_chain < kills
-            is_killed = may_be_killed and (not at or numbers.random() < 0.4)
-            at.append((numbers.randrange(operations), _delay(numbers)) if is_killed else None)
-            status_now, _ = place.run(case, at[-1])
-            if status_now == -signal.SIGKILL or status_now == -signal.SIGALRM:
-                found = contents(place.work)
-                torn = torn_files(place.work)
-                if torn:
-                    verdict, in_this_chain = "lost", in_this_chain + 1
-                    at.append(f"torn: {torn}")
-                elif not compare(case, found, wanted):
-                    counts["whole"] += 1
-                else:
-                    in_this_chain += 1
-            elif status_now != status:
-                verdict = "stuck"
-                at.append(f"status {status_now}: {place.log()}")
-            else:
-                verdict = compare(case, contents(place.work), wanted) or "resumed"
-        if verdict != "resumed" and in_this_chain:
-            differs = {
-                name
-                for name in wanted.keys() | contents(place.work).keys()
-                if contents(place.work).get(name) != wanted.get(name)
-            }
-            print(f"{case.name}: {verdict} after {at}: {sorted(differs)}", file=sys.stderr)
-            shutil.copytree(place.work, place.folder / f"{case.name} {sum(counts.values())}")
-        counts[verdict] += in_this_chain
-    assert before.keys() <= wanted.keys()
+    while (left := kills - counts.total()) > 0:
+        counts += kill_and_run_again(case, place, whole, left, numbers)
     row = {"verb": case.name, "operations": operations, "kills": kills}
     return row | {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a command does that is not killed: exit status, file operations, `contents`."""
+
+    status: int
+    operations: int
+    contents: dict[str, tuple[str, int]]
+
+
+def kill_and_run_again(
+    case: Case, place: "Place", whole: Whole, most_kills: int, numbers: random.Random
+) -> collections.Counter:
+    """Kills a command once or several times in one folder; how many kills have which verdict."""
+    place.begin(case)
+    counts, done = collections.Counter(), []
+    while True:
+        is_killed = counts.total() < most_kills and (not done or numbers.random() < 0.4)
+        kill = (numbers.randrange(whole.operations), _delay(numbers)) if is_killed else None
+        status, _ = place.run(case, kill)
+        done.append((kill, status))
+        if status in (-signal.SIGKILL, -signal.SIGALRM):
+            wrong = compare(case, contents(place.work), whole.contents)
+            counts["resumed" if wrong else "whole"] += 1
+            verdict = "lost" if torn_files(place.work) else None
+        elif status != whole.status:
+            verdict = "stuck"
+        else:
+            verdict = compare(case, contents(place.work), whole.contents)
+            if verdict is None:
+                return counts
+        if verdict is not None:
+            kept = place.keep(case)
+            print(f"{case.name}: {verdict} after {done}, see {kept}", file=sys.stderr)
+            return collections.Counter({verdict: counts.total()})
 
 
 def _delay(numbers: random.Random) -> float:
@@ -292,6 +296,13 @@ class Place:
             source, copy = self.base / name, self.work / name
             shutil.copytree(source, copy) if source.is_dir() else shutil.copy2(source, copy)
 
+    def keep(self, case: Case) -> Path:
+        """Copies the folder and what was printed to where they can be looked at."""
+        kept = Path(tempfile.mkdtemp(prefix=f"{case.name} ".replace(" ", "-"), dir=self.folder))
+        shutil.copytree(self.work, kept / "work")
+        shutil.copy(self.folder / "log", kept)
+        return kept
+
     def log(self) -> str:
         """The end of what the last process printed."""
         return (self.folder / "log").read_text(errors="replace")[-3000:]
@@ -346,7 +357,7 @@ class Place:
 
 
 def _be_quick_and_repeatable() -> None:
-    """The same arithmetic each time, no seconds in tables, and nothing is drawn in pictures."""
+    """The same arithmetic each time, no seconds in tables, and nothing drawn in pictures."""
     import matplotlib.figure
     import tensorflow as tf
 
@@ -359,7 +370,8 @@ def _be_quick_and_repeatable() -> None:
     callbacks.time = SimpleNamespace(perf_counter=lambda: 0.0)
 
     def savefig(figure, file, **options):
-        figure.clear()
+        if options.get("format") == "png":
+            figure.clear()
         drawn(figure, file, **options)
 
     drawn, matplotlib.figure.Figure.savefig = matplotlib.figure.Figure.savefig, savefig

@@ -87,10 +87,11 @@ def make_rainforest(
             raise UserError(f"{name} must be at least {lowest}. Received: {parameters[name]}.")
     folder = Path(out_dir).resolve()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Also beside a folder that is whole: its process may have been killed just after that.
+        remove_stale(folder.parent.iterdir())
         if _is_made(folder, parameters):
             return False
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(folder.parent.iterdir())
         with temporary_folder(folder.parent) as workspace:
             partial = workspace / folder.name
             partial.mkdir()

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import scipy.signal
 import soundfile
 
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.files import temporary_folder
 from rfcx_tf.demo import rainforest as synthetic
 from rfcx_tf.demo.rainforest import SPECIES, make_rainforest, species_counts
 
@@ -198,6 +200,16 @@ def test_pairs_differ_in_the_direction_of_pitch(folder, species_id, direction):
 def test_same_parameters_reuse_the_folder(tiny, monkeypatch):
     monkeypatch.setattr(synthetic, "perform", None)  # making it again would fail
     assert not make_rainforest(tiny, **TINY)
+
+
+def test_what_a_process_left_that_was_killed_when_all_was_there_goes_too(tiny, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 2**31 - 1)  # No process has this number.
+        with temporary_folder(tiny.parent) as left:
+            pass
+    left.mkdir()
+    assert not make_rainforest(tiny, **TINY)
+    assert not left.exists()
 
 
 def test_counts_of_species(folder):
