@@ -236,7 +236,7 @@ def test_the_script_labels_other_recordings_too_and_lists_what_it_cannot_read(
     result = run()
     assert result.returncode == 1
     assert "bad.flac" in result.stdout
-    assert "could not be read: 1" in result.stderr
+    assert "or not to their ends: 1" in result.stderr
     assert "round1/run" in result.stdout
     student = RunFolder.open(tmp_path / "out" / "round1" / "run")
     figures = student.figures(0)
