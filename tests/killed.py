@@ -18,6 +18,7 @@ class _Killer:
 
     def __init__(self):
         self.folder: Path | None = None
+        self.ending = ""
         self.left = 0
         sys.addaudithook(self)
 
@@ -30,7 +31,8 @@ class _Killer:
             event in ("os.remove", "os.rmdir") and arguments[-1] != -1
         )
         # The lock of a killed process goes with it, here it has to be given back.
-        if is_below and not path.endswith("-lock"):
+        counts = path.endswith(self.ending) or self.left < 0
+        if is_below and counts and not path.endswith("-lock"):
             self.left -= 1
             if self.left < 0:
                 raise Killed
@@ -44,6 +46,7 @@ def killed_at_every_operation(
     folders: Iterator[Path],
     monkeypatch,
     operations: Iterable[int] | None = None,
+    ending: str = "",
 ) -> Iterator[Path]:
     """Runs a command in one folder after the other, and kills it one operation later each time.
 
@@ -52,6 +55,7 @@ def killed_at_every_operation(
         folders: equal ones, as many as are asked for.
         monkeypatch: of the test.
         operations: before which it is killed, one after the other, where every one takes too long.
+        ending: of the paths whose operations count.
 
     Yields:
         Each folder after the kill; at last one in which the command was not killed.
@@ -63,7 +67,7 @@ def killed_at_every_operation(
         with monkeypatch.context() as patch:
             # No process has this number: half-written files are of one that is gone.
             patch.setattr(os, "getpid", lambda: 2**31 - 1)
-            _KILLER.folder, _KILLER.left = folder, number
+            _KILLER.folder, _KILLER.left, _KILLER.ending = folder, number, ending
             try:
                 command(folder)
                 done = True

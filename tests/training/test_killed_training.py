@@ -45,7 +45,8 @@ def test_a_training(run_on_one_device, recipe_of_single_steps, tiny_shards, tmp_
             train_run(load_config(recipe_of_single_steps), tiny_shards, run, [0], **QUIET)
 
     run = tmp_path / "run"
-    for _ in killed_at_every_operation(train, iter([run]), monkeypatch, [40]):
+    # Four operations write the state of the first epoch.
+    for _ in killed_at_every_operation(train, iter([run]), monkeypatch, [4], ending="state.json"):
         assert (run / "fold0" / "resume-0002.weights.h5").exists()
         state = json.loads((run / "fold0" / "state.json").read_text())
         assert len(state["history"]) == 1
