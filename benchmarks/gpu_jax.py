@@ -53,7 +53,9 @@ class TrainingStep:
         config, classes, mean_box_s, precision = self._recipe
         keras.mixed_precision.set_global_policy(precision)
         keras.utils.set_random_seed(seed)
-        classifier = CropClassifier(build_detector(config, classes, mean_box_s), config)
+        classifier = CropClassifier(
+            build_detector(config, classes, mean_box_s, boxes=False), config
+        )
         compile_classifier(classifier, config.training)
         classifier.build((None, config.crop_frames, config.frontend.bands))
         classifier.optimizer.build(classifier.trainable_variables)
@@ -155,7 +157,7 @@ def predictions(config: Config, sizes: Sizes, variants: list[tuple[str, int]]) -
     for precision, count in variants:
         keras.mixed_precision.set_global_policy(precision)
         keras.utils.set_random_seed(config.seed)
-        detector = build_detector(config, CLASSES, MEAN_BOX_S)
+        detector = build_detector(config, CLASSES, MEAN_BOX_S, boxes=False)
         waveform = np.random.default_rng(0).normal(0, 0.1, (count, samples)).astype(np.float32)
         on_device = jax.device_put(waveform)
         weights = [
@@ -185,8 +187,8 @@ def _scores(front_end: FrontEnd, detector: keras.Model):
     def scores(weights, waveform):
         with jax.default_matmul_precision("highest"):
             spectrogram = front_end(waveform)
-        logits, _ = detector.stateless_call(*weights, spectrogram, training=False)
-        windows = keras.ops.sigmoid(logits)
+        outputs, _ = detector.stateless_call(*weights, spectrogram, training=False)
+        windows = keras.ops.sigmoid(outputs["logits"])
         return windows, keras.ops.max(windows, axis=1)
 
     return scores

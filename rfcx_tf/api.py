@@ -137,7 +137,13 @@ class Model:
         start = recording_start(name, Path(sound), {}) if is_file else None
         recording = EventRecording(name, str(sound) if is_file else "", duration_s, start)
         thresholds = self.card.thresholds if threshold is None else threshold
-        return find_events(recording, found.window_scores, self.card, thresholds)
+        return find_events(
+            recording,
+            found.window_scores,
+            self.card,
+            thresholds,
+            window_boxes=found.window_boxes,
+        )
 
     def _score(
         self, sound: str | Path | np.ndarray, sample_rate_hz: int | None

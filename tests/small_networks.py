@@ -42,6 +42,8 @@ def losses_on_five_examples(classifier, steps: int) -> list[float]:
         "known": np.ones_like(target),
         "partly": np.zeros_like(target),
         "pseudo": np.zeros(len(target), np.float32),
+        "boxes": np.float32([[[1, 9, 30, 5, 20], [-1, 0, 0, 0, 0]]] * 5),
+        "inside": np.ones((5, 5, 3), np.float32),
     }
     losses = []
     for _ in range(steps):

@@ -174,7 +174,7 @@ def add_event_arguments(parser: argparse._ActionsContainer) -> None:
     )
     add_number(parser, "--min-s", 0.0, "s; shorter events are left out", or_zero=True)
     add_number(
-        parser, "--merge-gap", 0.5, "s; events of a species no further apart are one", or_zero=True
+        parser, "--merge-gap", 0.2, "s; events of a species no further apart are one", or_zero=True
     )
     add_number(
         parser, "--low-ratio", 0.8, "of the threshold, down to which an event goes on, at most 1"

@@ -74,6 +74,15 @@ def window_centres_s(
     return [float(centre * config.frontend.frame_s) for centre in centres]
 
 
+def lies_inside(cell, begin, end):
+    """Whether a cell's middle lies in a box, or the box, shorter than a cell, lies around it.
+
+    Cell i stands for the frames around i * stride. All in cells: tensors or arrays.
+    """
+    distance = abs(cell - (begin + end) / 2)
+    return (distance <= (end - begin) / 2) | (distance <= 0.5)
+
+
 def at_times(own_s: np.ndarray, values: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     """Values of windows at other times, linear in between.
 

@@ -13,15 +13,13 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.start_time import read_start_times
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import check_writable
 from rfcx_tf.events.rules import EventRules, ModelRules
-from rfcx_tf.events.table import EventRecording
-from rfcx_tf.events.window_table import event_recordings, write_window_scores
+from rfcx_tf.events.window_table import RecordingWindows, event_recordings, write_window_scores
 from rfcx_tf.events.write import check_events_out, write_events, writes_one_file
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.named_scores import tidy_scores, write_named_scores, write_tidy_scores
@@ -175,7 +173,7 @@ def write_found_events(
     out: Path,
     formats: Sequence[str],
     rules: ModelRules,
-    results: Iterable[tuple[EventRecording, np.ndarray]],
+    results: Iterable[RecordingWindows],
 ) -> None:
     """Finds the events of recordings with their window scores, writes them and says so."""
     events, recordings = rules.events(results)

@@ -15,6 +15,7 @@ from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.species import SpeciesClass, species_name_column
 from rfcx_tf.events.find import find_events
 from rfcx_tf.events.table import EventRecording, empty_events
+from rfcx_tf.events.window_table import RecordingWindows
 from rfcx_tf.scoring.calibration import read_calibration
 from rfcx_tf.scoring.card import UNCALIBRATED_THRESHOLD, ModelCard
 
@@ -40,7 +41,7 @@ class EventRules:
     thresholds: Path | None = None
     species: Sequence[str] | None = None
     low_ratio: float = 0.8
-    merge_gap: float = 0.5
+    merge_gap: float = 0.2
     min_s: float = 0.0
 
     def check(self) -> None:
@@ -101,24 +102,25 @@ class ModelRules:
     said: str
 
     def events(
-        self, results: Iterable[tuple[EventRecording, np.ndarray]]
+        self, results: Iterable[RecordingWindows]
     ) -> tuple[pd.DataFrame, list[EventRecording]]:
         """Finds the events of recordings, one after the other.
 
         Args:
-            results: recordings with their window scores, float [windows, classes].
+            results: what windows of recordings say.
 
         Returns:
             The events (`EVENT_COLUMNS`), in the order of the recordings, and all recordings.
         """
         tables, recordings = [empty_events()], []
-        for recording, window_scores in results:
+        for recording, window_scores, window_boxes in results:
             recordings.append(recording)
             found = find_events(
                 recording,
                 window_scores,
                 self.card,
                 self.thresholds,
+                window_boxes=window_boxes,
                 low_ratio=self.rules.low_ratio,
                 merge_gap_s=self.rules.merge_gap,
             )

@@ -4,8 +4,8 @@
     file           path of its sound file
     species_id     and `species`, its name
     start_s, end_s seconds from the beginning of the recording
-    low_hz, high_hz the species' usual band (median of its boxes), not a measurement of this
-                   event; empty where the run does not know it
+    low_hz, high_hz the event's band; of a model that does not say where a call lies the species'
+                   usual one (median of its boxes), empty where the run does not know it
     score          highest window's raw score, or that of the window with the highest probability
     probability    of that window; empty where the run is not calibrated
     start_time, end_time  wall clock, ISO 8601, with the offset from UTC where it is known; empty

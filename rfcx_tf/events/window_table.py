@@ -3,6 +3,9 @@
     recording_id   name of the recording
     start_s, end_s of the window, seconds from the beginning of the recording
     s<species_id>  score, a column a class
+    s<species_id>_begin_s, _end_s, _low_hz, _high_hz  where the call lies that the window hears,
+                   in seconds from the window's beginning and in Hz, to 10 ms and 10 Hz; empty where
+                   the score is below 0.01, or the model does not say it
     file           path of the recording's sound file
     duration_s     its length
     start_time     when it began, ISO 8601, with the offset from UTC where it is known, or empty
@@ -25,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
@@ -45,13 +48,31 @@ if TYPE_CHECKING:
 _STEPS_A_LOGIT, _LARGEST_LOGIT = 64, 16
 # Rows are written and read so many at a time: some MB, and enough for dictionaries to pay.
 _ROWS_AT_ONCE = 1 << 16
+_BOX_SIDES = ("begin_s", "end_s", "low_hz", "high_hz")
+_BOX_STEPS = np.array([0.01, 0.01, 10.0, 10.0])
+# No threshold goes as low, and most windows hear nothing.
+_LEAST_SCORE_WITH_BOX = 0.01
 _OF_RECORDING = ("recording_id", "file", "duration_s", "start_time")
+
+
+class RecordingWindows(NamedTuple):
+    """What events are made of.
+
+    Attributes:
+        recording: what tables say of it.
+        scores: float32 [windows, classes].
+        boxes: float32 [windows, classes, 4], see `RecordingScores`; NaN, or None, where unknown.
+    """
+
+    recording: EventRecording
+    scores: np.ndarray
+    boxes: np.ndarray | None
 
 
 def event_recordings(
     results: Iterable[RecordingResult], starts: Mapping[str, datetime]
-) -> Iterator[tuple[EventRecording, np.ndarray]]:
-    """What tables say of scored recordings, and their window scores.
+) -> Iterator[RecordingWindows]:
+    """What tables say of scored recordings, and of their windows.
 
     Args:
         results: with window scores.
@@ -64,11 +85,11 @@ def event_recordings(
             result.duration_s,
             recording_start(result.recording_id, result.path, starts),
         )
-        yield recording, result.window_scores
+        yield RecordingWindows(recording, result.window_scores, result.window_boxes)
 
 
 def write_window_scores(
-    results: Iterable[tuple[EventRecording, np.ndarray]], path: str | Path, card: ModelCard
+    results: Iterable[RecordingWindows], path: str | Path, card: ModelCard
 ) -> float:
     """Writes the window scores of recordings as Parquet, in one step and little by little.
 
@@ -84,6 +105,7 @@ def write_window_scores(
     schema = pa.schema(
         [("recording_id", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]
         + [(column, pa.float32()) for column in card.columns]
+        + [(name, pa.float32()) for name in _box_columns(card)]
         + [("file", pa.string()), ("duration_s", pa.float64()), ("start_time", pa.string())],
         metadata={
             "rfcx_tf.window_s": repr(card.window_s),
@@ -98,19 +120,21 @@ def write_window_scores(
         pyarrow.parquet.ParquetWriter(temporary, schema, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []
-        for recording, window_scores in results:
+        for recording, window_scores, boxes in results:
             seconds += recording.duration_s
             for begin in range(0, len(window_scores), _ROWS_AT_ONCE):
                 part = window_scores[begin : begin + _ROWS_AT_ONCE]
                 start_s = (begin + np.arange(len(part))) * card.hop_s
                 start_time = recording.start.isoformat() if recording.start else ""
                 once = (recording.file, float(recording.duration_s), start_time)
+                own_boxes = _stored_boxes(boxes, window_scores, slice(begin, begin + len(part)))
                 arrays = [
                     pa.repeat(recording.recording_id, len(part)),
-                    *(start_s, start_s + card.window_s, *rounded_scores(part).T),
+                    *(start_s, start_s + card.window_s, *rounded_scores(part).T, *own_boxes),
                     *(pa.repeat(value, len(part)) for value in once),
                 ]
-                waiting.append(pa.table([pa.array(array) for array in arrays], schema=schema))
+                arrays = [pa.array(array, from_pandas=True) for array in arrays]
+                waiting.append(pa.table(arrays, schema=schema))
                 if sum(map(len, waiting)) >= _ROWS_AT_ONCE:
                     writer.write_table(pa.concat_tables(waiting))
                     waiting.clear()
@@ -124,6 +148,20 @@ def rounded_scores(scores: np.ndarray) -> np.ndarray:
     logits = logit(np.clip(np.asarray(scores, np.float64), 0, 1))
     logits = np.clip(logits, -_LARGEST_LOGIT, _LARGEST_LOGIT)
     return expit(np.round(logits * _STEPS_A_LOGIT) / _STEPS_A_LOGIT).astype(np.float32)
+
+
+def _box_columns(card: ModelCard) -> list[str]:
+    return [f"{column}_{side}" for column in card.columns for side in _BOX_SIDES]
+
+
+def _stored_boxes(boxes: np.ndarray | None, scores: np.ndarray, part: slice) -> np.ndarray:
+    """Boxes of some windows as the table holds them, float32 [columns, windows]; NaN: none."""
+    scores = scores[part]
+    if boxes is None:
+        return np.full((scores.shape[1] * len(_BOX_SIDES), len(scores)), np.nan, np.float32)
+    rounded = np.round(boxes[part] / _BOX_STEPS) * np.float32(_BOX_STEPS)
+    rounded[scores < _LEAST_SCORE_WITH_BOX] = np.nan
+    return rounded.reshape(len(scores), -1).T.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -160,8 +198,8 @@ class WindowTable:
             last = ids[-1]
         return count
 
-    def recordings(self) -> Iterator[tuple[EventRecording, np.ndarray]]:
-        """Recordings and their window scores, float32 [windows, classes], one after the other.
+    def recordings(self) -> Iterator[RecordingWindows]:
+        """Recordings and their windows, one after the other.
 
         Of a table of an earlier version the file is empty, the length is the end of the last
         window, and the start is what the name says.
@@ -172,27 +210,38 @@ class WindowTable:
         import pyarrow as pa
 
         names = [*_OF_RECORDING] if self.has_recordings else ["recording_id", "end_s"]
+        box_columns = _box_columns(self.card)
+        if not set(box_columns) <= set(self._file.schema_arrow.names):
+            box_columns = []
         parts: list[np.ndarray] = []
         now: tuple | None = None
         try:
-            batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=[*names, *self.card.columns])
+            columns = [*names, *self.card.columns, *box_columns]
+            batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=columns)
             for batch in batches:
                 table = batch.to_pandas()
-                scores = table[self.card.columns].to_numpy(np.float32)
+                values = table[[*self.card.columns, *box_columns]].to_numpy(np.float32)
                 ids = table["recording_id"].to_numpy()
                 begins = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1), len(ids)]
                 for begin, end in itertools.pairwise(begins):
                     last = tuple(table.loc[end - 1, names])
                     if now is not None and now[0] != last[0]:
-                        yield self._recording(now), np.concatenate(parts)
+                        yield self._windows(now, parts)
                         parts = []
                     now = last
-                    parts.append(scores[begin:end])
+                    parts.append(values[begin:end])
         except (OSError, pa.ArrowException) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"The window scores {self.path} cannot be read: {line}") from None
         if now is not None:
-            yield self._recording(now), np.concatenate(parts)
+            yield self._windows(now, parts)
+
+    def _windows(self, values: tuple, parts: list[np.ndarray]) -> RecordingWindows:
+        table, classes = np.concatenate(parts), len(self.card.classes)
+        boxes = table[:, classes:].reshape(len(table), classes, -1)
+        return RecordingWindows(
+            self._recording(values), table[:, :classes], boxes if boxes.size else None
+        )
 
     def _recording(self, values: tuple) -> EventRecording:
         name = values[0]

@@ -33,11 +33,35 @@ from rfcx_tf.core.config import COMPRESSIONS, FrontEndConfig, PcenConfig
 LOG_OFFSET = 1e-6
 SMOOTHER_BLOCK_FRAMES = 64
 MEL_BANDS_PER_PRODUCT = 32
+# Slaney's mel scale.
+_KNEE_HZ, _KNEE_MEL = 1000.0, 15.0
+_HZ_PER_MEL, _LOG_STEP = 200 / 3, math.log(6.4) / 27
 
 
 def mel_band_centres_hz(config: FrontEndConfig) -> np.ndarray:
     """Frequency at which each mel band peaks, in Hz: float64 [mels]."""
     return _mel_points_hz(config)[1:-1]
+
+
+def mel_position(config: FrontEndConfig, frequency_hz):
+    """Where frequencies in Hz lie on the mel axis, in bands from the centre of the first.
+
+    Of a tensor or an array. From -1, the lower edge of the first band, to n_mels, the upper edge
+    of the last; what lies beyond is there.
+    """
+    first, last = _mel_range(config)
+    above_knee = _KNEE_MEL + ops.log(ops.maximum(frequency_hz, 1.0) / _KNEE_HZ) / _LOG_STEP
+    mel = ops.where(frequency_hz < _KNEE_HZ, frequency_hz / _HZ_PER_MEL, above_knee)
+    position = (mel - first) * ((config.n_mels + 1) / (last - first)) - 1.0
+    return ops.clip(position, -1.0, float(config.n_mels))
+
+
+def mel_frequency_hz(config: FrontEndConfig, position):
+    """The frequency in Hz at positions on the mel axis (`mel_position`), a tensor or an array."""
+    first, last = _mel_range(config)
+    mel = first + (position + 1.0) * ((last - first) / (config.n_mels + 1))
+    above_knee = _KNEE_HZ * ops.exp((mel - _KNEE_MEL) * _LOG_STEP)
+    return ops.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above_knee)
 
 
 def mel_filterbank(config: FrontEndConfig) -> np.ndarray:
@@ -63,18 +87,21 @@ def _mel_points_hz(config: FrontEndConfig) -> np.ndarray:
     Slaney's scale is linear below 1 kHz (3 mel per 200 Hz) and logarithmic above it
     (27 mel for a factor of 6.4).
     """
-    knee_hz, knee_mel = 1000.0, 15.0
-    hz_per_mel, log_step = 200 / 3, np.log(6.4) / 27
+    mel = np.linspace(*_mel_range(config), config.n_mels + 2)
+    above_knee_hz = _KNEE_HZ * np.exp((mel - _KNEE_MEL) * _LOG_STEP)
+    return np.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above_knee_hz)
+
+
+def _mel_range(config: FrontEndConfig) -> tuple[float, float]:
+    """Lowest and highest frequency in mel."""
 
     def to_mel(hz: float) -> float:
-        if hz < knee_hz:
-            return hz / hz_per_mel
-        return knee_mel + np.log(hz / knee_hz) / log_step
+        if hz < _KNEE_HZ:
+            return hz / _HZ_PER_MEL
+        return _KNEE_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
 
     f_max_hz = config.sample_rate_hz / 2 if config.f_max_hz is None else config.f_max_hz
-    mel = np.linspace(to_mel(config.f_min_hz), to_mel(f_max_hz), config.n_mels + 2)
-    above_knee_hz = knee_hz * np.exp((mel - knee_mel) * log_step)
-    return np.where(mel < knee_mel, mel * hz_per_mel, above_knee_hz)
+    return to_mel(config.f_min_hz), to_mel(f_max_hz)
 
 
 def smoothing_coefficient(time_constant_frames: float) -> float:

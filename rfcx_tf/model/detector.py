@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 from keras import layers
 
@@ -9,6 +11,7 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import class_window_cells
 from rfcx_tf.model.backbones import build_backbone
+from rfcx_tf.model.extents import cell_boxes
 from rfcx_tf.model.head import (
     FrequencyCoordinate,
     FrequencyPooling,
@@ -23,6 +26,8 @@ def build_detector(
     classes: list[SpeciesClass],
     mean_box_s: dict[int, float],
     *,
+    box_hz: Mapping[int, tuple[float, float]] | None = None,
+    boxes: bool = True,
     synchronized: bool = False,
 ) -> keras.Model:
     """Backbone and sliding-window head.
@@ -33,13 +38,16 @@ def build_detector(
     Args:
         config: front end (mel bands and their channels), crops and model sections are used.
         classes: the species, in the order of the outputs.
-        mean_box_s: mean TP box length by species id, for the `per_class` head.
+        mean_box_s: mean TP box length by species id, for the `per_class` head and for boxes.
+        box_hz: usual band of TP boxes by species id, for boxes.
+        boxes: whether it says where a call lies; networks of earlier versions do not.
         synchronized: batch statistics over all replicas.
 
     Returns:
-        A model [batch, frames, bands] -> float32 logits [batch, windows, classes] with
-        windows = ceil(frames / stride) - window_cells + 1. Window i begins i * cell_s seconds
-        into the sound. The layer `cells` gives the features [batch, cells, D].
+        A model [batch, frames, bands] -> a dict: `logits`, float32 [batch, windows, classes] with
+        windows = ceil(frames / stride) - window_cells + 1; window i begins i * cell_s seconds
+        into the sound; and `boxes`, float32 [batch, cells, classes, 5], see
+        `rfcx_tf.model.extents`. The layer `cells` gives the features [batch, cells, D].
     """
     frontend, head = config.frontend, config.model.head
     mels, channels = frontend.n_mels, frontend.channels
@@ -66,7 +74,8 @@ def build_detector(
         window_frames=config.window_cells * config.model.backbone.stride[0],
         synchronized=synchronized,
     )
-    features = FrequencyPooling(head.frequency_pooling, name="cells")(backbone(image))
+    all_bands = backbone(image)
+    features = FrequencyPooling(head.frequency_pooling, name="cells")(all_bands)
     if head.kind == "shared":
         features = WindowPooling(config.window_cells, head.time_pooling, name="windows")(features)
     x = layers.Dropout(head.dropout, name="dropout")(features)
@@ -85,4 +94,8 @@ def build_detector(
         logits = PerClassWindowPooling(
             config.window_cells, cells, head.time_pooling, dtype="float32", name="windows"
         )(logits)
-    return keras.Model(spectrogram, logits, name="detector")
+    outputs = {"logits": logits}
+    if boxes:
+        # Last, so that the layers before begin with the random numbers that they have without.
+        outputs["boxes"] = cell_boxes(all_bands, config, classes, mean_box_s, box_hz or {})
+    return keras.Model(spectrogram, outputs, name="detector")

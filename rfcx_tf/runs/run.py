@@ -54,6 +54,7 @@ class RunInfo:
         pseudo: folder of the pseudo-labels, identified by `pseudo_id`; empty if none.
         start: run whose weights the folds began with; empty if none.
         box_hz: median f_min and f_max of the TP boxes by species id; empty in older runs.
+        boxes: whether the detectors say where a call lies; those of older runs do not.
     """
 
     classes: list[SpeciesClass]
@@ -69,6 +70,7 @@ class RunInfo:
     pseudo_id: str = ""
     start: str = ""
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
+    boxes: bool = False
 
 
 class RunFolder:
@@ -130,6 +132,7 @@ class RunFolder:
             pseudo_id=pseudo.id if pseudo else "",
             start=str(start.path.resolve()) if start else "",
             box_hz=manifest.box_hz,
+            boxes=config.kind == "detector",
         )
         if (path / "run.json").exists():
             run = cls.open(path)

@@ -29,6 +29,7 @@ from rfcx_tf.core.windows import window_centres_s
 from rfcx_tf.frontend.frontend import FrontEnd, FrontEndStream
 from rfcx_tf.model.backbones import context_frames
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.extents import window_boxes
 from rfcx_tf.model.head import pool_time
 from rfcx_tf.model.weight_files import load_network
 from rfcx_tf.runs.kept import again
@@ -37,6 +38,8 @@ from rfcx_tf.scoring.card import ModelCard, by_class
 from rfcx_tf.scoring.running_mean import RunningMaximum, running_mean
 from rfcx_tf.scoring.scorer import RecordingScores, Sound
 
+# Name of the output with the boxes of windows.
+BOXES = "window_boxes"
 # Large enough that the overlap of a residual network (5 to 10 s) costs little, small enough that
 # a day takes the memory that a recording of two minutes takes.
 BLOCK_S = 120.0
@@ -108,28 +111,44 @@ class DetectorScorer(tf.Module):
             scores [batch, classes]: the maximum over time of the window scores (after the
             running mean, if the recipe has one), averaged over folds; window_scores
             [batch, windows, classes], averaged over folds; window_start_s [windows], seconds
-            from the beginning of the sound. All float32.
+            from the beginning of the sound; window_boxes [batch, windows, classes, 4], see
+            `window_boxes`, but from networks of earlier versions. All float32.
         """
-        recording_scores, window_scores = [], []
-        for passes in self.window_passes(spectrogram):
-            smoothed = [running_mean(own, self.running_mean_cells) for own in passes]
+        passes, boxes = self.window_passes(spectrogram)
+        recording_scores = []
+        for shifts in passes:
+            smoothed = [running_mean(own, self.running_mean_cells) for own in shifts]
             highest = [tf.reduce_max(own, axis=1) for own in smoothed]
             recording_scores.append(tf.reduce_mean(tf.stack(highest), axis=0))
-            window_scores.append(passes[0])
-        windows = tf.shape(window_scores[0])[1]
-        return {
+        window_scores = tf.stack([shifts[0] for shifts in passes])
+        windows = tf.shape(window_scores)[2]
+        outputs = {
             "scores": tf.reduce_mean(tf.stack(recording_scores), axis=0),
-            "window_scores": tf.reduce_mean(tf.stack(window_scores), axis=0),
+            "window_scores": tf.reduce_mean(window_scores, axis=0),
             "window_start_s": tf.range(windows, dtype=tf.float32) * self.config.cell_s,
         }
+        if boxes:
+            outputs[BOXES] = mean_boxes(tf.stack(boxes), window_scores)
+        return outputs
 
-    def window_passes(self, spectrogram) -> list[list[tf.Tensor]]:
-        """Window scores [batch, windows, classes] by detector, then by time shift; not smoothed."""
-        stride = self.config.model.backbone.stride[0]
-        shifts = self.config.prediction.time_shifts
+    def window_passes(self, spectrogram) -> tuple[list[list[tf.Tensor]], list[tf.Tensor]]:
+        """What every detector says of windows.
+
+        Returns:
+            Scores [batch, windows, classes] by detector, then by time shift; not smoothed. Boxes
+            [batch, windows, classes, 4] by detector; none from networks of earlier versions.
+        """
+        config = self.config
+        stride, shifts = config.model.backbone.stride[0], config.prediction.time_shifts
         # A later pass sees the sound some frames earlier; the last window may drop out.
         shifted = [spectrogram[:, shift * stride // shifts :] for shift in range(shifts)]
-        return [[tf.sigmoid(detector(s)) for s in shifted] for detector in self._detectors]
+        outputs = [[detector(s) for s in shifted] for detector in self._detectors]
+        boxes = [
+            window_boxes(first["boxes"], config.window_cells, config.cell_s, config.frontend)
+            for first, *_ in outputs
+            if "boxes" in first
+        ]
+        return [[tf.sigmoid(own["logits"]) for own in passes] for passes in outputs], boxes
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """`scores` of waveforms [batch, samples] at the recipe's sample rate."""
@@ -160,6 +179,17 @@ class DetectorScorer(tf.Module):
         return {"embeddings": tf.reduce_mean(windows, axis=1), "window_embeddings": windows}
 
 
+def mean_boxes(boxes, weights) -> tf.Tensor:
+    """One box from those of several detectors, each weighted by how surely it hears the class.
+
+    Args:
+        boxes: [detectors, ..., classes, 4].
+        weights: [detectors, ..., classes], not negative.
+    """
+    share = (weights + 1e-9)[..., tf.newaxis]
+    return tf.reduce_sum(share * boxes, axis=0) / tf.reduce_sum(share, axis=0)
+
+
 class _DetectorStream:
     """One recording through a `DetectorScorer`."""
 
@@ -177,6 +207,7 @@ class _DetectorStream:
         self._next_window = 0
         self._maxima: list[list[RunningMaximum]] | None = None
         self._window_scores: list[np.ndarray] = []
+        self._window_boxes: list[np.ndarray] = []
 
     def push(self, sound: Sound) -> None:
         """See `ScoreStream`."""
@@ -195,7 +226,9 @@ class _DetectorStream:
             np.mean([maximum.highest for maximum in maxima], axis=0) for maxima in self._maxima
         ]
         return RecordingScores(
-            np.mean(by_detector, axis=0, dtype=np.float32), np.concatenate(self._window_scores)
+            np.mean(by_detector, axis=0, dtype=np.float32),
+            np.concatenate(self._window_scores),
+            np.concatenate(self._window_boxes) if self._window_boxes else None,
         )
 
     def _add(self, frames: np.ndarray) -> None:
@@ -217,11 +250,13 @@ class _DetectorStream:
         """Scores the next so many windows, or all that are left of the recording."""
         begin = self._next_window - self._first_cell
         end = None if windows is None else begin + windows
-        passes = [
-            [own[:, begin:end] for own in shifts]
-            for shifts in self._scorer.traced_passes(frames[None])
-        ]
-        self._window_scores.append(np.mean([shifts[0][0] for shifts in passes], axis=0))
+        passes, boxes = self._scorer.traced_passes(frames[None])
+        passes = [[own[:, begin:end] for own in shifts] for shifts in passes]
+        window_scores = np.stack([shifts[0][0] for shifts in passes])
+        self._window_scores.append(window_scores.mean(axis=0))
+        if boxes:
+            own_boxes = np.stack([own[0, begin:end] for own in boxes])
+            self._window_boxes.append(mean_boxes(own_boxes, window_scores).numpy())
         if self._maxima is None:
             cells = self._scorer.running_mean_cells
             self._maxima = [[RunningMaximum(cells) for _ in shifts] for shifts in passes]
@@ -279,7 +314,13 @@ def load_detectors(run: RunFolder, folds: Sequence[int]) -> list[keras.Model]:
     keras.mixed_precision.set_global_policy("float32")
     try:
         for fold, path in zip(folds, paths, strict=True):
-            detector = build_detector(run.config, run.info.classes, run.info.mean_box_s)
+            detector = build_detector(
+                run.config,
+                run.info.classes,
+                run.info.mean_box_s,
+                box_hz=run.info.box_hz,
+                boxes=run.info.boxes,
+            )
             load_network(detector, path, again(run.fold(fold)))
             detectors.append(detector)
     finally:

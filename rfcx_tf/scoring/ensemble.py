@@ -22,6 +22,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import check_same_classes
 from rfcx_tf.core.windows import at_times
 from rfcx_tf.scoring.card import ModelCard
+from rfcx_tf.scoring.detector import BOXES, mean_boxes
 from rfcx_tf.scoring.ensemble_weights import combine_scores
 from rfcx_tf.scoring.scorer import RecordingScores, Scorer, Sound
 
@@ -92,9 +93,30 @@ class EnsembleScorer(tf.Module):
         windows = None
         if all(output.window_scores is not None for output in outputs):
             windows = combine_scores(self.align([o.window_scores for o in outputs]), self.weights)
+        boxes = self._combine_boxes(outputs) if windows is not None else None
         if self.rule == "window":
-            return RecordingScores(windows.max(axis=0), windows)
-        return RecordingScores(combine_scores([o.scores for o in outputs], self.weights), windows)
+            return RecordingScores(windows.max(axis=0), windows, boxes)
+        scores = combine_scores([o.scores for o in outputs], self.weights)
+        return RecordingScores(scores, windows, boxes)
+
+    def _combine_boxes(self, outputs: Sequence[RecordingScores]) -> np.ndarray | None:
+        """Boxes of the card's windows, of those members that have some; None if none has."""
+        count = len(outputs[self._closest].window_scores)
+        boxes, weights = [], []
+        for member, weight, output in zip(self.members, self.weights, outputs, strict=True):
+            if output.window_boxes is None:
+                continue
+            own, card = member.card, self.card
+            nearest = nearest_windows(own.centres_s(len(output.window_scores)), card, count)
+            columns = np.arange(len(card.classes))
+            found = output.window_boxes[nearest, columns].astype(np.float64)
+            moved_s = nearest * own.hop_s - np.arange(count)[:, np.newaxis] * card.hop_s
+            found[..., :2] += moved_s[..., np.newaxis]
+            boxes.append(found)
+            weights.append(weight * output.window_scores[nearest, columns])
+        if not boxes:
+            return None
+        return mean_boxes(np.float32(boxes), np.float32(weights)).numpy()
 
     def align(self, windows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Window scores of all members [windows, classes], at the centres of the card's windows."""
@@ -128,11 +150,33 @@ class EnsembleScorer(tf.Module):
             scores = tf.reduce_max(windows, axis=1)
         else:
             scores = combine_scores([output["scores"] for output in outputs], self.weights)
-        return {
+        combined = {
             "scores": scores,
             "window_scores": windows,
             "window_start_s": outputs[0]["window_start_s"],
         }
+        with_boxes = [(o, w) for o, w in zip(outputs, self.weights, strict=True) if BOXES in o]
+        if with_boxes:
+            boxes = tf.stack([output[BOXES] for output, _ in with_boxes])
+            weights = tf.stack([weight * output["window_scores"] for output, weight in with_boxes])
+            combined[BOXES] = mean_boxes(boxes, weights)
+        return combined
+
+
+def nearest_windows(own_s: np.ndarray, card: ModelCard, count: int) -> np.ndarray:
+    """Of every window of a card the window of a member whose centre is nearest.
+
+    Args:
+        own_s: centres of the member's windows [given, classes], ascending.
+        card: whose first `count` windows are looked for.
+
+    Returns:
+        int64 [count, classes].
+    """
+    middles_s = (own_s[1:] + own_s[:-1]) / 2
+    centres_s = card.centres_s(count)
+    columns = [np.searchsorted(m, c) for m, c in zip(middles_s.T, centres_s.T, strict=True)]
+    return np.stack(columns, axis=1)
 
 
 class _EnsembleStream:

@@ -60,7 +60,9 @@ class ExportedScorer:
     def score_piece(self, waveform: np.ndarray) -> RecordingScores:
         """Scores of one piece, float32 [samples]."""
         outputs = self._score(waveform=tf.constant(waveform[np.newaxis]))
-        return RecordingScores(outputs["scores"][0].numpy(), outputs["window_scores"][0].numpy())
+        # Models of earlier versions give no boxes.
+        names = [n for n in ("scores", "window_scores", "window_boxes") if n in outputs]
+        return RecordingScores(**{name: outputs[name][0].numpy() for name in names})
 
 
 class ExportedStream:

@@ -2,7 +2,7 @@
 
 scores.csv.parts/
   about.json       identifies models, weights and options (`fingerprint_runs`)
-  HASH.npz         one recording: its key, scores and, where wanted, window scores
+  HASH.npz         one recording: its key, scores and, where wanted, scores and boxes of windows
 
 A part counts only for the recording that it was made of: id, path, size and time of the last
 change. What is damaged is told, and made again. What is done with scores afterwards (a prior, a
@@ -87,6 +87,7 @@ class Journal:
                 float(part["duration_s"]),
                 part["scores"],
                 part.get("window_scores"),
+                part.get("window_boxes"),
                 _read_remarks(part),
             )
         except DamagedArrays as error:
@@ -106,6 +107,8 @@ class Journal:
         }
         if result.window_scores is not None:
             arrays["window_scores"] = result.window_scores
+        if result.window_boxes is not None:
+            arrays["window_boxes"] = result.window_boxes
         with atomic_file(self._path(result.recording_id)) as temporary:
             np.savez(temporary, **arrays)
 

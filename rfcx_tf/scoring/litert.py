@@ -63,7 +63,8 @@ class LiteRtScorer:
             waveform: float32 [samples], exactly as many as the model takes.
 
         Returns:
-            scores [classes], window_scores [windows, classes], window_start_s [windows].
+            scores [classes], window_scores [windows, classes], window_boxes [windows, classes, 4]
+            but from models of earlier versions, window_start_s [windows].
         """
         if waveform.shape != (self.metadata["samples"],):
             raise ValueError(
@@ -86,6 +87,7 @@ class LiteRtStream:
         self._waiting, self._waits_from = np.zeros(0, np.float32), 0
         self._scored = 0
         self._window_scores: list[np.ndarray] = []
+        self._window_boxes: list[np.ndarray] = []
         self._maximum = RunningMaximum(self._known["running_mean_windows"])
 
     def push(self, sound: Sound) -> None:
@@ -104,7 +106,8 @@ class LiteRtStream:
     def finish(self) -> RecordingScores:
         """See `ScoreStream`."""
         self._score(self._last_piece(), last=True)
-        return RecordingScores(self._maximum.highest, np.concatenate(self._window_scores))
+        boxes = np.concatenate(self._window_boxes) if self._window_boxes else None
+        return RecordingScores(self._maximum.highest, np.concatenate(self._window_scores), boxes)
 
     def _windows(self) -> int:
         """Windows of the sound so far."""
@@ -119,9 +122,12 @@ class LiteRtStream:
         begin = (first - self._waits_from) * self._known["hop_samples"]
         piece = self._waiting[begin : begin + self._known["samples"]]
         piece = np.pad(piece, (0, self._known["samples"] - len(piece)), mode="symmetric")
-        windows = self._scorer.score_piece(piece)["window_scores"]
-        new = windows[self._scored - first : self._windows() - first]
+        outputs = self._scorer.score_piece(piece)
+        is_new = slice(self._scored - first, self._windows() - first)
+        new = outputs["window_scores"][is_new]
         self._window_scores.append(new)
+        if "window_boxes" in outputs:
+            self._window_boxes.append(outputs["window_boxes"][is_new])
         self._maximum.push(new[np.newaxis], last)
         self._scored += len(new)
 

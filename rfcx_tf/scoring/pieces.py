@@ -122,7 +122,7 @@ def join_pieces(pieces: Sequence[RecordingScores], cuts: Cuts | None) -> Recordi
     """
     if len(pieces) == 1:
         return pieces[0]
-    kept_windows, highest = [], []
+    kept_windows, kept_boxes, highest = [], [], []
     for number, piece in enumerate(pieces):
         kept = cuts.kept_windows(number, number == len(pieces) - 1)
         own = piece.window_scores[kept]
@@ -135,5 +135,8 @@ def join_pieces(pieces: Sequence[RecordingScores], cuts: Cuts | None) -> Recordi
         peak = own.max(axis=0)
         is_inside = peak >= piece.window_scores.max(axis=0)
         kept_windows.append(own)
+        if piece.window_boxes is not None:
+            kept_boxes.append(piece.window_boxes[kept])
         highest.append(np.where(is_inside, piece.scores, peak))
-    return RecordingScores(np.max(highest, axis=0), np.concatenate(kept_windows))
+    boxes = np.concatenate(kept_boxes) if len(kept_boxes) == len(pieces) else None
+    return RecordingScores(np.max(highest, axis=0), np.concatenate(kept_windows), boxes)

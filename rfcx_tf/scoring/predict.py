@@ -74,7 +74,7 @@ def predict_recordings(
         rows[name], remarks[name] = result.scores, result.remarks
         if journal and keys[name]:
             if not keep_windows:
-                result = dataclasses.replace(result, window_scores=None)
+                result = dataclasses.replace(result, window_scores=None, window_boxes=None)
             journal.write(result, keys[name])
     in_order = {name: rows[name] for name in recordings if name in rows}
     said = [remark for name in in_order for remark in remarks[name]]

@@ -62,10 +62,14 @@ class RecordingScores:
     Attributes:
         scores: float [classes].
         window_scores: float32 [windows, classes]; None from a model that does not give them.
+        window_boxes: float32 [windows, classes, 4], where the call lies that a window hears:
+            begin and end in seconds from the window's beginning, low and high in Hz; None from a
+            model that does not say it. Whether there is a call, scores say.
     """
 
     scores: np.ndarray
     window_scores: np.ndarray | None
+    window_boxes: np.ndarray | None = None
 
 
 class ScoreStream(Protocol):
@@ -112,6 +116,7 @@ class RecordingResult:
         scores: float [classes].
         window_scores: float32 [windows, classes]; None where there are none, or they were not
             wanted.
+        window_boxes: float32 [windows, classes, 4], see `RecordingScores`; None likewise.
         remarks: what is to be said of its sound, such as that it was cut short.
     """
 
@@ -120,6 +125,7 @@ class RecordingResult:
     duration_s: float
     scores: np.ndarray
     window_scores: np.ndarray | None = None
+    window_boxes: np.ndarray | None = None
     remarks: tuple[SoundRemark, ...] = ()
 
 
@@ -165,7 +171,15 @@ def score_recordings(
                 bar.end(name)
             path = source.path if isinstance(source, AudioSource) else source
             heard_s, remarks = samples / rate_hz, tuple(blocks.remarks)
-            return RecordingResult(name, path, heard_s, found.scores, found.window_scores, remarks)
+            return RecordingResult(
+                name,
+                path,
+                heard_s,
+                found.scores,
+                found.window_scores,
+                found.window_boxes,
+                remarks,
+            )
 
         pool = ThreadPoolExecutor(scorer.at_once, "score")
         waiting: deque[tuple[str, Future]] = deque()

@@ -2,7 +2,8 @@
 
 exported/NAME.litert/
   float32.tflite    waveform float32 [1, samples] -> scores [1, classes],
-                    window_scores [1, windows, classes], window_start_s [windows]
+                    window_scores [1, windows, classes], window_start_s [windows],
+                    window_boxes [1, windows, classes, 4]
   float16.tflite    the same; the network's weights are stored as float16
   int8.tflite       the same; the network's weights are int8, its activations are quantised at
                     run time (dynamic range)
@@ -45,7 +46,7 @@ from rfcx_tf.scoring.litert import METADATA_NAME
 from rfcx_tf.scoring.load import load_scorer
 
 PRECISIONS = ("float32", "float16", "int8")
-_OUTPUTS = ("scores", "window_scores", "window_start_s")
+_OUTPUTS = ("scores", "window_scores", "window_start_s", "window_boxes")
 _SIGNATURE = "serving_default"
 
 
@@ -124,6 +125,8 @@ def litert_metadata(scorer: DetectorScorer, folds: list[int], seconds: float) ->
             "scores": "float32 [1, classes]: the highest of the window scores",
             "window_scores": "float32 [1, windows, classes] in [0, 1]",
             "window_start_s": "float32 [windows], seconds from the first sample",
+            "window_boxes": "float32 [1, windows, classes, 4]: begin and end of the call in "
+            "seconds from the window's start, low and high in Hz",
         },
         "samples": samples,
         "windows": samples // hop_samples - config.window_cells + 2,
@@ -152,7 +155,7 @@ def convert_to_litert(
 
     def network(spectrogram: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = scorer.scores(spectrogram)
-        return {name: outputs[name] for name in _OUTPUTS}
+        return {name: outputs[name] for name in _OUTPUTS if name in outputs}
 
     (front,) = _convert(
         lambda waveform: {"spectrogram": front_end(waveform)}, waveform, ["float32"]

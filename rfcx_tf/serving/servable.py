@@ -2,7 +2,8 @@
 
 exported/NAME/1/
   serving_default   waveform float32 [batch, samples] at the model's rate -> scores
-                    [batch, classes], window_scores [batch, windows, classes], window_start_s
+                    [batch, classes], window_scores [batch, windows, classes], window_boxes [batch,
+                    windows, classes, 4], window_start_s
                     [windows]; of a calibrated model also probabilities, window_probabilities
   batch             the same without window_start_s, so that every output is [batch, ...]:
                     what TensorFlow Serving asks for where it is to batch requests

@@ -1,14 +1,20 @@
 """Operations of augmentation: example -> example, each with the rule for its labels.
 
-An example is a dict of tensors: spectrogram [frames, mels, channels] float32 (the channels are
-those of the front end), target, known and partly [classes] float32, box_frames [2] float32
-(begin and end, in frames of the spectrogram, of the box that the crop was cut for), box_bands
-[2] float32 (its lowest and highest mel band), pseudo [] float32 (1 if models labelled it, 0 if
-people did). A class is *present* where known and target are 1, *absent* where known is 1 and
-target 0, *unknown* where known is 0; target is 0 there. Where partly is 1, less than half of a
-call lies in the crop: not known, and not even weakly absent as others that are unknown may be.
-Models give soft targets, the probability that the class is present, which counts as rather
-present from one half on.
+An example is a dict of float32 tensors:
+
+    spectrogram [frames, mels, channels], the channels being those of the front end
+    target, known, partly [classes], see below
+    pseudo []         1 if models labelled it, 0 if people did
+    box_frames [2]    begin and end, in frames of the spectrogram, of the box it was cut for
+    box_bands [2]     its lowest and highest position on the mel axis, in bands
+    box_class []      its class index; -1 unless it is that of a TP row
+    other_box [5]     that of the other crop in a mix (see `own_box`), or NO_BOX
+    inside [cells, classes]  1 where a cell of the network lies in a call
+
+A class is *present* where known and target are 1, *absent* where known is 1 and target 0, *unknown*
+where known is 0; target is 0 there. Where partly is 1, less than half of a call lies in the crop:
+not known, and not even weakly absent as others that are unknown may be. Models give soft targets,
+the probability that the class is present, which counts as rather present from one half on.
 
 Every operation is a pure function: what is random comes in as an argument or as a stateless seed
 (int32 [2]), so the same call gives the same example, inside a tf.data graph or outside.
@@ -23,6 +29,8 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import COMPRESSIONS
 
+# Instead of a box, where there is none.
+NO_BOX = (-1.0, 0.0, 0.0, 0.0, 0.0)
 # Of a random equaliser, over the whole mel axis.
 _EQUALIZER_POINTS = 6
 # From this target on a class is more likely present than not.
@@ -78,7 +86,7 @@ def mixup(
         power_of_log: see `add_sounds`.
 
     Returns:
-        The mix; box_frames is that of `example`.
+        The mix; its own box is that of `example`, the other one that of `partner`.
     """
     sound = add_sounds(example["spectrogram"], partner["spectrogram"], weight, power_of_log)
     own, other = example["target"], partner["target"]
@@ -90,7 +98,16 @@ def mixup(
     known = tf.maximum(present, example["known"] * partner["known"])
     partly = tf.maximum(example["partly"], partner["partly"]) * (1.0 - known)
     labels = {"target": target * known, "known": known, "partly": partly}
-    return example | {"spectrogram": sound} | labels
+    boxes = {
+        "other_box": own_box(partner),
+        "inside": tf.maximum(example["inside"], partner["inside"]),
+    }
+    return example | {"spectrogram": sound} | labels | boxes
+
+
+def own_box(example: dict) -> tf.Tensor:
+    """The box that a crop was cut for: class, begin, end, lowest and highest band: float32 [5]."""
+    return tf.concat([[example["box_class"]], example["box_frames"], example["box_bands"]], axis=0)
 
 
 def add_sounds(spectrogram, other, weight, power_of_log: float | None = None) -> tf.Tensor:

@@ -117,7 +117,10 @@ def _change_gain(example: dict, config: Config, seed) -> dict:
 
 def _mask_bands(example: dict, config: Config, seed) -> dict:
     options = config.augment
-    spare = example["box_bands"] if options.frequency_masks_spare_box else None
+    spare = None
+    if options.frequency_masks_spare_box:
+        low, high = tf.unstack(example["box_bands"])
+        spare = tf.stack([tf.floor(low), tf.math.ceil(high)])
     for time in range(options.frequency_masks):
         mask_seed = stream(seed, "frequency_masks", time)
         example = augment.mask_stripe(example, 1, options.frequency_mask_bands, mask_seed, spare)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import tensorflow as tf
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.windows import crop_spans
-from rfcx_tf.frontend.frontend import mel_band_centres_hz
+from rfcx_tf.core.windows import crop_spans, lies_inside
+from rfcx_tf.frontend.frontend import mel_position
+from rfcx_tf.shards.augment import NO_BOX
 from rfcx_tf.shards.augmentations import stream, vary
 from rfcx_tf.shards.records import Manifest, parse_crop
 
@@ -99,8 +102,29 @@ class CropCutter:
             "partly": partly,
             "pseudo": tf.cast(is_pseudo, tf.float32),
             "box_frames": own_box - first,
-            "box_bands": self._bands(stored["box"][2:]),
+            "box_bands": mel_position(config.frontend, stored["box"][2:]),
+            "box_class": self._box_class(stored),
+            "other_box": tf.constant(NO_BOX),
+            "inside": self._inside(boxes - first, stored),
         }
+
+    def _box_class(self, stored: dict) -> tf.Tensor:
+        """Class index of the TP row that a crop was cut for, -1 for another crop: float32 []."""
+        index = tf.argmax(self._species_ids == stored["species_id"], output_type=tf.int32)
+        return tf.where(stored["kind"] == "tp", tf.cast(index, tf.float32), -1.0)
+
+    def _inside(self, box_frames, stored: dict) -> tf.Tensor:
+        """Whether a cell lies in a call, float32 [cells, classes]; 0 in crops of no TP row."""
+        stride, classes = self._config.model.backbone.stride[0], len(self._species_ids)
+        cells = math.ceil(self._config.crop_frames / stride)
+        places = tf.range(cells, dtype=tf.float32)[:, tf.newaxis]
+        boxes = box_frames / stride
+        is_call = (stored["box_present"] == 1) & (stored["kind"] == "tp")
+        covered = lies_inside(places, boxes[:, 0], boxes[:, 1]) & is_call
+        inside = tf.minimum(
+            tf.cast(covered, tf.float32) @ tf.one_hot(stored["box_classes"], classes), 1.0
+        )
+        return tf.ensure_shape(inside, [cells, classes])
 
     def _span(self, species_id) -> tf.Tensor:
         """The span of a species [2]; the widest one for crops that were cut for none."""
@@ -115,13 +139,6 @@ class CropCutter:
         known = tf.ensure_shape(tf.pad(stored["soft_known"], missing), [classes])
         target = tf.where(known > 0, tf.pad(stored["soft_target"], missing), 0.0)
         return target, tf.cast(known, tf.float32)
-
-    def _bands(self, frequencies_hz) -> tf.Tensor:
-        """The mel bands whose centres are nearest below and above: float32 [2]."""
-        centres = tf.constant(mel_band_centres_hz(self._config.frontend), tf.float32)
-        low = tf.searchsorted(centres, frequencies_hz[:1], side="right") - 1
-        high = tf.searchsorted(centres, frequencies_hz[1:], side="left")
-        return tf.cast(tf.concat([low, high], axis=0), tf.float32)
 
 
 def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, ...]:

@@ -1,8 +1,9 @@
 """Shards to batches: drawn evenly, cropped, labelled, augmented, by tf.data.
 
-A batch is a dict: spectrogram [batch, frames, bands]; target, known and partly [batch, classes]
-(see `rfcx_tf.shards.augment`); and pseudo [batch], 1 for crops that models labelled and 0 for
-others; all float32.
+A batch is a dict: spectrogram [batch, frames, bands]; target, known and partly [batch, classes],
+and inside [batch, cells, classes] (see `rfcx_tf.shards.augment`); boxes [batch, 2, 5], its own and
+the other one of a mix (see `own_box`); and pseudo [batch], 1 for crops that models labelled and 0
+for others; all float32.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.shards.augment import beta_weight, lay_under, mixup
+from rfcx_tf.shards.augment import beta_weight, lay_under, mixup, own_box
 from rfcx_tf.shards.augmentations import chance, stream, vary
 from rfcx_tf.shards.cut import CropCutter
 from rfcx_tf.shards.records import NO_FOLD, ShardReader
 from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
 
-LABELS = ("target", "known", "partly", "pseudo")
+LABELS = ("target", "known", "partly", "pseudo", "boxes", "inside")
 
 
 def training_dataset(
@@ -193,4 +194,6 @@ def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
 def _for_batch(example: dict, config: Config) -> dict:
     """What a batch takes of an example; the spectrogram [frames, bands], as models take it."""
     flat = tf.reshape(example["spectrogram"], [config.crop_frames, config.frontend.bands])
-    return {name: example[name] for name in LABELS} | {"spectrogram": flat}
+    boxes = tf.stack([own_box(example), example["other_box"]])
+    batched = example | {"spectrogram": flat, "boxes": boxes}
+    return {name: batched[name] for name in ("spectrogram", *LABELS)}

@@ -11,6 +11,7 @@ from keras import ops
 from scipy.stats import beta
 
 from rfcx_tf.core.config import AugmentConfig, Config, TrainingConfig
+from rfcx_tf.model.extents import box_loss
 from rfcx_tf.model.head import largest
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy
 
@@ -20,9 +21,9 @@ _MIX_WEIGHTS = 4096
 class CropClassifier(keras.Model):
     """Wraps a detector for `fit`.
 
-    Input is a spectrogram [batch, frames, bands]; labels are a dict of `target`, `known` and
-    `partly` [batch, classes], and `pseudo` [batch]. The logit of a crop is the largest of its
-    windows'.
+    Input is a spectrogram [batch, frames, bands]; labels are a dict, see
+    `rfcx_tf.shards.dataset`. The logit of a crop is the largest of its windows'. The loss is that
+    of the labels, and what the detector's boxes are wrong by.
 
     With `augment.feature_mixup`, training mixes what enters the layer `dropout`, the features
     of windows or cells, with those of the crop before in the batch (manifold mixup, Verma et
@@ -51,13 +52,17 @@ class CropClassifier(keras.Model):
             # compiles as a whole side by side.
             self._part_gradients = tf.function(self._gradients, jit_compile=True)
         self._feature_mixup = config.augment.feature_mixup
+        self._cell_frames = config.model.backbone.stride[0]
         self.seed_generator = None
         if self._feature_mixup > 0:
             self.seed_generator = keras.random.SeedGenerator()
             self._partner_weights = partner_weights(config.augment)
             features = detector.get_layer("dropout").input
-            self._features = keras.Model(detector.input, features, name="features")
-            self._head = keras.Model(features, detector.output, name="head")
+            outputs = {name: values for name, values in detector.output.items() if name != "logits"}
+            self._features = keras.Model(
+                detector.input, outputs | {"features": features}, name="features"
+            )
+            self._head = keras.Model(features, detector.output["logits"], name="head")
 
     def call(self, spectrogram, training=None):
         """Logits of crops.
@@ -67,19 +72,23 @@ class CropClassifier(keras.Model):
             training: whether batch statistics, dropout and mixes are on.
 
         Returns:
-            float32 logits [batch, classes]. In training with mixes a dict: `logits`, and
-            `partner_weight` [batch], the other crop's share in each.
+            float32 logits [batch, classes]. In training a dict: `logits`; `boxes` [batch, cells,
+            classes, 5], if the detector has them; and with mixes `partner_weight` [batch], the
+            other crop's share in each.
         """
         if not (training and self._feature_mixup > 0):
-            return largest(self.detector(spectrogram, training=training), axis=1)
-        features = self._features(spectrogram, training=True)
+            outputs = self.detector(spectrogram, training=training)
+            logits = largest(outputs["logits"], axis=1)
+            return outputs | {"logits": logits} if training else logits
+        outputs = self._features(spectrogram, training=True)
+        features = outputs.pop("features")
         weight = self._draw_partner_weights(ops.shape(features)[0])
         share = ops.reshape(weight, (-1, *[1] * (len(features.shape) - 1)))
         # In float32: a 16-bit share would not be the one that the loss goes by.
         own = ops.cast(features, "float32")
         mixed = (1.0 - share) * own + share * _partner(own)
         windows = self._head(ops.cast(mixed, features.dtype), training=True)
-        return {"logits": largest(windows, axis=1), "partner_weight": weight}
+        return outputs | {"logits": largest(windows, axis=1), "partner_weight": weight}
 
     def _draw_partner_weights(self, batch_size):
         # One draw a call, as in dropout: `RunState` counts on it.
@@ -91,10 +100,15 @@ class CropClassifier(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if not isinstance(y_pred, dict):
             return self._loss_function(y, y_pred)
-        logits, weight = y_pred["logits"], y_pred["partner_weight"]
+        logits, loss = y_pred["logits"], 0.0
+        if "boxes" in y_pred:
+            loss = ops.mean(box_loss(y, y_pred["boxes"], self._cell_frames))
+        if "partner_weight" not in y_pred:
+            return loss + self._loss_function(y, logits)
+        weight = y_pred["partner_weight"]
         partner = {name: _partner(values) for name, values in y.items()}
         own_loss = self._loss_function(y, logits, sample_weight=1.0 - weight)
-        return own_loss + self._loss_function(partner, logits, sample_weight=weight)
+        return loss + own_loss + self._loss_function(partner, logits, sample_weight=weight)
 
     def train_step(self, *arguments):
         """(data) -> figures with TensorFlow; with JAX, (state, data) -> (figures, state)."""

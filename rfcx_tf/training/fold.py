@@ -18,6 +18,7 @@ from rfcx_tf.model.detector import build_detector
 from rfcx_tf.model.weight_files import load_network
 from rfcx_tf.runs.kept import again
 from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.detector import load_detectors
 from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
@@ -74,7 +75,11 @@ def train_fold(
         UserError: if the fold has no rows to train or to validate on.
         TrainingDiverged: if the loss is not finite any more.
     """
-    (is_done,) = broadcast_numbers(strategy, run is not None and fold in run.finished_folds)
+    is_done, boxes = broadcast_numbers(
+        strategy,
+        run is not None and fold in run.finished_folds,
+        run is None or run.info.boxes,
+    )
     if is_done:
         return
     others = [k for k in range(config.training.folds) if k != fold]
@@ -85,7 +90,7 @@ def train_fold(
             f"{reader.folder} has {len(trained_on)} and {len(held_out)}. Lower "
             "training.folds or add recordings."
         )
-    classifier = _build_classifier(config, reader.manifest, fold, strategy)
+    classifier = _build_classifier(config, reader.manifest, fold, strategy, bool(boxes))
     epochs_done, ended, callbacks = 0, False, []
     if run is not None:
         forget_checksums(run.fold(fold))
@@ -94,7 +99,10 @@ def train_fold(
         if epochs_done == 0 and start is None:
             begin_from_weights(classifier.detector, config)
         elif epochs_done == 0:
-            load_network(classifier.detector, start.whole_weights(fold), again(start.fold(fold)))
+            (begin_with,) = load_detectors(start, [fold])
+            # Layer by layer: a run of an earlier version has none that find boxes.
+            for layer in begin_with.layers:
+                classifier.detector.get_layer(layer.name).set_weights(layer.get_weights())
         monitors = ValidationMonitors(
             validation_dataset(reader, config, held_out),
             reader.index["kind"].to_numpy()[held_out] == "tp",
@@ -154,14 +162,23 @@ def train_fold(
 
 
 def _build_classifier(
-    config: Config, manifest: Manifest, fold: int, strategy: tf.distribute.Strategy
+    config: Config,
+    manifest: Manifest,
+    fold: int,
+    strategy: tf.distribute.Strategy,
+    boxes: bool,
 ) -> CropClassifier:
     """With its optimiser, and all variables made."""
     keras.utils.set_random_seed(config.seed + 1000 * fold)
     with strategy.scope():
         replicas = strategy.num_replicas_in_sync
         detector = build_detector(
-            config, manifest.classes, manifest.mean_box_s, synchronized=replicas > 1
+            config,
+            manifest.classes,
+            manifest.mean_box_s,
+            box_hz=manifest.box_hz,
+            boxes=boxes,
+            synchronized=replicas > 1,
         )
         kind = MultiWorkerClassifier if read_worker().count > 1 else CropClassifier
         classifier = kind(detector, config)

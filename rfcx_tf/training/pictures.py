@@ -65,12 +65,13 @@ def log_picture(log_folder: Path, name: str, png: bytes, step: int) -> None:
     writer.close()
 
 
-def draw_crops(crops: list[dict], window_logits: Callable, config: Config, classes: list) -> bytes:
+def draw_crops(crops: list[dict], detect: Callable, config: Config, classes: list) -> bytes:
     """Draws parsed crops with the window scores of the species that each was cut for.
 
     Args:
         crops: from `parse_crop`.
-        window_logits: spectrograms [batch, frames, bands] -> logits [batch, windows, classes].
+        detect: spectrograms [batch, frames, bands] -> a dict with `logits` [batch, windows,
+            classes].
         config: the recipe.
         classes: the species, in the order of the logits.
 
@@ -86,7 +87,8 @@ def draw_crops(crops: list[dict], window_logits: Callable, config: Config, class
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     species = [c.species_id for c in classes]
-    logits = np.asarray(window_logits(np.stack([c["spectrogram"] for c in crops])))
+    outputs = detect(np.stack([c["spectrogram"] for c in crops]))
+    logits = np.asarray(outputs["logits"])
     scores = expit(logits.astype(np.float64))
     band_hz = mel_band_centres_hz(config.frontend)
     frame_s, half_window_s = config.frontend.frame_s, config.window_cells * config.cell_s / 2

@@ -61,16 +61,17 @@ def spans(events):
     ("scores", "expected"),
     [
         ([0, 0, 0, 0], []),
-        # At the threshold, not below it; from centre to centre.
-        ([0, 0.5, 0.6, 0.9, 0.49], [(1.0, 2.5)]),
+        # At the threshold, not below it; from centre to centre, 1.0 to 2.5, less the 0.8 s that a
+        # window is longer than a box.
+        ([0, 0.5, 0.6, 0.9, 0.49], [(1.4, 2.1)]),
         # 0.41 keeps it alive (above 0.4), 0.39 does not; either side of the peak.
-        ([0.41, 0.6, 0.41, 0.39], [(0.5, 1.5)]),
+        ([0.41, 0.6, 0.41, 0.39], [(0.9, 1.1)]),
         # 0.41 alone starts nothing.
         ([0, 0.41, 0.45, 0], []),
         # Two calls 1.5 s apart; boxes of 0.2 s do not touch.
         ([0, 0, 0.9, 0.1, 0.1, 0.9, 0], [(1.4, 1.6), (2.9, 3.1)]),
         # A dip to 0.42 does not cut the call.
-        ([0, 0, 0.9, 0.42, 0.42, 0.9, 0], [(1.5, 3.0)]),
+        ([0, 0, 0.9, 0.42, 0.42, 0.9, 0], [(1.9, 2.6)]),
     ],
 )
 def test_threshold_and_hysteresis(scores, expected):
@@ -226,16 +227,92 @@ def test_what_holds_for_any_scores(case):
     gaps_s = events["start_s"].to_numpy()[1:] - events["end_s"].to_numpy()[:-1]
     assert (gaps_s > rules["merge_gap_s"]).all()
     assert (events["score"] >= threshold).all()
-    # Every window at the threshold lies in an event.
+    # In every window at the threshold lies an event, as near as calls lie to its middle.
+    near_s = max(0.0, changes["window_s"] - box_s) / 2 + 1e-9
     begins_s = np.arange(len(scores)) * changes["hop_s"]
     centres_s = (
         np.minimum(begins_s, duration_s) + np.minimum(begins_s + changes["window_s"], duration_s)
     ) / 2
     for centre_s in centres_s[scores >= threshold]:
-        inside = (events["start_s"] <= centre_s + 1e-9) & (events["end_s"] >= centre_s - 1e-9)
+        inside = (events["start_s"] <= centre_s + near_s) & (events["end_s"] >= centre_s - near_s)
         assert inside.any()
     # A higher threshold finds no new places.
     if threshold < 1:
         fewer = find(scores, thresholds=threshold + 1 / 16, **rules, **changes)
         for row in fewer.itertuples():
-            assert ((events["start_s"] < row.end_s) & (events["end_s"] > row.start_s)).any()
+            close = (events["start_s"] < row.end_s + near_s) & (
+                events["end_s"] > row.start_s - near_s
+            )
+            assert close.any()
+
+
+BOXED = ModelCard(
+    classes=(FROG, OWL),
+    sample_rate_hz=8000,
+    window_s=2.0,
+    hop_s=0.5,
+    window_centre_s=(1.0, 1.0),
+    mean_box_s=(0.2, 0.2),
+    box_hz=((500.0, 2500.0), UNKNOWN_HZ),
+)
+
+
+def boxed(calls, windows=20, noise_s=0.0):
+    """Scores and boxes [windows, 2, ...] of a model that hears calls perfectly.
+
+    Calls are class, begin, end, low, high. A window scores 0.9 where half of a call lies in it and
+    has the box of the call that is nearest to its middle.
+    """
+    random = np.random.default_rng(0)
+    scores = np.full((windows, 2), 0.1, np.float32)
+    boxes = np.zeros((windows, 2, 4), np.float32)
+    for window in range(windows):
+        begin_s = window * 0.5
+        nearest = sorted(calls, key=lambda c: -abs((c[1] + c[2]) / 2 - begin_s - 1.0))
+        for number, start, end, low, high in nearest:
+            heard = min(end, begin_s + 2.0) - max(start, begin_s)
+            if heard >= 0.5 * (end - start):
+                scores[window, number] = 0.9
+                moved = random.uniform(-noise_s, noise_s, 2)
+                boxes[window, number] = start - begin_s, end - begin_s, low, high
+                boxes[window, number, :2] += moved
+    return scores, boxes
+
+
+def find_boxed(scores, boxes, duration_s=11.5, **rules):
+    recording = EventRecording("a", "a.wav", duration_s, None)
+    return find_events(recording, scores, BOXED, 0.5, window_boxes=boxes, **rules)
+
+
+def test_an_event_is_the_box_that_its_windows_agree_on():
+    calls = [(0, 3.0, 3.4, 600, 900), (1, 3.2, 4.4, 2000, 3000), (0, 8.0, 9.0, 700, 800)]
+    events = find_boxed(*boxed(calls))
+    found = events[["species_id", "start_s", "end_s", "low_hz", "high_hz"]].to_numpy()
+    expected = [(7, *calls[0][1:]), (3, *calls[1][1:]), (7, *calls[2][1:])]
+    np.testing.assert_allclose(found.astype(float), expected, atol=1e-5)
+    # Boxes that differ by less than a tenth of a call have their mean.
+    events = find_boxed(*boxed(calls, noise_s=0.04))
+    np.testing.assert_allclose(events["start_s"], [3.0, 3.2, 8.0], atol=0.04)
+
+
+def test_calls_in_a_row_are_events_of_their_own():
+    """Windows of 2 s score high from the first call to the last without a gap."""
+    calls = [(0, t, t + 0.3, 600, 900) for t in (3.0, 3.7, 4.4)]
+    scores, boxes = boxed(calls)
+    assert spans(find_boxed(scores, boxes)) == [(3.0, 3.3), (3.7, 4.0), (4.4, 4.7)]
+    assert spans(find_boxed(scores, boxes, merge_gap_s=0.5)) == [(3.0, 4.7)]
+
+
+def test_boxes_end_with_the_recording_and_weak_windows_start_nothing():
+    scores, boxes = boxed([(0, -0.2, 0.6, 600, 900), (0, 9.0, 12.0, 600, 900)])
+    assert spans(find_boxed(scores, boxes)) == [(0.0, 0.6), (9.0, 11.5)]
+    assert find_boxed(0.4 * scores, boxes).empty
+
+
+def test_windows_without_a_box_are_found_as_those_of_models_without_boxes():
+    scores, boxes = boxed([(0, 3.0, 3.4, 600, 900)])
+    unknown = np.full_like(boxes, np.nan)
+    recording = EventRecording("a", "a.wav", 11.5, None)
+    pd.testing.assert_frame_equal(
+        find_boxed(scores, unknown), find_events(recording, scores, BOXED, 0.5)
+    )

@@ -16,7 +16,12 @@ from rfcx_tf.events import window_table
 from rfcx_tf.events.find import find_events
 from rfcx_tf.events.rules import EventRules
 from rfcx_tf.events.table import EventRecording
-from rfcx_tf.events.window_table import open_window_table, rounded_scores, write_window_scores
+from rfcx_tf.events.window_table import (
+    RecordingWindows,
+    open_window_table,
+    rounded_scores,
+    write_window_scores,
+)
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
 
 
@@ -29,7 +34,11 @@ def made_recordings(windows=(40, 1, 90, 7), seed=0):
         duration_s = 2 + 0.5 * (count - 1) + 0.3
         recording = EventRecording(f"site/{number}", f"/far/{number}.wav", duration_s, start)
         steps = np.cumsum(random.normal(0, 1.5, (count, 3)), axis=0)
-        yield recording, expit(5 * np.sin(steps)).astype(np.float32)
+        scores = expit(5 * np.sin(steps)).astype(np.float32)
+        begin = random.uniform(0, 1, (count, 3)).round(2)
+        low = 10 * random.integers(10, 90, (count, 3))
+        boxes = np.stack([begin, begin + 0.5, low, low + 500], axis=2).astype(np.float32)
+        yield RecordingWindows(recording, scores, boxes)
 
 
 def test_recordings_come_back_over_any_batches(tmp_path, monkeypatch):
@@ -37,14 +46,16 @@ def test_recordings_come_back_over_any_batches(tmp_path, monkeypatch):
     for rows_at_once in (1 << 16, 13, 1):
         monkeypatch.setattr(window_table, "_ROWS_AT_ONCE", rows_at_once)
         hours = write_window_scores(made_recordings(), path, CARD)
-        assert hours == pytest.approx(sum(r.duration_s for r, _ in made_recordings()) / 3600)
+        assert hours == pytest.approx(sum(r.duration_s for r, *_ in made_recordings()) / 3600)
         with open_window_table(path) as table:
             assert table.card == CARD
             assert (table.windows, table.count_recordings()) == (138, 4)
             found = list(table.recordings())
-        for (recording, scores), (expected, exact) in zip(found, made_recordings(), strict=True):
-            assert recording == expected
-            np.testing.assert_array_equal(scores, rounded_scores(exact))
+        for (recording, scores, boxes), made in zip(found, made_recordings(), strict=True):
+            assert recording == made.recording
+            np.testing.assert_array_equal(scores, rounded_scores(made.scores))
+            expected = np.where(made.scores[..., np.newaxis] < 0.01, np.nan, made.boxes)
+            np.testing.assert_allclose(boxes, expected, rtol=1e-6)
     names = pyarrow.parquet.read_schema(path).metadata[b"rfcx_tf.names"]
     assert names == b'{"s4": "Ara ara", "s1": "=rain", "s30": "Boana"}'
 
@@ -64,15 +75,17 @@ def test_rounding_is_small_wherever_a_score_is():
 def test_events_are_those_of_the_scores(tmp_path, calibration):
     """By thresholds between the steps of the rounding, all events are the same."""
     path, card = tmp_path / "windows.parquet", CARD.replace(calibration=calibration)
-    recordings = [(r, rounded_scores(scores)) for r, scores in made_recordings()]
+    recordings = [made._replace(scores=rounded_scores(made.scores)) for made in made_recordings()]
     write_window_scores(recordings, path, card)
     rules = EventRules(threshold=0.501, low_ratio=0.9, merge_gap=0.25, min_s=0.6)
     with open_window_table(path) as table:
         found, there = rules.of_model(table.card).events(table.recordings())
-    assert there == [recording for recording, _ in recordings]
+    assert there == [made.recording for made in recordings]
     expected = pd.concat(
-        find_events(recording, scores, card, 0.501, low_ratio=0.9, merge_gap_s=0.25)
-        for recording, scores in recordings
+        find_events(
+            recording, scores, card, 0.501, window_boxes=boxes, low_ratio=0.9, merge_gap_s=0.25
+        )
+        for recording, scores, boxes in recordings
     )
     expected = expected[expected["end_s"] - expected["start_s"] >= 0.6]
     assert len(expected) > 5
@@ -84,21 +97,26 @@ def test_other_start_times_go_first(tmp_path):
     write_window_scores(made_recordings(), path, CARD)
     noon = datetime(2024, 6, 1, 12)
     with open_window_table(path, {"site/1": noon}) as table:
-        starts = [recording.start for recording, _ in table.recordings()]
+        starts = [made.recording.start for made in table.recordings()]
     assert starts[1] == noon
-    assert starts[3] == list(made_recordings())[3][0].start
+    assert starts[3] == list(made_recordings())[3].recording.start
 
 
 def test_a_table_of_an_earlier_version_opens(tmp_path):
     path = tmp_path / "old.parquet"
     write_window_scores(made_recordings(), path, CARD)
     table = pyarrow.parquet.read_table(path)
-    old = table.drop_columns(["file", "duration_s", "start_time"])
+    newer = [name for name in table.column_names if name.endswith(("_s", "_hz"))]
+    newer = [name for name in newer if name not in ("start_s", "end_s", "duration_s")]
+    old = table.drop_columns(["file", "duration_s", "start_time", *newer])
     pyarrow.parquet.write_table(old, path)
     with open_window_table(path) as opened:
         assert not opened.has_recordings
         found = list(opened.recordings())
-    for (recording, scores), (expected, exact) in zip(found, made_recordings(), strict=True):
+    for (recording, scores, boxes), (expected, exact, _) in zip(
+        found, made_recordings(), strict=True
+    ):
+        assert boxes is None
         assert recording.recording_id == expected.recording_id and recording.file == ""
         # Up to the last window's end; the sound went on for 0.3 s.
         assert recording.duration_s == pytest.approx(expected.duration_s - 0.3)
@@ -110,14 +128,16 @@ def test_memory_does_not_grow_with_recordings(tmp_path, monkeypatch):
 
     def recordings(count):
         for number in range(count):
-            yield EventRecording(f"r{number}", "", 500.0), np.full((1000, 3), 0.3, np.float32)
+            recording = EventRecording(f"r{number}", "", 500.0)
+            boxes = np.ones((1000, 3, 4), np.float32)
+            yield RecordingWindows(recording, np.full((1000, 3), 0.3, np.float32), boxes)
 
     def peak(count):
         path = tmp_path / f"{count}.parquet"
         tracemalloc.start()
         write_window_scores(recordings(count), path, CARD)
         with open_window_table(path) as table:
-            assert sum(len(scores) for _, scores in table.recordings()) == 1000 * count
+            assert sum(len(made.scores) for made in table.recordings()) == 1000 * count
         largest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest

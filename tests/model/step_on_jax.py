@@ -24,7 +24,7 @@ given_path, found_path = sys.argv[1:]
 with np.load(given_path) as given:
     given = dict(given)
 config = Config.model_validate(json.loads(str(given["config"])))
-labels = {name: given[name] for name in ("target", "known", "partly", "pseudo")}
+labels = {name: given[name] for name in ("target", "known", "partly", "pseudo", "boxes", "inside")}
 classes = [SpeciesClass(number, "") for number in range(labels["target"].shape[1])]
 
 

@@ -65,11 +65,11 @@ def test_windows_of_a_recording_are_those_of_its_crops(head):
     """Away from a crop's borders, where the zero padding is in sight (4 cells)."""
     model = detector(recipe(**HEADS[head]))
     recording = sound(800)
-    whole = model(recording).numpy()[0]
+    whole = model(recording)["logits"].numpy()[0]
     largest, compared = 0.0, 0
     for first_cell, frames in ((0, 400), (7, 320), (12, 333), (25, 400)):
         crop = recording[:, 16 * first_cell : 16 * first_cell + frames]
-        own = model(crop).numpy()[0]
+        own = model(crop)["logits"].numpy()[0]
         # A border that the recording has too is no difference.
         begin = 0 if first_cell == 0 else 4
         end = len(own) if 16 * first_cell + frames == 800 else len(own) - 4
@@ -86,9 +86,10 @@ def test_number_of_windows(head):
     model = detector(recipe(**HEADS[head]))
     for frames in (64, 65, 80, 300):
         windows = -(-frames // 16) - 4 + 1
-        shape = model.compute_output_spec(keras.KerasTensor((1, frames, 32))).shape
-        assert shape == (1, windows, 3)
-    assert model(sound(65)).shape == (1, 2, 3)
+        outputs = model.compute_output_spec(keras.KerasTensor((1, frames, 32)))
+        assert outputs["logits"].shape == (1, windows, 3)
+        assert outputs["boxes"].shape == (1, windows + 3, 3, 5)
+    assert model(sound(65))["logits"].shape == (1, 2, 3)
 
 
 @pytest.mark.parametrize("frequency_coordinate", [False, True])
@@ -104,10 +105,10 @@ def test_channels_beside_each_other_become_those_of_the_image(frequency_coordina
     assert backbone.input_shape == (None, None, 32, 3 if frequency_coordinate else 2)
     # Each channel has statistics of its own, and each takes part.
     assert model.get_layer("input_bn").moving_mean.shape == (2,)
-    logits = model(interleaved)
+    logits = model(interleaved)["logits"]
     assert logits.shape == (1, 4, 3)
     for silenced in (interleaved * ([0, 1] * 32), interleaved * ([1, 0] * 32)):
-        assert np.abs(model(silenced) - logits).max() > 1e-3
+        assert np.abs(model(silenced)["logits"] - logits).max() > 1e-3
 
 
 def test_the_default_recipe_classifies_a_crop_in_one_window():
@@ -116,8 +117,8 @@ def test_the_default_recipe_classifies_a_crop_in_one_window():
     config = Config.model_validate(values)
     assert (config.crop_frames, config.window_cells) == (938, 59)
     model = build_detector(config, CLASSES, {})
-    assert model(np.zeros((1, 938, 128))).shape == (1, 1, 3)
-    assert model(np.zeros((1, 938 + 16, 128))).shape == (1, 2, 3)
+    assert model(np.zeros((1, 938, 128)))["logits"].shape == (1, 1, 3)
+    assert model(np.zeros((1, 938 + 16, 128)))["logits"].shape == (1, 2, 3)
 
 
 def test_a_class_pools_over_its_mean_box_in_whole_cells():
@@ -152,7 +153,8 @@ def test_a_per_class_head_of_whole_windows_is_the_mean_over_cells():
     per_class = build_detector(recipe(head={"kind": "per_class"}), CLASSES, {})
     per_class.set_weights(shared.get_weights())
     recording = sound(200)
-    np.testing.assert_allclose(per_class(recording), shared(recording), atol=1e-5)
+    logits = per_class(recording)["logits"]
+    np.testing.assert_allclose(logits, shared(recording)["logits"], atol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -166,10 +168,10 @@ def test_logits_are_float32_under_mixed_precision(policy, kind):
         keras.mixed_precision.set_global_policy(before)
     assert model.get_layer("cells").compute_dtype == policy.removeprefix("mixed_")
     assert all(weight.dtype == "float32" for weight in model.trainable_weights)
-    logits = model(sound(100))
+    logits = model(sound(100))["logits"]
     assert logits.dtype == "float32"
     # bfloat16 has 8 bits and a random network no mercy; Keras's own layers differ as much.
-    exact = detector(recipe(head={"kind": kind}))(sound(100))
+    exact = detector(recipe(head={"kind": kind}))(sound(100))["logits"]
     np.testing.assert_allclose(logits, exact, atol=0.5 if policy == "mixed_bfloat16" else 0.1)
 
 
@@ -179,4 +181,4 @@ def test_a_saved_detector_comes_back(head, tmp_path):
     model.save(tmp_path / "detector.keras")
     copy = keras.models.load_model(tmp_path / "detector.keras")
     recording = sound(200)
-    np.testing.assert_array_equal(copy(recording), model(recording))
+    np.testing.assert_array_equal(copy(recording)["logits"], model(recording)["logits"])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def given():
         "known": np.float32([[1, 1, 0], [0, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0], [0, 1, 0]]),
         "partly": np.float32([[0, 0, 1], [0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]),
         "pseudo": np.float32([0, 0, 0, 0, 0, 1]),
+        "boxes": np.float32([[[n % 4 - 1, 9, 30, 5, 20], [1, -8, 20, 30, 50]] for n in range(6)]),
+        "inside": random.integers(0, 2, (6, math.ceil(CONFIG.crop_frames / 16), 3)).astype("f4"),
         "waveform": (0.1 * random.normal(size=(2, 8000)) * (1.1 + np.sin(9 * time_s))).astype("f4"),
         **{f"weight{n}": value for n, value in enumerate(detector.get_weights())},
     }
@@ -97,7 +100,8 @@ def test_loss_gradients_and_statistics_of_a_step_are_those_of_tensorflow(given, 
     detector = build_detector(CONFIG, CLASSES, {0: 0.4})
     detector.set_weights([given[f"weight{n}"] for n in range(len(detector.weights))])
     classifier = CropClassifier(detector, CONFIG)
-    labels = {name: tf.constant(given[name]) for name in ("target", "known", "partly", "pseudo")}
+    names = ("target", "known", "partly", "pseudo", "boxes", "inside")
+    labels = {name: tf.constant(given[name]) for name in names}
     with tf.GradientTape() as tape:
         logits = classifier(given["spectrogram"], training=True)
         loss = classifier.compute_loss(None, labels, logits)

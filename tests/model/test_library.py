@@ -256,7 +256,7 @@ def test_a_detector_comes_back_in_every_format(name, tiny_config, tmp_path):
     detector = build_detector(recipe(tiny_config, name), CLASSES, {})
     randomize(detector)
     spectrogram = np.abs(sound(2, 201, 32))
-    expected = detector(spectrogram).numpy()
+    expected = detector(spectrogram)["logits"].numpy()
     assert expected.shape == (2, 10, 3)
     assert expected.std() > 1e-3
     detector.save(tmp_path / "detector.keras")
@@ -294,7 +294,7 @@ def test_a_run_opens_and_becomes_a_litert_model(name, write_random_run, tiny_con
     waveform = np.geomspace(0.001, 1, 16000, dtype=np.float32) * sound(1, 16000)
     # Scores in the middle, where differences show.
     (detector,) = scorer._detectors
-    logits = detector(scorer.spectrogram(waveform)).numpy()[0]
+    logits = detector(scorer.spectrogram(waveform))["logits"].numpy()[0]
     kernel, bias = detector.get_layer("logits").weights
     kernel.assign(kernel / logits.std(axis=0))
     bias.assign((bias - logits.mean(axis=0)) / logits.std(axis=0))

@@ -20,8 +20,12 @@ def make_example(seed=0, states="pau-"):
         "target": tf.constant([float(state == "p") for state in states]),
         "known": tf.constant([float(state in "pa") for state in states]),
         "partly": tf.constant([float(state == "h") for state in states]),
-        "box_frames": tf.constant([3.25, 5.75]),
         "pseudo": tf.constant(0.0),
+        "box_frames": tf.constant([3.25, 5.75]),
+        "box_bands": tf.constant([0.5, 2.0 + seed]),
+        "box_class": tf.constant(float(seed)),
+        "other_box": tf.constant(augment.NO_BOX),
+        "inside": tf.constant(random.integers(0, 2, (3, len(states))), tf.float32),
     }
 
 
@@ -102,7 +106,11 @@ def test_a_mix_knows_what_both_crops_say(first, second, weight):
     # Interpolation by the definition of Zhang et al.
     sound = weight * one["spectrogram"].numpy() + (1 - weight) * other["spectrogram"].numpy()
     np.testing.assert_allclose(mix["spectrogram"], sound, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(mix["box_frames"], one["box_frames"])
+    for name in ("box_frames", "box_bands", "box_class"):
+        np.testing.assert_array_equal(mix[name], one[name])
+    np.testing.assert_array_equal(mix["other_box"], [2.0, 3.25, 5.75, 0.5, 4.0])
+    expected = np.maximum(one["inside"], other["inside"])
+    np.testing.assert_array_equal(mix["inside"], expected)
 
 
 @quickly
@@ -291,6 +299,7 @@ def plain_example(frames=20, bands=6, seed=3):
         "known": tf.constant([1.0, 1.0, 0.0]),
         "partly": tf.constant([0.0, 0.0, 0.0]),
         "box_frames": tf.constant([4.0, 9.0]),
+        "box_bands": tf.constant([1.0, 4.0]),
         "pseudo": tf.constant(0.0),
     }
 

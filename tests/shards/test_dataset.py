@@ -124,27 +124,29 @@ def place_of_crop(spectrogram, places):
 
 
 def labels_by_hand(rows, start_frame, frames):
-    """States by species (present True, absent False, unknown None), and what is on the edge."""
+    """States by species: present True, absent False, unknown None, partly heard "partly"; and
+    what is on the edge."""
     begin_s, crop_s = start_frame * HOP_S, frames * HOP_S
     states, unsure = dict.fromkeys(SPECIES), set()
     for wanted in (False, True):
         for species, t_min, t_max, present in rows:
             inside_s = min(t_max, begin_s + crop_s) - max(t_min, begin_s)
             share = inside_s / min(t_max - t_min, crop_s)
-            if abs(share - 0.5) < 1e-3:
+            if abs(share - 0.5) < 1e-3 or abs(share) < 1e-3:
                 unsure.add(species)
             if present == wanted and share >= 0.5:
                 states[species] = present
+            elif present and wanted and share > 0 and states[species] is not True:
+                states[species] = "partly"
     return states, unsure
 
 
 def check_labels(batches, rows_of, places):
     """Counts the crops by state; fails where a label differs from the one found by hand."""
-    counts, starts = dict.fromkeys([True, False, None], 0), set()
+    counts, starts = dict.fromkeys([True, False, None, "partly"], 0), set()
+    names = ("spectrogram", "target", "known", "partly")
     for batch in batches:
-        for sound, target, known in zip(
-            *(batch[name].numpy() for name in ("spectrogram", "target", "known")), strict=True
-        ):
+        for sound, target, known, partly in zip(*(batch[n].numpy() for n in names), strict=True):
             name, start = place_of_crop(sound, places)
             starts.add((name, start))
             states, unsure = labels_by_hand(rows_of[name], start, len(sound))
@@ -152,7 +154,8 @@ def check_labels(batches, rows_of, places):
                 if species in unsure:
                     continue
                 state = states[species]
-                assert known[index] == (state is not None), (name, start, species)
+                assert known[index] == (state in (True, False)), (name, start, species)
+                assert partly[index] == (state == "partly"), (name, start, species)
                 assert target[index] == (state is True), (name, start, species)
                 counts[state] += 1
     return counts, starts
@@ -188,6 +191,7 @@ def test_batches_have_fixed_shapes_in_float32_and_no_nan(everything):
     dataset, batches = everything
     wanted = {"spectrogram": (8, 64, 32), "pseudo": (8,)}
     wanted |= dict.fromkeys(("target", "known", "partly"), (8, 3))
+    wanted |= {"boxes": (8, 2, 5), "inside": (8, 4, 3)}
     assert {name: spec.shape.as_list() for name, spec in dataset.element_spec.items()} == {
         name: list(shape) for name, shape in wanted.items()
     }

@@ -22,7 +22,7 @@ def classifier_for(tiny_config, window_s=None, dropout=0.0, **training) -> CropC
     values["training"] |= training
     config = Config.model_validate(values)
     keras.utils.set_random_seed(0)
-    classifier = CropClassifier(build_detector(config, CLASSES, {}), config)
+    classifier = CropClassifier(build_detector(config, CLASSES, {}, boxes=False), config)
     compile_classifier(classifier, config.training)
     classifier.build((None, config.crop_frames, config.frontend.n_mels))
     classifier.optimizer.build(classifier.trainable_variables)
@@ -46,7 +46,7 @@ def labels_of(target, known, pseudo=None):
 def test_the_logit_of_a_crop_is_the_largest_of_its_windows(tiny_config):
     classifier = classifier_for(tiny_config, window_s=0.5)
     spectrograms = batch()[0]
-    windows = classifier.detector(spectrograms).numpy()
+    windows = classifier.detector(spectrograms)["logits"].numpy()
     assert windows.shape == (6, 3, 3)
     expected = [[max(example[:, c]) for c in range(3)] for example in windows]
     np.testing.assert_array_equal(classifier(spectrograms), np.array(expected, np.float32))
@@ -55,7 +55,7 @@ def test_the_logit_of_a_crop_is_the_largest_of_its_windows(tiny_config):
 def test_a_step_reports_the_loss_of_its_batch_and_lowers_it(tiny_config):
     classifier = classifier_for(tiny_config, schedule="plateau", monitor="val_lrap")
     spectrograms, target, known = batch()
-    logits = classifier(spectrograms, training=True).numpy().astype(float)
+    logits = classifier(spectrograms, training=True)["logits"].numpy().astype(float)
     of_known = known.astype(bool)
     probability = 1 / (1 + np.exp(-logits[of_known]))
     expected = log_loss(target[of_known], probability, normalize=False) / len(target)
@@ -117,7 +117,7 @@ def test_gradients_are_clipped_by_their_common_norm(tiny_config):
 def gradients_by_hand(classifier, spectrograms, target, known):
     """Mean over the batch of the summed cross-entropy of known labels, and its gradients."""
     with tf.GradientTape() as tape:
-        logits = tf.reduce_max(classifier.detector(spectrograms, training=True), axis=1)
+        logits = tf.reduce_max(classifier.detector(spectrograms, training=True)["logits"], axis=1)
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
         loss = tf.reduce_sum(known * entropy) / len(target)
     return float(loss), tape.gradient(loss, classifier.detector.trainable_variables)
@@ -209,7 +209,7 @@ def test_mixes_with_nothing_of_the_other_crop_train_as_without(
 def test_features_are_mixed_in_training_only(tiny_config):
     classifier = classifier_for(mixing(tiny_config))
     spectrograms = batch()[0]
-    expected = classifier.detector(spectrograms).numpy().max(axis=1)
+    expected = classifier.detector(spectrograms)["logits"].numpy().max(axis=1)
     np.testing.assert_array_equal(classifier(spectrograms), expected)
     outputs = classifier(spectrograms, training=True)
     assert outputs["logits"].shape == (6, 3)
@@ -222,7 +222,7 @@ def one_layer(tiny_config, monkeypatch, weights):
     features = keras.layers.Identity()(spectrogram)
     x = keras.layers.Dropout(0.0, name="dropout")(features)
     logits = keras.layers.Dense(2, use_bias=False, name="logits")(x)
-    classifier = CropClassifier(keras.Model(spectrogram, logits), mixing(tiny_config))
+    classifier = CropClassifier(keras.Model(spectrogram, {"logits": logits}), mixing(tiny_config))
     monkeypatch.setattr(
         classifier, "_draw_partner_weights", lambda size: tf.constant(weights, tf.float32)
     )

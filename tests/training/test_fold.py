@@ -388,7 +388,9 @@ def test_averaging_watches_the_training_and_does_not_change_it(tiny_config):
         keras.utils.set_random_seed(0)
         sound = keras.Input((64, 32))
         config = small(tiny_config, ema=ema, learning_rate=0.05, warmup_epochs=0)
-        classifier = CropClassifier(keras.Model(sound, keras.layers.Dense(3)(sound)), config)
+        classifier = CropClassifier(
+            keras.Model(sound, {"logits": keras.layers.Dense(3)(sound)}), config
+        )
         compile_classifier(classifier, config.training)
         recorder = WeightRecorder()
         callbacks = [recorder, MovingAverage(resumed=False)][: 2 if ema else 1]

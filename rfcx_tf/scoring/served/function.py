@@ -24,7 +24,8 @@ from rfcx_tf.scoring.served.connection import Connection
 from rfcx_tf.scoring.served.retries import RequestError
 from rfcx_tf.scoring.served.transport import Signature, Transport
 
-_SCORES, _WINDOW_SCORES, _CARD = "scores", "window_scores", "card"
+_SCORES, _WINDOW_SCORES, _WINDOW_BOXES = "scores", "window_scores", "window_boxes"
+_CARD = "card"
 # A 16-bit sample k is k / 32768 in float32.
 _STEPS_OF_16_BITS = 32768
 
@@ -76,7 +77,12 @@ class ScoringFunction:
             fits = windows.ndim == 3 and windows.shape[::2] == (1, classes) and windows.shape[1] > 0
             _check(windows, fits, f"{_WINDOW_SCORES} [1, windows, {classes}]")
             windows = windows[0].astype(np.float32)
-        return RecordingScores(scores[0].astype(np.float32), windows)
+        boxes = outputs.get(_WINDOW_BOXES)
+        if boxes is not None:
+            shape = (1, *windows.shape, 4)
+            _check(boxes, boxes.shape == shape, f"{_WINDOW_BOXES} {list(shape)}")
+            boxes = boxes[0].astype(np.float32)
+        return RecordingScores(scores[0].astype(np.float32), windows, boxes)
 
 
 def find_function(
@@ -126,7 +132,9 @@ def find_function(
         version=version,
         signature=name,
         waveform_input=function.inputs[0],
-        outputs=tuple(key for key in (_SCORES, _WINDOW_SCORES) if key in function.outputs),
+        outputs=tuple(
+            key for key in (_SCORES, _WINDOW_SCORES, _WINDOW_BOXES) if key in function.outputs
+        ),
         wav_input=wav.inputs[0] if card and wav and len(wav.inputs) == 1 else None,
     )
 
