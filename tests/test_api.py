@@ -35,7 +35,8 @@ def test_a_run_gives_scores_windows_and_events(untrained_run, sound):
     assert set(events["species"]) == {species.name for species in model.card.classes}
     assert model.events(sound, threshold=1.0).empty
     figure = rfcx_tf.draw(sound, events, begin_s=1.0, end_s=4.0)
-    assert len(figure.axes[0].patches) == len(events)
+    pictured = (events["start_s"] < 4.0) & (events["end_s"] > 1.0)
+    assert len(figure.axes[0].patches) == pictured.sum() > 0
 
 
 def test_samples_are_scored_as_their_file(untrained_run, sound):

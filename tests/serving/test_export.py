@@ -55,7 +55,8 @@ np.savez(sys.argv[3], **outputs)
 # fmt: off
 STOCK_OPERATIONS = {
     "Abs", "AddV2", "All", "Any", "Assert", "AssignVariableOp", "AvgPool", "BatchMatMulV2",
-    "BiasAdd", "Cast", "ConcatV2", "Const", "Conv2D", "DecodeRaw", "DisableCopyOnRead", "Equal",
+    "BiasAdd", "BroadcastTo", "Cast", "ConcatV2", "Const",
+    "Conv2D", "DecodeRaw", "DisableCopyOnRead", "Equal",
     "Exp", "ExpandDims", "Expm1", "Fill", "FloorDiv", "FloorMod", "FusedBatchNormV3", "GatherV2",
     "Greater", "GreaterEqual", "Identity", "If", "Imag", "Less", "LessEqual", "Log", "Log1p",
     "LogicalAnd", "LogicalNot", "LogicalOr", "MatMul", "Max", "MaxPool", "Maximum", "Mean",
@@ -64,7 +65,8 @@ STOCK_OPERATIONS = {
     "RaggedTensorToVariant", "Range", "ReadVariableOp", "Real", "RealDiv", "Relu", "Reshape",
     "RestoreV2", "SaveV2", "Select", "SelectV2", "Shape", "ShardedFilename", "Sigmoid", "Size",
     "SplitV", "Sqrt", "Square", "Squeeze", "StatefulPartitionedCall", "StatelessIf",
-    "StatelessWhile", "StaticRegexFullMatch", "StridedSlice", "StringJoin", "StringLength", "Sub",
+    "StatelessWhile", "StaticRegexFullMatch", "StopGradient", "StridedSlice",
+    "StringJoin", "StringLength", "Sub",
     "Substr", "Sum", "TensorListFromTensor", "TensorListGetItem", "TensorListReserve",
     "TensorListSetItem", "TensorListStack", "Transpose", "VarHandleOp", "VarIsInitializedOp",
     "While",
@@ -162,7 +164,10 @@ def test_a_stranger_gets_the_scores_of_predict(run, exported, calibration, tiny_
     assert "TensorSpec(shape=(None, None), dtype=tf.float32, name='waveform')" in result.stdout
     assert "TensorSpec(shape=(None, None, 32), dtype=tf.float32" in result.stdout
     assert "TensorSpec(shape=<unknown>, dtype=tf.string, name='wav')" in result.stdout
-    names = "['probabilities', 'scores', 'window_probabilities', 'window_scores', 'window_start_s']"
+    names = (
+        "['probabilities', 'scores', 'window_boxes', 'window_probabilities', 'window_scores', "
+        "'window_start_s']"
+    )
     assert result.stdout.count(names) == 3
 
     outputs = np.load(tmp_path / "outputs.npz")
@@ -326,7 +331,8 @@ def test_xla_compiles_it(served, tiny_data, samples):
         jit_compile=True,
     )(wave)
     for key, value in served["serving_default"](waveform=tf.constant(wave)).items():
-        np.testing.assert_allclose(compiled[key], value, atol=1e-4)
+        # Boxes are in Hz too.
+        np.testing.assert_allclose(compiled[key], value, rtol=1e-4, atol=1e-4)
 
 
 def test_assets_explain_the_columns(run, exported, calibration):
