@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -76,12 +77,15 @@ def random_batch(config: Config, batch_size: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(config.seed)
     shape = (batch_size, config.crop_frames, config.frontend.bands)
     labels = (batch_size, len(CLASSES))
+    cells = math.ceil(config.crop_frames / config.model.backbone.stride[0])
     return {
         "spectrogram": random.gamma(2.0, 0.3, shape).astype(np.float32),
         "target": random.integers(0, 2, labels).astype(np.float32),
         "known": np.ones(labels, np.float32),
         "partly": np.zeros(labels, np.float32),
         "pseudo": np.zeros(batch_size, np.float32),
+        "boxes": np.tile(np.float32([0, 10, 60, 20, 40]), (batch_size, 2, 1)),
+        "inside": np.ones((batch_size, cells, len(CLASSES)), np.float32),
     }
 
 

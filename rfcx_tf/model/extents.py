@@ -147,38 +147,48 @@ def window_boxes(boxes, window_cells: int, cell_s: float, frontend: FrontEndConf
     return ops.concatenate([seconds, hz], axis=-1)
 
 
-def box_loss(labels: dict, boxes, cell_frames: int):
-    """What a network's boxes are wrong by, for every example [batch].
+@keras.saving.register_keras_serializable("rfcx_tf")
+class BoxLoss(keras.losses.Loss):
+    """What a network's boxes are wrong by, averaged over the batch.
 
     The binary cross-entropy of lying inside a call, over the cells of the classes that have a call
     in the crop, plus 1 - GIoU (Rezatofighi et al. 2019) in time and in frequency, over the cells
     inside a box. Sides beyond the crop count too: where a call began says where it ends.
 
+    The labels are a dict of `boxes` [batch, boxes, 5], class index (-1: no box), begin and end in
+    frames, low and high on the mel axis; and `inside` [batch, cells, classes], 1 where the middle
+    of a cell lies in a call. Predictions are boxes [batch, cells, classes, 5] of a network.
+
     Args:
-        labels: `boxes` [batch, boxes, 5], class index (-1: no box), begin and end in frames, low
-            and high on the mel axis; `inside` [batch, cells, classes], 1 where the middle of a
-            cell lies in a call.
-        boxes: [batch, cells, classes, 5], of a network.
         cell_frames: frames of a cell.
     """
-    logits, inside = boxes[..., 0], labels["inside"]
-    is_there = ops.max(inside, axis=1, keepdims=True)
-    cross_entropy = ops.maximum(logits, 0.0) - logits * inside
-    cross_entropy = cross_entropy + ops.log1p(ops.exp(-ops.abs(logits)))
-    cells = boxes.shape[1]
-    total = ops.sum(is_there * cross_entropy, axis=(1, 2)) * (4.0 / cells)
-    places = ops.reshape(ops.arange(cells, dtype="float32"), (1, -1))
-    for number in range(labels["boxes"].shape[1]):
-        own = labels["boxes"][:, number]
-        is_class = ops.one_hot(ops.cast(own[:, 0], "int32"), boxes.shape[2])
-        found = ops.einsum("nckv,nk->ncv", boxes[..., 1:], is_class)
-        begin, end = own[:, 1:2] / cell_frames, own[:, 2:3] / cell_frames
-        weight = ops.cast(lies_inside(places, begin, end) & (own[:, :1] >= 0), "float32")
-        time = _interval_loss(found[..., 0], found[..., 1], begin, end)
-        band = _interval_loss(found[..., 2], found[..., 3], own[:, 3:4], own[:, 4:5])
-        mean = ops.sum(weight * (time + band), axis=1) / ops.maximum(ops.sum(weight, axis=1), 1.0)
-        total = total + mean
-    return total
+
+    def __init__(self, cell_frames: int, name: str = "box_loss"):
+        super().__init__(name=name, reduction="sum_over_batch_size", dtype="float32")
+        self.cell_frames = cell_frames
+
+    def call(self, labels, boxes):
+        logits, inside = boxes[..., 0], labels["inside"]
+        is_there = ops.max(inside, axis=1, keepdims=True)
+        cross_entropy = ops.maximum(logits, 0.0) - logits * inside
+        cross_entropy = cross_entropy + ops.log1p(ops.exp(-ops.abs(logits)))
+        cells = boxes.shape[1]
+        total = ops.sum(is_there * cross_entropy, axis=(1, 2)) * (4.0 / cells)
+        places = ops.reshape(ops.arange(cells, dtype="float32"), (1, -1))
+        for number in range(labels["boxes"].shape[1]):
+            own = labels["boxes"][:, number]
+            is_class = ops.one_hot(ops.cast(own[:, 0], "int32"), boxes.shape[2])
+            found = ops.einsum("nckv,nk->ncv", boxes[..., 1:], is_class)
+            begin, end = own[:, 1:2] / self.cell_frames, own[:, 2:3] / self.cell_frames
+            weight = ops.cast(lies_inside(places, begin, end) & (own[:, :1] >= 0), "float32")
+            time = _interval_loss(found[..., 0], found[..., 1], begin, end)
+            band = _interval_loss(found[..., 2], found[..., 3], own[:, 3:4], own[:, 4:5])
+            count = ops.maximum(ops.sum(weight, axis=1), 1.0)
+            total = total + ops.sum(weight * (time + band), axis=1) / count
+        return total
+
+    def get_config(self):
+        return {"cell_frames": self.cell_frames, "name": self.name}
 
 
 def _interval_loss(begin, end, true_begin, true_end):

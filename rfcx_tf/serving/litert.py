@@ -123,10 +123,10 @@ def litert_metadata(scorer: DetectorScorer, folds: list[int], seconds: float) ->
         "input": f"waveform: float32 [1, {samples}] in [-1, 1], not to be resized",
         "outputs": {
             "scores": "float32 [1, classes]: the highest of the window scores",
-            "window_scores": "float32 [1, windows, classes] in [0, 1]",
-            "window_start_s": "float32 [windows], seconds from the first sample",
             "window_boxes": "float32 [1, windows, classes, 4]: begin and end of the call in "
             "seconds from the window's start, low and high in Hz",
+            "window_scores": "float32 [1, windows, classes] in [0, 1]",
+            "window_start_s": "float32 [windows], seconds from the first sample",
         },
         "samples": samples,
         "windows": samples // hop_samples - config.window_cells + 2,

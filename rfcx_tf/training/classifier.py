@@ -11,7 +11,7 @@ from keras import ops
 from scipy.stats import beta
 
 from rfcx_tf.core.config import AugmentConfig, Config, TrainingConfig
-from rfcx_tf.model.extents import box_loss
+from rfcx_tf.model.extents import BoxLoss
 from rfcx_tf.model.head import largest
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy
 
@@ -52,7 +52,7 @@ class CropClassifier(keras.Model):
             # compiles as a whole side by side.
             self._part_gradients = tf.function(self._gradients, jit_compile=True)
         self._feature_mixup = config.augment.feature_mixup
-        self._cell_frames = config.model.backbone.stride[0]
+        self._box_loss = BoxLoss(config.model.backbone.stride[0])
         self.seed_generator = None
         if self._feature_mixup > 0:
             self.seed_generator = keras.random.SeedGenerator()
@@ -102,7 +102,7 @@ class CropClassifier(keras.Model):
             return self._loss_function(y, y_pred)
         logits, loss = y_pred["logits"], 0.0
         if "boxes" in y_pred:
-            loss = ops.mean(box_loss(y, y_pred["boxes"], self._cell_frames))
+            loss = self._box_loss(y, y_pred["boxes"])
         if "partner_weight" not in y_pred:
             return loss + self._loss_function(y, logits)
         weight = y_pred["partner_weight"]

@@ -83,6 +83,11 @@ def test_labels_of_mixes_are_those_of_shards():
             "known": tf.constant(np.float32(p | (a & ~t))),
             "partly": tf.constant(np.float32(t)),
             "spectrogram": tf.zeros([2, 2, 1]),
+            # Trials have no boxes.
+            "box_class": tf.constant(-1.0),
+            "box_frames": tf.zeros([2]),
+            "box_bands": tf.zeros([2]),
+            "inside": tf.zeros([1, CLASSES]),
         }
         for p, a, t in (own, other)
     ]

@@ -307,8 +307,8 @@ def test_a_saved_detector_comes_back_in_every_format(tiny_config, tiny_network, 
     assert expected.shape == (2, 10, 3)
     detector.save(tmp_path / "detector.keras")
     copy = keras.models.load_model(tmp_path / "detector.keras")
-    np.testing.assert_array_equal(copy(spectrogram), expected)
+    np.testing.assert_array_equal(copy(spectrogram)["logits"], expected)
     detector.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
     # Of any length.
-    np.testing.assert_allclose(served.serve(spectrogram), expected, atol=1e-5)
+    np.testing.assert_allclose(served.serve(spectrogram)["logits"], expected, atol=1e-5)

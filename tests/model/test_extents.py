@@ -11,7 +11,7 @@ from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import lies_inside
 from rfcx_tf.frontend.frontend import mel_band_centres_hz, mel_frequency_hz, mel_position
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.model.extents import box_loss, window_boxes
+from rfcx_tf.model.extents import BoxLoss, window_boxes
 
 FRONT_END = FrontEndConfig(
     sample_rate_hz=8000, n_fft=256, win_length=256, hop_length=128, n_mels=32
@@ -115,7 +115,7 @@ CALLS = [(0, 1.0, 3.2, 4.0, 9.0), (1, 2.5, 2.8, 20.0, 22.0)]
 
 
 def loss_of(labels, found):
-    return float(box_loss(labels, found, 16)[0])
+    return float(BoxLoss(16)(labels, found))
 
 
 def test_right_boxes_cost_nothing_and_a_crop_without_calls_neither():

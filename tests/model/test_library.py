@@ -261,11 +261,11 @@ def test_a_detector_comes_back_in_every_format(name, tiny_config, tmp_path):
     assert expected.std() > 1e-3
     detector.save(tmp_path / "detector.keras")
     copy = keras.models.load_model(tmp_path / "detector.keras")
-    np.testing.assert_array_equal(copy(spectrogram), expected)
+    np.testing.assert_array_equal(copy(spectrogram)["logits"], expected)
     detector.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(str(tmp_path / "served"))
     # Of any length.
-    np.testing.assert_allclose(served.serve(spectrogram), expected, atol=1e-5)
+    np.testing.assert_allclose(served.serve(spectrogram)["logits"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -277,7 +277,9 @@ def test_every_fold_trains_in_the_precision_that_was_said(
 
     def make_fold(run, config, reader, fold, strategy, **options):
         run.finish(fold, {})
-        classifier = fold_module._build_classifier(config, reader.manifest, fold, strategy)
+        classifier = fold_module._build_classifier(
+            config, reader.manifest, fold, strategy, boxes=True
+        )
         backbone = classifier.detector.get_layer("resnet10")
         seen.append(backbone.get_layer("stem_conv").compute_dtype)
 
