@@ -57,7 +57,8 @@ for precision in ("float64", "float32"):
     found[precision] = jax.jit(front_end.call)(given["waveform"])
 
 # Keras's own training on this backend, of a network that compiles quickly.
-small = keras.Sequential([keras.Input((5, 4)), keras.layers.Dense(len(classes))])
+sound = keras.Input((5, 4))
+small = keras.Model(sound, {"logits": keras.layers.Dense(len(classes))(sound)})
 small = CropClassifier(small, config)
 compile_classifier(small, config.training.model_copy(update={"warmup_epochs": 0.0}))
 crops = given["spectrogram"][:, :5, :4]
