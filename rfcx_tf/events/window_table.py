@@ -50,7 +50,7 @@ _STEPS_A_LOGIT, _LARGEST_LOGIT = 64, 16
 _ROWS_AT_ONCE = 1 << 16
 _BOX_SIDES = ("begin_s", "end_s", "low_hz", "high_hz")
 _BOX_STEPS = np.array([0.01, 0.01, 10.0, 10.0])
-# No threshold goes as low, and most windows hear nothing.
+# Most windows hear nothing. Below, events are found as those of models without boxes.
 _LEAST_SCORE_WITH_BOX = 0.01
 _OF_RECORDING = ("recording_id", "file", "duration_s", "start_time")
 
