@@ -30,12 +30,13 @@ from keras import ops
 
 from rfcx_tf.core.config import COMPRESSIONS, FrontEndConfig, PcenConfig
 
-LOG_OFFSET = 1e-6
 SMOOTHER_BLOCK_FRAMES = 64
 MEL_BANDS_PER_PRODUCT = 32
 # Slaney's mel scale.
 _KNEE_HZ, _KNEE_MEL = 1000.0, 15.0
 _HZ_PER_MEL, _LOG_STEP = 200 / 3, math.log(6.4) / 27
+# HTK's: mel = 1127 ln(1 + hz / 700).
+_HTK_BREAK_HZ, _HTK_MEL = 700.0, 1127.0
 
 
 def mel_band_centres_hz(config: FrontEndConfig) -> np.ndarray:
@@ -50,8 +51,7 @@ def mel_position(config: FrontEndConfig, frequency_hz):
     of the last; what lies beyond is there.
     """
     first, last = _mel_range(config)
-    above_knee = _KNEE_MEL + ops.log(ops.maximum(frequency_hz, 1.0) / _KNEE_HZ) / _LOG_STEP
-    mel = ops.where(frequency_hz < _KNEE_HZ, frequency_hz / _HZ_PER_MEL, above_knee)
+    mel = _mel(config, frequency_hz, ops)
     position = (mel - first) * ((config.n_mels + 1) / (last - first)) - 1.0
     return ops.clip(position, -1.0, float(config.n_mels))
 
@@ -60,48 +60,68 @@ def mel_frequency_hz(config: FrontEndConfig, position):
     """The frequency in Hz at positions on the mel axis (`mel_position`), a tensor or an array."""
     first, last = _mel_range(config)
     mel = first + (position + 1.0) * ((last - first) / (config.n_mels + 1))
-    above_knee = _KNEE_HZ * ops.exp((mel - _KNEE_MEL) * _LOG_STEP)
-    return ops.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above_knee)
+    return _frequency_hz(config, mel, ops)
 
 
 def mel_filterbank(config: FrontEndConfig) -> np.ndarray:
     """Weights of the FFT bins in each mel band: float64 [1 + n_fft // 2, mels].
 
     Band m is a triangle over the points p[m] < p[m+1] < p[m+2], which are equally spaced on
-    Slaney's mel scale, of height 2 / (p[m+2] - p[m]) per Hz, so that every band has the same
-    area. This is `librosa.filters.mel` with its defaults.
+    the mel scale.
 
-    Reference: M. Slaney (1998), Auditory Toolbox version 2, Interval Research, TR 1998-010.
+    - `slaney`: of height 2 / (p[m+2] - p[m]) per Hz, so that every band has the same area. This
+      is `librosa.filters.mel` with its defaults.
+    - `htk`: of height 1, with sides that are straight in mel, not in Hz, and without the bin at
+      0 Hz. This is `tf.signal.linear_to_mel_weight_matrix`.
+
+    References: M. Slaney (1998), Auditory Toolbox version 2, Interval Research, TR 1998-010.
+    S. Young et al. (2006), The HTK Book, section 5.4.
     """
     points_hz = _mel_points_hz(config)
     low, centre, high = points_hz[:-2], points_hz[1:-1], points_hz[2:]
     bins_hz = np.fft.rfftfreq(config.n_fft, 1 / config.sample_rate_hz)[:, np.newaxis]
-    rising = (bins_hz - low) / (centre - low)
-    falling = (high - bins_hz) / (high - centre)
-    return np.maximum(0.0, np.minimum(rising, falling)) * 2 / (high - low)
+    if config.mel_scale == "htk":
+        mel = [_mel(config, hz, np) for hz in (bins_hz, low, centre, high)]
+        return _triangles(*mel) * (bins_hz > 0)
+    return _triangles(bins_hz, low, centre, high) * 2 / (high - low)
+
+
+def _triangles(bins, low, centre, high) -> np.ndarray:
+    """Height at every bin of triangles of height 1: [bins, 1] and [bands] -> [bins, bands]."""
+    rising = (bins - low) / (centre - low)
+    falling = (high - bins) / (high - centre)
+    return np.maximum(0.0, np.minimum(rising, falling))
 
 
 def _mel_points_hz(config: FrontEndConfig) -> np.ndarray:
-    """Lower edge of the first band, all centres, upper edge of the last: float64 [mels + 2].
-
-    Slaney's scale is linear below 1 kHz (3 mel per 200 Hz) and logarithmic above it
-    (27 mel for a factor of 6.4).
-    """
-    mel = np.linspace(*_mel_range(config), config.n_mels + 2)
-    above_knee_hz = _KNEE_HZ * np.exp((mel - _KNEE_MEL) * _LOG_STEP)
-    return np.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above_knee_hz)
+    """Lower edge of the first band, all centres, upper edge of the last: float64 [mels + 2]."""
+    return _frequency_hz(config, np.linspace(*_mel_range(config), config.n_mels + 2), np)
 
 
 def _mel_range(config: FrontEndConfig) -> tuple[float, float]:
     """Lowest and highest frequency in mel."""
-
-    def to_mel(hz: float) -> float:
-        if hz < _KNEE_HZ:
-            return hz / _HZ_PER_MEL
-        return _KNEE_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
-
     f_max_hz = config.sample_rate_hz / 2 if config.f_max_hz is None else config.f_max_hz
-    return to_mel(config.f_min_hz), to_mel(f_max_hz)
+    return tuple(float(_mel(config, hz, np)) for hz in (config.f_min_hz, f_max_hz))
+
+
+def _mel(config: FrontEndConfig, frequency_hz, ops):
+    """Frequencies in Hz on the mel scale, by `numpy` or `keras.ops`.
+
+    Slaney's scale is linear below 1 kHz (3 mel per 200 Hz) and logarithmic above it
+    (27 mel for a factor of 6.4).
+    """
+    if config.mel_scale == "htk":
+        return _HTK_MEL * ops.log(1.0 + frequency_hz / _HTK_BREAK_HZ)
+    above_knee = _KNEE_MEL + ops.log(ops.maximum(frequency_hz, 1.0) / _KNEE_HZ) / _LOG_STEP
+    return ops.where(frequency_hz < _KNEE_HZ, frequency_hz / _HZ_PER_MEL, above_knee)
+
+
+def _frequency_hz(config: FrontEndConfig, mel, ops):
+    """The way back from `_mel`."""
+    if config.mel_scale == "htk":
+        return _HTK_BREAK_HZ * (ops.exp(mel / _HTK_MEL) - 1.0)
+    above_knee = _KNEE_HZ * ops.exp((mel - _KNEE_MEL) * _LOG_STEP)
+    return ops.where(mel < _KNEE_MEL, mel * _HZ_PER_MEL, above_knee)
 
 
 def smoothing_coefficient(time_constant_frames: float) -> float:
@@ -180,7 +200,7 @@ class FrontEnd(keras.layers.Layer):
 
     `librosa.feature.melspectrogram(center=True, pad_mode="constant")` of the waveform times
     `input_scale`, with a periodic Hann window, followed by `librosa.pcen` (with M = 1 before
-    the first frame, or M as that frame is), by ln(1e-6 + mel), or by both of the same mel
+    the first frame, or M as that frame is), by ln(log_offset + mel), or by both of the same mel
     spectrogram as two channels. Frame k is centred on sample k * hop_length. The output is
     float32 under every dtype policy.
 
@@ -284,8 +304,8 @@ class FrontEnd(keras.layers.Layer):
         return pcen(mel, smoothed, self.config.pcen), smoothed[:, -1]
 
     def _log(self, mel, state):
-        """ln(1e-6 + mel) in float32."""
-        return ops.log(LOG_OFFSET + ops.cast(mel, "float32")), state
+        """ln(log_offset + mel) in float32."""
+        return ops.log(self.config.log_offset + ops.cast(mel, "float32")), state
 
     def _mel_spectrogram(self, samples):
         if self.frames_at_once is None:

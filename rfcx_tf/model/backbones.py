@@ -109,7 +109,7 @@ def _half_width(layer: keras.Layer) -> int:
     if isinstance(layer, LocalSqueeze):
         return layer.window // 2
     if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-        return layer.kernel_size[0] // 2
+        return layer.kernel_size[0] // 2 * layer.dilation_rate[0]
     if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
         return layer.pool_size[0] // 2
     return 0

@@ -19,7 +19,7 @@ from types import ModuleType
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import layers, tree
 
 from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.config.backbone import BACKBONES, PRESET
@@ -29,6 +29,7 @@ from rfcx_tf.model.efficientnet import LocalSqueeze
 from rfcx_tf.model.image_weights import adapt_stem, reason
 from rfcx_tf.model.normalization import BatchNormalization
 from rfcx_tf.model.weight_files import all_or_error
+from rfcx_tf.model.whole_strides import CellsOfFrames, WholeStrides
 
 _STRIDE, _LEVEL = 16, "P4"
 _PUBLISHED_CHANNELS = 3
@@ -36,58 +37,6 @@ _INSTALL = {
     "keras_cv": "is in the set of Python 3.11, locks/card.txt",
     "keras_hub": "comes with pip install keras-hub",
 }
-
-
-@keras.saving.register_keras_serializable("rfcx_tf")
-class WholeStrides(layers.Layer):
-    """Zeros before and behind: [batch, frames, bands, channels], frames a multiple of the stride.
-
-    Args:
-        stride: total stride of the network behind it, in frames.
-        before: frames of zeros before the first frame.
-    """
-
-    def __init__(self, stride: int, before: int, **kwargs):
-        super().__init__(**kwargs)
-        self.stride = stride
-        self.before = before
-
-    def call(self, image):
-        padded = ops.pad(image, [(0, 0), (self.before, self.stride - 1), (0, 0), (0, 0)])
-        return padded[:, : ops.shape(padded)[1] // self.stride * self.stride]
-
-    def compute_output_shape(self, input_shape):
-        batch, frames, *others = input_shape
-        if frames is not None:
-            frames = (frames + self.before + self.stride - 1) // self.stride * self.stride
-        return (batch, frames, *others)
-
-    def get_config(self):
-        return {**super().get_config(), "stride": self.stride, "before": self.before}
-
-
-@keras.saving.register_keras_serializable("rfcx_tf")
-class CellsOfFrames(layers.Layer):
-    """Leaves out cells of padding: [batch, cells or more, bands, D] -> [batch, cells, bands, D].
-
-    Args:
-        stride: of the cells, in frames of the image that is the second input.
-    """
-
-    def __init__(self, stride: int, **kwargs):
-        super().__init__(**kwargs)
-        self.stride = stride
-
-    def call(self, inputs):
-        cells, image = inputs
-        return cells[:, : (ops.shape(image)[1] + self.stride - 1) // self.stride]
-
-    def compute_output_shape(self, input_shape):
-        (batch, _, *others), (_, frames, *_) = input_shape
-        return (batch, None if frames is None else -(-frames // self.stride), *others)
-
-    def get_config(self):
-        return {**super().get_config(), "stride": self.stride}
 
 
 def build(config: BackboneConfig, mels: int, channels: int, window_frames, synchronized):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.image_weights import reason
 
@@ -39,3 +40,12 @@ def load_network(network: keras.Model, path: Path, way_out: str) -> None:
         raise UserError(
             f"The weights {path} cannot be loaded: {reason(error)}. {way_out}"
         ) from None
+
+
+def check_weights_are_there(config: BackboneConfig) -> None:
+    """Refuses a recipe whose weights file, or folder of a SavedModel, is not there (UserError)."""
+    path = config.weights_file
+    if path is not None and not Path(path).exists():
+        raise UserError(
+            f"model.backbone.weights must name a file that is there. Not found: {path}."
+        )

@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.errors import UserError
 from rfcx_tf.evaluation.fold_summary import write_summary
 from rfcx_tf.model.library import check_network_is_there
+from rfcx_tf.model.weight_files import check_weights_are_there
 from rfcx_tf.runs.join import join_out_of_fold
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
@@ -78,14 +78,8 @@ def train_run(
             check_start_fits(start, reader.manifest, config, folds)
         # Before there is a run folder, which could not go on with a corrected path or network.
         check_network_is_there(config.model.backbone)
-        weights, is_new = (
-            config.model.backbone.weights_file,
-            not (Path(run_dir) / "run.json").exists(),
-        )
-        if weights is not None and is_new and not Path(weights).is_file():
-            raise UserError(
-                f"model.backbone.weights must name a file that is there. Not found: {weights}."
-            )
+        if not (Path(run_dir) / "run.json").exists():
+            check_weights_are_there(config.model.backbone)
         run = RunFolder.create(
             run_dir, config, reader.manifest, Path(tfrecords), pseudo=pseudo, start=start
         )

@@ -10,12 +10,14 @@ import scipy.signal
 import soundfile
 import tensorflow as tf
 
-from rfcx_tf.core.config import FrontEndConfig, PcenConfig
+from rfcx_tf.core.config import FrontEndConfig, PcenConfig, load_config
 from rfcx_tf.frontend.frontend import (
     FrontEnd,
     FrontEndStream,
     mel_band_centres_hz,
     mel_filterbank,
+    mel_frequency_hz,
+    mel_position,
     smooth,
     smoothing_coefficient,
 )
@@ -138,6 +140,34 @@ def test_log_compression_matches_librosa():
         for sound in synthetic_sounds(1.0).values():
             expected = np.log(1e-6 + librosa_mel(sound, config)).T
             np.testing.assert_allclose(run(FrontEnd(config), sound), expected, atol=1e-5)
+
+
+def test_front_end_of_yamnet_is_that_of_its_publication():
+    """Against TensorFlow's own operations, with which YAMNet's authors define it."""
+    config = load_config("configs/yamnet.yaml").frontend
+    waveform = synthetic_sounds(1.0, 16000)["field, 16 bit"]
+    bands = tf.signal.linear_to_mel_weight_matrix(64, 257, 16000, 125.0, 7500.0, tf.float64)
+    np.testing.assert_allclose(mel_filterbank(config), bands, atol=1e-12)
+    # Their first frame begins where the sound does, ours has its centre there.
+    spectrum = tf.signal.stft(tf.constant(waveform, tf.float64), 400, 160, 512)
+    expected = tf.math.log(tf.abs(spectrum) @ bands + 0.001)
+    before = np.zeros(2 * 160 - 200, np.float32)
+    found = run(FrontEnd(config), np.concatenate([before, waveform]))
+    np.testing.assert_allclose(found[2 : 2 + len(expected)], expected, atol=1e-5)
+
+
+def test_front_ends_of_earlier_versions_keep_their_fingerprint():
+    assert FrontEndConfig().fingerprint == "2869c019326aec21"
+    assert FrontEndConfig(mel_scale="htk").fingerprint != FrontEndConfig().fingerprint
+    assert FrontEndConfig(log_offset=0.001).fingerprint != FrontEndConfig().fingerprint
+
+
+@pytest.mark.parametrize("scale", ["slaney", "htk"])
+def test_positions_on_the_mel_axis_and_back(scale):
+    config = FrontEndConfig(sample_rate_hz=16000, f_min_hz=125, f_max_hz=7500, mel_scale=scale)
+    centres_hz = mel_band_centres_hz(config)
+    np.testing.assert_allclose(mel_position(config, centres_hz), np.arange(128), atol=1e-3)
+    np.testing.assert_allclose(mel_frequency_hz(config, np.arange(128.0)), centres_hz, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["default", "short window"])

@@ -111,6 +111,7 @@ EFFICIENTNET = {
         ),
         ({"model__backbone__stem_stride": "[3, 2]", "model__frequency_coordinate": True}, 16.0),
         (EFFICIENTNET, 26.0),
+        (EFFICIENTNET | {"model__backbone__name": "yamnet"}, 16.0),
     ],
 )
 def test_blocks_give_what_one_pass_gives(changes, seconds, make_model, monkeypatch):

@@ -76,6 +76,14 @@ def _check_fixed(config: BackboneConfig) -> None:
         )
 
 
+def _check_yamnet(config: BackboneConfig) -> None:
+    _check_fixed(config)
+    config.require(
+        config.weights != "imagenet",
+        "weights must be none, yamnet.h5 or a SavedModel for yamnet, which learned from sound",
+    )
+
+
 def _check_library(config: BackboneConfig) -> None:
     _check_fixed(config)
     config.require(
@@ -86,6 +94,7 @@ def _check_library(config: BackboneConfig) -> None:
 
 _RESNET = Source("resnet", _resnet_stride, _check_resnet)
 _EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_fixed)
+_YAMNET = Source("yamnet", lambda _: (16, 16), _check_yamnet)
 _LIBRARY = Source("library", lambda _: (16, 16), _check_library)
 BACKBONES = {
     "resnet10": _RESNET,
@@ -94,6 +103,7 @@ BACKBONES = {
     "resnet50": _RESNET,
     "efficientnet_b0": _EFFICIENTNET,
     "efficientnet_b2": _EFFICIENTNET,
+    "yamnet": _YAMNET,
 }
 _OWN = tuple(BACKBONES)
 BACKBONES |= {
@@ -104,11 +114,10 @@ BACKBONES |= {
 
 
 class BackboneConfig(ConfigSection):
-    """Residual network (He et al. 2016) or EfficientNet (Tan and Le 2019).
+    """Residual network (He et al. 2016), EfficientNet (Tan and Le 2019), YAMNet and others.
 
-    The total stride of a residual network is that of stem, pooling and stages. An EfficientNet's
-    is 16, and `name` and `weights` are all that it takes. So it is with the networks of keras-cv
-    and keras-hub.
+    The total stride of a residual network is that of stem, pooling and stages. That of all others
+    is 16, and `name` and `weights` are all that they take.
 
     Attributes:
         name: kind of network, depth and kind of block; `keras_cv:NAME` or `keras_hub:NAME`.

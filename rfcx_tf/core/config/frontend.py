@@ -23,6 +23,9 @@ FRONTEND_VERSION = 1
 # (`rfcx_tf.frontend.frontend.CHANNELS` computes them).
 COMPRESSIONS = {"pcen": ("pcen",), "log": ("log",), "pcen_log": ("pcen", "log")}
 
+# Settings that shards of earlier versions do not name. With their defaults a front end is theirs.
+_ADDED_LATER = ("mel_scale", "log_offset")
+
 
 class PcenConfig(ConfigSection):
     """Per-channel energy normalisation (Wang et al. 2017), in librosa's parametrisation.
@@ -50,7 +53,9 @@ class FrontEndConfig(ConfigSection):
         sample_rate_hz: rate to which every recording is resampled.
         f_max_hz: upper edge of the highest mel band; None means half the sample rate.
         magnitude_power: 1 for a magnitude spectrogram, 2 for power.
-        compression: `pcen`, `log` for ln(1e-6 + mel), or `pcen_log` for both as two channels.
+        mel_scale: `slaney`, bands of equal area as librosa's; or `htk`, bands of equal height on
+            HTK's scale as TensorFlow's `linear_to_mel_weight_matrix`, which YAMNet hears.
+        compression: `pcen`, `log` for ln(log_offset + mel), or `pcen_log` for both as two channels.
         input_scale: factor on the waveform in [-1, 1] before anything else.
     """
 
@@ -62,7 +67,9 @@ class FrontEndConfig(ConfigSection):
     f_min_hz: NonNegativeFloat = 0.0
     f_max_hz: PositiveFloat | None = None
     magnitude_power: Literal[1, 2] = 1
+    mel_scale: Literal["slaney", "htk"] = "slaney"
     compression: Literal[tuple(COMPRESSIONS)] = "pcen"
+    log_offset: PositiveFloat = 1e-6
     input_scale: PositiveFloat = 2.0**31
     pcen: PcenConfig = PcenConfig()
 
@@ -84,7 +91,11 @@ class FrontEndConfig(ConfigSection):
     @property
     def fingerprint(self) -> str:
         """Differs between two front ends unless all of their values are equal."""
-        text = json.dumps([FRONTEND_VERSION, self.model_dump(mode="json")], sort_keys=True)
+        values = self.model_dump(mode="json")
+        for key in _ADDED_LATER:
+            if values[key] == type(self).model_fields[key].default:
+                del values[key]
+        text = json.dumps([FRONTEND_VERSION, values], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def frames(self, seconds: float) -> int:
