@@ -23,6 +23,9 @@ each other, of which the louder one is taken.
 Recordings are called by their files' names. Where recorders at several sites name files alike, name
 the folder above the sites and --recording-ids path, for site1/20210101_050000 and so on.
 
+Whatever could not be scored, or has a remark, is listed at the end and in a table beside the
+scores: scores.left_out.csv, which is not there where there is nothing to list. `report` shows it.
+
 OUT.parts keeps the results of single recordings until all are there. The same command goes on
 where it was stopped, and tries again the recordings that could not be read.
 
@@ -129,6 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.scoring.left_out import left_out_path, left_out_table, write_left_out
+
     recordings = find_recordings(arguments.audio, arguments.recording_ids)
     print_notes(recordings.notes)
     # What could go wrong at the end is checked before hours of work.
@@ -140,15 +145,20 @@ def _run(arguments: argparse.Namespace) -> int:
     def results():
         return map(journal.read, predictions.scores["recording_id"])
 
+    # First: scores without it would seem to be of everything.
+    left_out = left_out_table(predictions, recordings, recordings.left_out)
+    write_left_out(left_out, left_out_path(arguments.out))
     tables.write(card, predictions.scores, results, complete=not predictions.failed)
     if not predictions.failed:
         journal.remove()
     if arguments.events:
         print_next("review", "pick", "--events", arguments.events, "--out", "review")
-    list_remarks(remark.text for remark in predictions.remarks if not remark.is_cut)
-    status = list_left_out("Scored as far as they go", predictions.cut)
-    failed = [*predictions.failed, *recordings.left_out]
+    list_remarks(predictions.remarks_where(is_cut=False))
+    status = list_left_out("Scored as far as they go", predictions.remarks_where(is_cut=True))
+    failed = [*predictions.failed.values(), *recordings.left_out]
     status = max(status, list_left_out("Could not be scored", failed))
+    if len(left_out):
+        print(f"These lines are in {left_out_path(arguments.out)} too.", file=sys.stderr)
     if predictions.failed:
         print(
             f"  The same command tries these again; {journal.folder} has the others.",

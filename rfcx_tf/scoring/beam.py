@@ -86,7 +86,7 @@ class ScoreRecording(beam.DoFn):
             progress=False,
         )
         if predictions.failed:
-            yield beam.pvalue.TaggedOutput(_FAILED, (name, readable(predictions.failed[0])))
+            yield beam.pvalue.TaggedOutput(_FAILED, (name, readable(predictions.failed[name])))
         else:
             yield name
 
@@ -149,8 +149,8 @@ def predict_in_bulk(
     results = {name: job.journal.read(name) for name in recordings if name not in failed}
     return Predictions(
         scores_table(card, {name: result.scores for name, result in results.items()}),
-        [failed[name] for name in recordings if name in failed],
-        [remark for result in results.values() for remark in result.remarks],
+        {name: failed[name] for name in recordings if name in failed},
+        {name: result.remarks for name, result in results.items() if result.remarks},
     )
 
 

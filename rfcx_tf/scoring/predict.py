@@ -22,18 +22,18 @@ class Predictions:
 
     Attributes:
         scores: DataFrame recording_id, s<species_id>..., a row a recording, in [0, 1].
-        failed: one line for every recording that could not be scored.
-        remarks: what is to be said of the sound of those that were.
+        failed: why recordings could not be scored, one line each, by recording id.
+        remarks: what is to be said of the sound of those that were, by recording id.
     """
 
     scores: pd.DataFrame
-    failed: list[str]
-    remarks: list[SoundRemark] = field(default_factory=list)
+    failed: dict[str, str]
+    remarks: dict[str, Sequence[SoundRemark]] = field(default_factory=dict)
 
-    @property
-    def cut(self) -> list[str]:
-        """One line for every recording that was scored as far as it goes."""
-        return [remark.text for remark in self.remarks if remark.is_cut]
+    def remarks_where(self, is_cut: bool) -> list[str]:
+        """The remarks on recordings that were scored as far as they go, or on the others."""
+        said = (remark for remarks in self.remarks.values() for remark in remarks)
+        return [remark.text for remark in said if remark.is_cut == is_cut]
 
 
 def predict_recordings(
@@ -66,10 +66,10 @@ def predict_recordings(
             if kept:
                 rows[name], remarks[name] = kept.scores, kept.remarks
     todo = {name: source for name, source in recordings.items() if name not in rows}
-    failed = []
+    failed = {}
     for name, result in score_recordings(scorer, todo, done=len(rows), progress=progress):
         if not isinstance(result, RecordingResult):
-            failed.append(str(result))
+            failed[name] = str(result)
             continue
         rows[name], remarks[name] = result.scores, result.remarks
         if journal and keys[name]:
@@ -77,7 +77,7 @@ def predict_recordings(
                 result = dataclasses.replace(result, window_scores=None, window_boxes=None)
             journal.write(result, keys[name])
     in_order = {name: rows[name] for name in recordings if name in rows}
-    said = [remark for name in in_order for remark in remarks[name]]
+    said = {name: remarks[name] for name in in_order if remarks[name]}
     return Predictions(scores_table(scorer.card, in_order), failed, said)
 
 

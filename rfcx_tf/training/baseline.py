@@ -80,7 +80,7 @@ def train_baseline(
                 "seconds": round(time.perf_counter() - began, 1),
                 "crops_trained_on": trained_on,
                 "recordings_predicted": len(predictions.scores),
-                "recordings_failed": predictions.failed,
+                "recordings_failed": list(predictions.failed.values()),
                 "recordings_cut": predictions.cut,
             },
         )

@@ -154,7 +154,7 @@ def train_fold(
             "crops_trained_on": len(trained_on),
             "pseudo_crops_trained_on": pseudo_crops,
             "recordings_predicted": len(predictions.scores),
-            "recordings_failed": predictions.failed,
+            "recordings_failed": list(predictions.failed.values()),
             "recordings_cut": predictions.cut,
             **{name: round(value, 5) for name, value in figures.items()},
         },

@@ -133,6 +133,6 @@ def test_a_killed_worker_costs_nothing(job, scorer, audio, tmp_path, monkeypatch
     assert len(killed) == 1
     said = capsys.readouterr().out.splitlines()
     assert len([line for line in said if line.startswith("The pipeline failed")]) == 1
-    assert found.failed == []
+    assert found.failed == {}
     plain = predict_recordings(scorer, recordings, progress=False)
     assert found.scores.equals(plain.scores)

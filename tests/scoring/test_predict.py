@@ -82,7 +82,7 @@ def window_scores(run, fold, waveform) -> np.ndarray:
 
 def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
     predictions = predict_recordings(scorer_of(run.path), recordings_of(tiny_data))
-    assert predictions.failed == []
+    assert predictions.failed == {}
     scores = predictions.scores
     assert scores.columns.to_list() == ["recording_id", *COLUMNS]
     assert scores["recording_id"].to_list() == [f"tiny{number:02d}" for number in range(10)]
@@ -251,7 +251,7 @@ def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
     parts = Journal(tmp_path / "parts", "a")
     kept = predict_recordings(models, recordings, journal=parts, keep_windows=True)
     table = kept.scores.set_index("recording_id")
-    assert kept.failed == []
+    assert kept.failed == {}
     for name, seconds in (("own", 24.0), ("other", 24.0 * 8000 / 11025)):
         waveform = read_audio(recordings[name], 8000)
         expected = models.score_waveform(waveform[None])
@@ -269,8 +269,9 @@ def test_a_long_recording_that_ends_early_is_scored_as_far_as_it_goes(
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     models, recordings = scorer_of(run.path), {"cut": cut, "whole": whole}
     found = predict_recordings(models, recordings, journal=Journal(tmp_path / "parts", "a"))
-    assert found.scores["recording_id"].to_list() == ["cut", "whole"] and found.failed == []
-    (remark,) = found.remarks
+    assert found.scores["recording_id"].to_list() == ["cut", "whole"] and found.failed == {}
+    ((remark,),) = found.remarks.values()
+    assert list(found.remarks) == ["cut"]
     assert remark.is_cut and "cut.flac is cut short at" in remark.text
     # What is there of it, by itself.
     there = read_audio(cut, 8000, [])
@@ -312,7 +313,7 @@ def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
     assert not parts.started_over
     found = predict_recordings(models, recordings, journal=parts)
     assert len(done) == 3, "two recordings were left"
-    assert len(found.failed) == 1 and "bad.flac" in found.failed[0]
+    assert list(found.failed) == ["bad"] and "bad.flac" in found.failed["bad"]
     write_scores(found.scores, tmp_path / "in_parts.csv")
     assert (tmp_path / "in_parts.csv").read_bytes() == (tmp_path / "at_once.csv").read_bytes()
     parts.remove()
@@ -507,6 +508,9 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     assert "Could not be scored, 2 in all:" in result.stderr
     assert "site/empty.wav is empty" in result.stderr
     assert "site/c.txt holds sound, but is not named like a sound file" in result.stderr
+    left_out = pd.read_csv(tmp_path / "scores.left_out.csv", keep_default_na=False)
+    assert left_out["recording_id"].to_list() == ["empty", ""] and set(left_out["used"]) == {"no"}
+    assert all(line in result.stderr for line in left_out["why"])
     assert "probabilities by" in result.stdout and "its thresholds (a test)" in result.stdout
 
     scores = pd.read_csv(out)
