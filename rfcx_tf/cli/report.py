@@ -6,9 +6,15 @@
 
 The page of a run shows figures of what its folds did not see, tables of species, reliability and
 precision-recall curves, training, configuration. The page of events shows the surest of each
-species with spectrogram, window scores and sound, activity by hour of day, tables; --run adds the
-sections of the run. The page holds its pictures and sounds and loads nothing. With --events,
---truth is for the recordings of --scores.
+species, a random sample and those nearest the threshold with spectrogram, window scores and sound,
+activity by hour of day and by day, tables, and what was left out; --run adds the sections of the
+run. The page holds its pictures and sounds and loads nothing. Every table has a button that saves
+it as CSV, every chart as SVG and PNG. With --events, --truth is for the recordings of --scores.
+
+Where recordings are called by their paths (site1/20210101_050000), sites are compared. Sunrise and
+sunset are drawn into the maps of days by hours where a place is given: --latitude and --longitude,
+or --sites with a row for every site. --time-zone says what the recorders' clocks show, if the
+recordings' times do not.
 """
 
 from __future__ import annotations
@@ -55,7 +61,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="recording_id or file, and start_time; default: from the files and their names",
     )
-    add_number(events, "--per-class", 5, "events of a species with picture and sound", or_zero=True)
+    events.add_argument(
+        "--left-out",
+        type=Path,
+        metavar="CSV",
+        help="of `predict`: what it could not use; default: that beside --scores, if there",
+    )
+    degrees = {"type": float, "metavar": "DEGREES"}
+    events.add_argument("--latitude", help="of the recorders, north positive", **degrees)
+    events.add_argument("--longitude", help="of the recorders, east positive", **degrees)
+    events.add_argument(
+        "--sites", type=Path, metavar="CSV", help="site, latitude and longitude, instead"
+    )
+    events.add_argument(
+        "--time-zone", metavar="ZONE", help="of the recorders' clocks: UTC, America/Puerto_Rico"
+    )
+    add_number(
+        events, "--per-class", 5, "surest events of a species, with picture and sound", or_zero=True
+    )
+    add_number(
+        events,
+        "--samples",
+        2,
+        "of a species at random, and as many near the threshold",
+        or_zero=True,
+    )
     add_number(events, "--max-mb", 10.0, "MB of the page, or fewer pictures and sounds")
 
 
@@ -67,6 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.refuse_group(arguments, _EVENTS, why)
     if arguments.events and arguments.truth and not arguments.scores:
         raise UserError("With --events the truth is of recordings' scores. Add --scores CSV.")
+    if (arguments.latitude is None) != (arguments.longitude is None):
+        raise UserError("A place has --latitude and --longitude. Add the other one.")
+    if arguments.sites and arguments.latitude is not None:
+        raise UserError("A place is in --sites or in --latitude and --longitude. Leave one out.")
     with lock_file(arguments.out, "report"):
         return _run(arguments)
 
@@ -90,35 +124,60 @@ def _run(arguments: argparse.Namespace) -> int:
         sections = run_sections(run, None if arguments.events else truth)
         title, subtitle = f"Run {run.path.resolve().name}", "What its folds did not see"
     if arguments.events:
-        from rfcx_tf.events.read import read_events
         from rfcx_tf.report.prediction_report import prediction_report
-        from rfcx_tf.scoring.calibration import read_calibration
 
-        path = arguments.calibration
-        if path is None and run is not None and (run.path / "calibration.yaml").exists():
-            path = run.path / "calibration.yaml"
-        events = read_events(arguments.events)
-        # Where events are of scores, so is what is drawn below them.
-        use_calibration = path is not None and events["probability"].notna().any()
-        of_events, clips = prediction_report(
-            events,
-            {c.column: c.name for c in run.info.classes} if run else {},
-            arguments.audio,
-            known_starts=starts,
-            scores=scores,
-            truth=truth,
-            windows=arguments.window_scores,
-            calibration=read_calibration(path) if use_calibration else None,
+        prediction = _prediction(arguments, run, scores, truth, starts)
+        of_events, clips, failed = prediction_report(
+            prediction,
             per_class=arguments.per_class,
+            sampled=arguments.samples,
             max_bytes=round(arguments.max_mb * 1e6),
             others=sections,
         )
-        sections, failed = of_events + sections, clips.failed
+        sections = of_events + sections
         title = f"Events of {arguments.events.name}"
         subtitle = f"Found by the run {run.path.resolve().name}" if run else ""
         left_out = f", {clips.left_out} left out for its size" if clips.left_out else ""
-        print(f"{len(events)} events, {clips.shown} of them with picture and sound{left_out}.")
+        print(
+            f"{len(prediction.events)} events, {clips.shown} of them with picture and "
+            f"sound{left_out}."
+        )
     html = report_page(arguments.title or title, subtitle, sections, arguments.command_line)
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
     return list_left_out("Could not be read", failed)
+
+
+def _prediction(arguments, run, scores, truth, starts):
+    """The `Prediction` of the arguments."""
+    from rfcx_tf.events.read import read_events
+    from rfcx_tf.report.prediction_report import Prediction
+    from rfcx_tf.report.sun import make_place, read_sites, read_time_zone
+    from rfcx_tf.scoring.calibration import read_calibration
+    from rfcx_tf.scoring.left_out import left_out_path, read_left_out
+
+    calibration = arguments.calibration
+    if calibration is None and run is not None and (run.path / "calibration.yaml").exists():
+        calibration = run.path / "calibration.yaml"
+    left_out = arguments.left_out
+    if left_out is None and scores is not None and left_out_path(arguments.scores).exists():
+        left_out = left_out_path(arguments.scores)
+    place = read_sites(arguments.sites) if arguments.sites else None
+    if arguments.latitude is not None:
+        place = make_place(arguments.latitude, arguments.longitude, "--latitude, --longitude")
+    events = read_events(arguments.events)
+    # Where events are of scores, so is what is drawn below them.
+    use_calibration = calibration is not None and events["probability"].notna().any()
+    return Prediction(
+        events=events,
+        names={c.column: c.name for c in run.info.classes} if run else {},
+        audio=arguments.audio,
+        known_starts=starts,
+        scores=scores,
+        left_out=read_left_out(left_out) if left_out else None,
+        truth=truth,
+        windows=arguments.window_scores,
+        calibration=read_calibration(calibration) if use_calibration else None,
+        place=place,
+        time_zone=read_time_zone(arguments.time_zone) if arguments.time_zone else None,
+    )

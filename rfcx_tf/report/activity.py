@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,11 @@ class Activity:
         recorded_h: float [hours], hours of sound; None if the length of a recording is unknown.
         left_out: events whose time is not known.
         offsets: UTC offsets of the clocks; "" for a clock without one.
+        starts: when recordings began, by recording_id; empty where that is not known of any.
+        event_hours: DataFrame species_id, hour: the hour of every event that has one, counted
+            from midnight of `first_day`.
+        day_hours_h: Series of the hours of sound in every such hour that has any; None as
+            `recorded_h`.
     """
 
     of_day: bool
@@ -35,6 +40,14 @@ class Activity:
     recorded_h: np.ndarray | None
     left_out: int
     offsets: list[str]
+    starts: Mapping[str, datetime]
+    event_hours: pd.DataFrame
+    day_hours_h: pd.Series | None
+
+    @property
+    def first_day(self) -> date | None:
+        """The day of the earliest start."""
+        return min((at.date() for at in self.starts.values()), default=None)
 
     @property
     def shown(self) -> pd.DataFrame:
@@ -78,7 +91,8 @@ def hourly_activity(
             ) from None
         known[row.recording_id] = begin
     hours = 24
-    begin_h = {name: _hour(at) for name, at in known.items()}
+    first_day = min((at.date() for at in known.values()), default=None)
+    begin_h = {name: 24 * (at.date() - first_day).days + _hour(at) for name, at in known.items()}
     if not known:
         longest_s = max([*durations_s.values(), *events["end_s"]], default=0.0)
         hours = int(np.ceil(longest_s / 3600))
@@ -91,16 +105,28 @@ def hourly_activity(
     # Of a recording of unknown length the end is nowhere.
     first_s, last_s = _whole_seconds(own_begin_h, own_s.astype(float).fillna(np.inf))
     at_h = at_h.clip(first_s / 3600, np.maximum(first_s, last_s - 0.5) / 3600)
-    hour = np.floor(at_h).astype(int) % hours
-    counts = pd.crosstab(placed["species_id"], hour).reindex(columns=range(hours), fill_value=0)
-    recorded_h = None
+    hour = np.floor(at_h).astype(int)
+    of_day = pd.crosstab(placed["species_id"], hour % hours)
+    counts = of_day.reindex(columns=range(hours), fill_value=0)
+    recorded_h = day_hours_h = None
     if set(events["recording_id"]) <= durations_s.keys():
-        recorded_h = np.zeros(hours)
-        for name, duration_s in durations_s.items():
-            if name in begin_h:
-                recorded_h += _hours_covered(begin_h[name], duration_s, hours)
-    offsets = sorted({at.strftime("%z") for at in known.values()})
-    return Activity(bool(known), counts, recorded_h, len(events) - len(placed), offsets)
+        stretches = [
+            _hours_covered(begin_h[name], duration_s)
+            for name, duration_s in durations_s.items()
+            if name in begin_h
+        ]
+        day_hours_h = pd.concat([pd.Series(dtype=float), *stretches]).groupby(level=0).sum()
+        recorded_h = np.bincount(day_hours_h.index.astype(int) % hours, day_hours_h, hours)
+    return Activity(
+        of_day=bool(known),
+        counts=counts,
+        recorded_h=recorded_h,
+        left_out=len(events) - len(placed),
+        offsets=sorted({at.strftime("%z") for at in known.values()}),
+        starts=known,
+        event_hours=pd.DataFrame({"species_id": placed["species_id"], "hour": hour}),
+        day_hours_h=day_hours_h,
+    )
 
 
 def _hour(at: datetime) -> float:
@@ -121,9 +147,9 @@ def _whole_seconds(begin_h, duration_s):
     return np.round(begin_h * 3600), np.round(begin_h * 3600 + duration_s)
 
 
-def _hours_covered(begin_h: float, duration_s: float, hours: int) -> np.ndarray:
-    """Hours [hours] of a stretch that fall into each hour; the first follows the last."""
+def _hours_covered(begin_h: float, duration_s: float) -> pd.Series:
+    """Hours of a stretch that fall into each hour that it touches."""
     first_s, last_s = _whole_seconds(begin_h, duration_s)
     edges = np.arange(first_s // 3600, np.ceil(last_s / 3600) + 1).astype(int)
     covered_s = np.diff(np.clip(edges * 3600, first_s, last_s))
-    return np.bincount(edges[:-1] % hours, covered_s / 3600, minlength=hours)
+    return pd.Series(covered_s / 3600, edges[:-1])

@@ -1,4 +1,4 @@
-"""The surest events -> cards to look at and to listen to, within so many bytes."""
+"""Some events -> cards to look at and to listen to, within so many bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from markupsafe import Markup
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.audio.excerpt import Excerpt, read_excerpt
 from rfcx_tf.report.charts import LINES, QUIET, add_axes, data_uri, name_axes, new_figure, svg
+from rfcx_tf.report.event_samples import SAMPLES
 from rfcx_tf.report.page import fill_template
 from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.review.clips import draw_event
@@ -35,20 +36,45 @@ _MOST_GAIN = 10 ** (40 / 20)
 
 
 @dataclass(frozen=True)
+class SpeciesCards:
+    """The cards of a species.
+
+    Attributes:
+        column: of its class, s<id>.
+        name: of the species.
+        events: how many events it has.
+        cards: by the kind that they were chosen as, of `SAMPLES`.
+    """
+
+    column: str
+    name: str
+    events: int
+    cards: dict[str, list[Markup]]
+
+    @property
+    def shown(self) -> int:
+        """How many cards there are."""
+        return sum(map(len, self.cards.values()))
+
+
+@dataclass(frozen=True)
 class Clips:
     """Events with picture and sound, and what is not among them.
 
     Attributes:
-        groups: class column, name, cards and number of events of every species that has cards.
-        shown: how many cards there are.
+        groups: of every species that has cards.
         left_out: events that would have made the page too large.
-        failed: a line for every recording that could not be read.
+        failed: why recordings could not be read, by recording_id.
     """
 
-    groups: list[tuple[str, str, list[Markup], int]]
-    shown: int
+    groups: list[SpeciesCards]
     left_out: int
-    failed: list[str]
+    failed: dict[str, str]
+
+    @property
+    def shown(self) -> int:
+        """How many cards there are."""
+        return sum(group.shown for group in self.groups)
 
 
 def event_clips(
@@ -61,7 +87,7 @@ def event_clips(
     """Draws and cuts the events that fit into so many bytes.
 
     Args:
-        events: of `best_events`.
+        events: of `choose_events`.
         names: of species, by class column s<id>, in the order of the groups.
         recordings: paths by recording_id; events of others are passed over.
         windows: for curves below the spectrograms; None: none.
@@ -82,36 +108,15 @@ def event_clips(
             left_out += 1
             continue
         budget_bytes -= size
-        cards.setdefault(f"s{event.species_id}", []).append(card)
+        own = cards.setdefault(f"s{event.species_id}", {kind: [] for kind in SAMPLES})
+        own[event.samples[0]].append(card)
     counts = events.groupby("species_id")["events"].first()
     groups = [
-        (column, name, cards[column], counts[int(column[1:])])
+        SpeciesCards(column, name, counts[int(column[1:])], cards[column])
         for column, name in names.items()
         if column in cards
     ]
-    return Clips(groups, sum(map(len, cards.values())), left_out, list(failed.values()))
-
-
-def best_events(events: pd.DataFrame, per_class: int) -> pd.DataFrame:
-    """The best events of every species, in rounds.
-
-    Args:
-        events: a table of `EVENT_COLUMNS`, and `value`, by which events are ranked.
-        per_class: at most so many of a species.
-
-    Returns:
-        Rows of `events` with a column `events`, how many there are of the species. All the best
-        come first, then all the second best, and so on: what is cut off the end leaves something
-        of every species.
-    """
-    ranked = events.sort_values(
-        ["value", "recording_id", "start_s"], ascending=[False, True, True], kind="stable"
-    )
-    by_species = ranked.groupby("species_id")
-    ranked["place"] = by_species.cumcount()
-    ranked["events"] = by_species["value"].transform("size")
-    chosen = ranked[ranked["place"] < per_class]
-    return chosen.sort_values(["place", "species_id"], kind="stable")
+    return Clips(groups, left_out, failed)
 
 
 def event_svg(event, excerpt: Excerpt, curve: Curve | None) -> Markup:
@@ -203,6 +208,7 @@ def _card(event, path: Path, windows: WindowCurves | None) -> Markup:
     return fill_template(
         "card.html",
         event=event,
+        also=[SAMPLES[kind] for kind in event.samples[1:]],
         kind="score" if np.isnan(event.probability) else "probability",
         place=f"{event.recording_id}, {clock_text(event.start_s)} to {clock_text(event.end_s)}",
         time=date_and_time(event.start_time),

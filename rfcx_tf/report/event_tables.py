@@ -87,14 +87,16 @@ def activity_charts(activity: Activity | None, names: Mapping[str, str]) -> list
 
 
 def event_table(events: pd.DataFrame) -> pd.DataFrame:
-    """Events, or the surest of very many; columns as in all-events.html.
+    """Events, or the surest of very many; columns as in all-events.html, and `row`, their index.
 
     Args:
         events: a table of `EVENT_COLUMNS`, and `value`, by which events are ranked.
     """
     shown = events.nlargest(_MOST_ROWS, "value").sort_index()
     shown = shown.assign(
-        at=shown["start_s"].map(clock_text), seconds=shown["end_s"] - shown["start_s"]
+        row=shown.index,
+        at=shown["start_s"].map(clock_text),
+        seconds=shown["end_s"] - shown["start_s"],
     )
     if (shown["start_time"] != "").any():
         shown["time"] = [date_and_time(text) or None for text in shown["start_time"]]

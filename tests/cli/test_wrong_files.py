@@ -55,6 +55,8 @@ report --events EVENTS --scores FILE --out OUT.html
 report --events EVENTS --window-scores FILE --out OUT.html
 report --events EVENTS --calibration FILE --out OUT.html
 report --events EVENTS --recording-times FILE --out OUT.html
+report --events EVENTS --left-out FILE --out OUT.html
+report --events EVENTS --sites FILE --out OUT.html
 report --events EVENTS --audio FILE --out OUT.html
 review pick --events FILE --out OUT
 review pick --events EVENTS --audio FILE --out OUT

@@ -14,7 +14,7 @@ from PIL import Image
 
 from rfcx_tf.audio.excerpt import Excerpt
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.report.event_clips import best_events, clock_text, encode_mp3, event_svg
+from rfcx_tf.report.event_clips import clock_text, encode_mp3, event_svg
 from rfcx_tf.report.window_curves import Curve, WindowCurves
 from rfcx_tf.scoring.calibration import Calibration
 
@@ -155,18 +155,3 @@ def test_what_is_no_table_of_windows_is_refused(tmp_path):
     path.write_text("no table")
     with pytest.raises(UserError, match=r"x\.parquet cannot be read"):
         WindowCurves(path, ["r"])
-
-
-def test_the_best_of_every_species_come_before_the_second_best():
-    table = pd.DataFrame(
-        {
-            "recording_id": list("abcdef"),
-            "species_id": [1, 1, 1, 2, 2, 3],
-            "start_s": 0.0,
-            "value": [0.9, 0.8, 0.7, 0.4, 0.9, 0.1],
-        }
-    )
-    chosen = best_events(table, 2)
-    assert chosen["recording_id"].tolist() == ["a", "e", "f", "b", "d"]
-    assert chosen["events"].tolist() == [3, 2, 1, 3, 2]
-    assert best_events(table, 0).empty

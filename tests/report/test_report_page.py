@@ -11,7 +11,8 @@ from page_reader import COLUMNS, NAMES, Page
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
 from rfcx_tf.cli.main import main
-from rfcx_tf.report.prediction_report import prediction_report
+from rfcx_tf.report.prediction_report import Prediction, prediction_report
+from rfcx_tf.scoring.left_out import read_left_out
 
 
 def report(*arguments) -> int:
@@ -112,7 +113,7 @@ def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data
     found_events.to_csv(events, index=False)
     status = report(
         *("--events", events, "--audio", tiny_data / "train", "--run", hand_made_run.path),
-        *("--per-class", 2, "--out", out),
+        *("--per-class", 2, "--samples", 0, "--out", out),
     )
     assert status == 0
     assert "20 events, 6 of them with picture and sound." in capsys.readouterr().out
@@ -137,23 +138,16 @@ def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data
     assert "04:00 to 05:00: no recording" in page.text
 
 
-def sections(events, tiny_data, **changes):
-    options = {
-        "known_starts": {},
-        "scores": None,
-        "truth": None,
-        "windows": None,
-        "calibration": None,
-        "per_class": 3,
-        "max_bytes": 10_000_000,
-    }
-    return prediction_report(events, {}, [tiny_data / "train"], **options | changes)
+def sections(events, tiny_data, *, per_class=3, sampled=0, max_bytes=10_000_000, **of_events):
+    """The sections of events of `tiny_data`, the clips, and what failed."""
+    prediction = Prediction(events, audio=[tiny_data / "train"], **of_events)
+    return prediction_report(prediction, per_class=per_class, sampled=sampled, max_bytes=max_bytes)
 
 
 def test_a_small_page_keeps_something_of_every_species(found_events, tiny_data):
-    whole, clips = sections(found_events, tiny_data)
+    whole, clips, _ = sections(found_events, tiny_data)
     size = sum(len(s.content.encode()) for s in whole)
-    small, fewer = sections(found_events, tiny_data, max_bytes=30_000 + size * 6 // 10)
+    small, fewer, _ = sections(found_events, tiny_data, max_bytes=40_000 + size * 6 // 10)
     assert (clips.shown, clips.left_out) == (9, 0)
     assert 3 <= fewer.shown < 9
     assert fewer.shown + fewer.left_out == 9
@@ -170,7 +164,7 @@ def test_scores_are_held_against_the_truth(found_events, tiny_data):
     scores = truth[["recording_id"]].assign(
         **dict(zip(COLUMNS, np.random.default_rng(0).uniform(size=(3, 10)), strict=True))
     )
-    found, _ = sections(found_events, tiny_data, scores=scores, truth=truth, per_class=0)
+    found, _, _ = sections(found_events, tiny_data, scores=scores, truth=truth, per_class=0)
     page = Page("".join(s.content for s in found))
     table = page.table("species-found").set_index("Class")
     for column in COLUMNS:
@@ -182,11 +176,57 @@ def test_scores_are_held_against_the_truth(found_events, tiny_data):
 def test_what_is_missing_is_said(found_events, tiny_data):
     lost = found_events.copy()
     lost.loc[lost["recording_id"] == "tiny03", "recording_id"] = "elsewhere"
-    found, clips = sections(lost, tiny_data)
-    assert len(clips.failed) == 1
-    assert "1 recordings with events were not found, such as elsewhere" in clips.failed[0]
-    text = Page("".join(s.content for s in found)).text
-    assert "it is not known how much was recorded" in text
+    found, _, failed = sections(lost, tiny_data)
+    assert len(failed) == 1
+    assert "1 recordings with events were not found, such as elsewhere" in failed[0]
+    page = Page("".join(s.content for s in found))
+    assert "it is not known how much was recorded" in page.text
+    assert page.table("left-out-lines")["Recording"].tolist() == ["elsewhere"]
+
+
+def test_what_was_left_out_is_named(found_events, tiny_data, tmp_path):
+    audio, path = tmp_path / "audio", tmp_path / "scores.left_out.csv"
+    shutil.copytree(tiny_data / "train", audio)
+    (audio / "damaged.flac").write_bytes(b"fLaC")
+    (audio / "skipped.flac").write_bytes(b"fLaC")
+    (audio / "listed.flac").write_bytes(b"fLaC")
+    path.write_text(
+        "recording_id,used,why\nlisted,no,no sound\ntiny01,part,cut\ntiny02,whole,odd\n"
+    )
+    scores = pd.DataFrame({"recording_id": [*set(found_events["recording_id"]), "damaged"]})
+    found, _, failed = prediction_report(
+        Prediction(found_events, audio=[audio], scores=scores, left_out=read_left_out(path)),
+        per_class=0,
+        sampled=0,
+        max_bytes=10**7,
+    )
+    page = Page("".join(s.content for s in found))
+    lines = page.table("left-out-lines")
+    assert lines["Recording"].tolist() == ["listed", "tiny01", "tiny02", "damaged", ""]
+    assert lines["Used"].tolist() == ["no", "part", "whole", "no", "no"]
+    assert lines["Why"].iloc[3] == failed[0] and "damaged.flac" in failed[0] and len(failed) == 1
+    assert "Recordings that have no scores: 1 (skipped)" in lines["Why"].iloc[4]
+    assert "4 recordings or files were left out" in page.text
+
+
+def test_every_species_is_shown_surest_at_random_and_least_sure(found_events, tiny_data):
+    found, clips, _ = sections(found_events, tiny_data, per_class=1, sampled=1)
+    (content,) = (s.content for s in found if s.name == "best-events")
+    page = Page(content)
+    assert len(page.of("audio")) == clips.shown
+    for group in clips.groups:
+        own = found_events[found_events["species"] == group.name]
+        assert group.events == len(own)
+        probability = {
+            kind: [re.search(r"<strong>(\d\.\d+)", card)[1] for card in cards]
+            for kind, cards in group.cards.items()
+        }
+        assert probability["surest"] == [f"{own['probability'].max():.3f}"]
+        if probability["threshold"]:
+            assert probability["threshold"] == [f"{own['probability'].min():.3f}"]
+        # Those that are chosen twice say so.
+        both = 3 - group.shown
+        assert str(group.cards).count("also ") == both
 
 
 def test_a_page_of_no_events_and_no_clock(found_events, tiny_data):
@@ -202,6 +242,8 @@ def test_arguments_that_do_not_go_together_are_refused(tmp_path, capsys):
     for arguments, message in (
         ((), "Add --run DIR or --events CSV"),
         (("--run", "r", "--audio", "a"), "--audio is for events"),
+        (("--events", "e", "--latitude", "1"), "Add the other one"),
+        (("--events", "e", "--latitude", "1", "--longitude", "1", "--sites", "s"), "Leave one out"),
         (("--events", "e", "--truth", "t"), "Add --scores CSV"),
         (("--run", "r", "--max-mb", "0"), "above 0"),
     ):
