@@ -8,7 +8,7 @@ DEMO_CONFIG := configs/demo.yaml
 # What `make test` runs; default: the whole suite.
 TESTS ?=
 
-.PHONY: demo test environment locks clean-demo
+.PHONY: demo test docs environment locks clean-demo
 
 # The main job from beginning to end on a small synthetic rainforest. Data, shards and training
 # that are there already are kept; `make clean-demo` starts over.
@@ -26,6 +26,11 @@ test: environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
+
+# Pages of what is public from Python, made of docstrings: docs/api/index.html. A warning ends it.
+docs: environment
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	$(BIN)/python docs/make_api.py
 
 environment:
 	@scripts/environment.sh $(VENV) $(PYTHON)

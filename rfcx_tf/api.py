@@ -82,7 +82,7 @@ class Model:
 
         Returns:
             DataFrame start_s, end_s (seconds from the beginning of the sound) and a column
-            s<species_id> for every class, a row a window.
+            `s<species_id>` for every class, a row a window.
 
         Raises:
             UserError: if the sound cannot be read.

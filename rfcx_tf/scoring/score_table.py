@@ -1,7 +1,8 @@
 """Tables of one row a recording and one column a class, in the layout of a submission.
 
 Scores and complete truth share it: `recording_id,s0,s1,...`, where s0 is the class of
-species_id 0. In memory: a DataFrame of recording_id (str) and s<id> columns (float; truth: bool).
+species_id 0. In memory: a DataFrame of recording_id (str) and `s<id>` columns (float;
+truth: bool).
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ def write_scores(scores: pd.DataFrame, path: str | Path) -> None:
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
-    """Reads a scores table; columns other than recording_id and s<id> are left out.
+    """Reads a scores table; columns other than recording_id and `s<id>` are left out.
 
     Raises:
         UserError: naming file and line, if the file cannot be read, has no recording_id or no
-            s<id> column, lists a recording twice, or holds a score that is not a finite number.
+            `s<id>` column, lists a recording twice, or holds a score that is not a finite number.
     """
     return _read_table(path, read_number)
 
