@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.model.image_weights import adapt_stem, reason
+from rfcx_tf.model.image_weights import reason
+from rfcx_tf.model.tensor_files import fill_from_tensors, read_tensors
 
 # timm's, of R. Wightman et al. (2021), "ResNet strikes back": ImageNet-1k at 224 x 224.
 _IMAGENET_REPOSITORIES = {
@@ -17,10 +17,7 @@ _IMAGENET_REPOSITORIES = {
     "resnet34": "timm/resnet34.a1_in1k",
     "resnet50": "timm/resnet50.a1_in1k",
 }
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
-_STEM = "conv1.weight"
 _PREFIXES = re.compile(r"^((module|model|backbone|net|resnet)\.)+")
-_UNUSED = re.compile(r"^(fc|classifier)\.|\.num_batches_tracked$")
 _TRANSFORMERS_STEM = re.compile(r"^embedder\.embedder\.(convolution|normalization)\.")
 _TRANSFORMERS_BLOCK = re.compile(
     r"^encoder\.stages\.(\d+)\.layers\.(\d+)\."
@@ -43,54 +40,8 @@ def load_weights(backbone: keras.Model, source: str, coordinate: bool = False) -
             shape or not finite. The backbone is then as it was.
     """
     path = _download_imagenet(backbone.name) if source == "imagenet" else Path(source)
-    variables = _published_variables(backbone)
-    tensors = _by_published_name(_read_tensors(path), path)
-    advice = "Set model.backbone.name to the file's network, or name another file."
-    rule = f"A weights file must hold the tensors of {backbone.name}."
-    for name in variables:
-        if name not in tensors:
-            raise UserError(f"{rule} {path} has no {name}. {advice}")
-    for name in tensors:
-        if name not in variables:
-            raise UserError(f"{rule} {path} has {name} as well. {advice}")
-    values = []
-    for name, variable in variables.items():
-        tensor = np.asarray(tensors[name], np.float32)
-        # [out, in, height, width] backwards is [width, height, in, out].
-        expected = list(reversed(variable.shape))
-        if name == _STEM and tensor.ndim == 4:
-            expected[1] = tensor.shape[1]
-        if list(tensor.shape) != expected:
-            raise UserError(
-                f"{rule} {path} has {name} in shape {list(tensor.shape)}, not {expected}. {advice}"
-            )
-        if not np.isfinite(tensor).all():
-            raise UserError(
-                f"Weights must be finite. {path} has NaN or infinity in {name}. Name another file."
-            )
-        value = tensor.T
-        if name == _STEM:
-            value = adapt_stem(value, variable.shape[2], coordinate)
-        values.append(value)
-    for variable, value in zip(variables.values(), values, strict=True):
-        variable.assign(value)
-
-
-def _published_variables(backbone: keras.Model) -> dict[str, keras.Variable]:
-    """Every variable of a residual network, by torchvision's name for it."""
-    variables = {}
-    for layer in backbone.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            variables[f"{_published_layer(layer.name)}.weight"] = layer.kernel
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            name = _published_layer(layer.name)
-            variables[f"{name}.weight"] = layer.gamma
-            variables[f"{name}.bias"] = layer.beta
-            variables[f"{name}.running_mean"] = layer.moving_mean
-            variables[f"{name}.running_var"] = layer.moving_variance
-    if len(variables) != len(backbone.weights):
-        raise ValueError(f"{backbone.name} has weights beside convolutions and normalisations.")
-    return variables
+    tensors = read_tensors(path, _published_name)
+    fill_from_tensors(backbone, _published_layer, tensors, path, coordinate)
 
 
 def _published_layer(name: str) -> str:
@@ -100,22 +51,6 @@ def _published_layer(name: str) -> str:
     stage, block, part, kind = _OUR_LAYER.match(name).groups()
     inside = f"downsample.{int(kind == 'bn')}" if part == "down" else f"{kind}{part}"
     return f"layer{stage}.{int(block) - 1}.{inside}"
-
-
-def _by_published_name(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """The tensors that count, by torchvision's names, whichever naming the file follows."""
-    found = {}
-    for own_name, tensor in tensors.items():
-        name = _published_name(own_name)
-        if _UNUSED.search(name):
-            continue
-        if name in found:
-            raise UserError(
-                f"A weights file must hold one network. {path} has {name} under two names, one "
-                f"of them {own_name}. Save one of the two networks by itself."
-            )
-        found[name] = tensor
-    return found
 
 
 def _published_name(name: str) -> str:
@@ -135,58 +70,6 @@ def _published_name(name: str) -> str:
 
     name = _PREFIXES.sub("", name)
     return _TRANSFORMERS_BLOCK.sub(in_block, _TRANSFORMERS_STEM.sub(stem, name))
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix != ".safetensors" and path.suffix not in _TORCH_SUFFIXES:
-        raise UserError(
-            "model.backbone.weights must be none, imagenet or a file that ends in .safetensors, "
-            f"{', '.join(_TORCH_SUFFIXES)}. Received: {path}."
-        )
-    if not path.is_file():
-        raise UserError(
-            f"model.backbone.weights must name a file that is there. Not found: {path}."
-        )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(_not_readable(path, "safetensors", error)) from None
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path.suffix} files need PyTorch, which is not installed, to read {path}. Convert "
-            "it where PyTorch is, with safetensors.torch.save_file(state_dict, "
-            "'weights.safetensors'), and name that file."
-        ) from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Of pickle, zipfile or PyTorch itself, as the bytes will have it.
-        raise UserError(_not_readable(path, "PyTorch", error)) from None
-    # Training scripts save the network inside a dictionary of other things.
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
-        raise UserError(
-            f"A PyTorch file must hold a state_dict, tensors by name. {path} holds something "
-            "else. Save model.state_dict()."
-        )
-    return {name: tensor.float().numpy() for name, tensor in content.items()}
-
-
-def _not_readable(path: Path, kind: str, error: Exception) -> str:
-    return f"{path} cannot be read as a {kind} file: {reason(error)}. Download or save it again."
 
 
 def _download_imagenet(name: str) -> Path:

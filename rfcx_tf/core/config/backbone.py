@@ -76,6 +76,14 @@ def _check_fixed(config: BackboneConfig) -> None:
         )
 
 
+def _check_mobilenet(config: BackboneConfig) -> None:
+    _check_fixed(config)
+    config.require(
+        config.weights != "imagenet",
+        f"weights must be none or a file for {config.name}",
+    )
+
+
 def _check_yamnet(config: BackboneConfig) -> None:
     _check_fixed(config)
     config.require(
@@ -94,6 +102,7 @@ def _check_library(config: BackboneConfig) -> None:
 
 _RESNET = Source("resnet", _resnet_stride, _check_resnet)
 _EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_fixed)
+_MOBILENET = Source("mobilenet", lambda _: (16, 16), _check_mobilenet)
 _YAMNET = Source("yamnet", lambda _: (16, 16), _check_yamnet)
 _LIBRARY = Source("library", lambda _: (16, 16), _check_library)
 BACKBONES = {
@@ -103,6 +112,10 @@ BACKBONES = {
     "resnet50": _RESNET,
     "efficientnet_b0": _EFFICIENTNET,
     "efficientnet_b2": _EFFICIENTNET,
+    "mobilenet_v2": _MOBILENET,
+    "efficientnet_lite0": _MOBILENET,
+    "efficientnet_lite1": _MOBILENET,
+    "efficientnet_lite2": _MOBILENET,
     "yamnet": _YAMNET,
 }
 _OWN = tuple(BACKBONES)
