@@ -31,6 +31,7 @@ VERBS = {
     "Every day": {
         "make-demo-data": "write a small synthetic rainforest with complete truth",
         "import-annotations": "add boxes drawn in Raven or Audacity to a data folder",
+        "check": "say what a data folder holds, what is doubtful, and which recipe fits",
         "make-tfrecords": "cut spectrogram crops around all boxes into shards",
         "train": "train a detector, a listener or a baseline on shards",
         "evaluate": "evaluate scores, or what a run held out",

@@ -19,9 +19,8 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_folder
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_tables import read_table
-from rfcx_tf.labels.annotations import RawRow, raise_first, read_box
+from rfcx_tf.labels.annotations import LABEL_HEADER, RawRow, checked_table, raise_first, read_box
 from rfcx_tf.labels.folder_labels import (
-    LABEL_HEADER,
     FolderLabels,
     check_data_folder,
     ids_by_name,
@@ -53,7 +52,9 @@ class Imported:
         repeated: rows that were there already, or stood twice in the tables.
         unjudged: rows with an empty verdict, which were left out.
         empty_tables: tables without a row.
+        rows: the rows that were added.
         new_classes: species that the folder did not know.
+        recordings: paths of the recordings that were found, by id.
         missing: recordings of the tables that are not in train/, sorted.
         left_out: a line for every row, table and place that could not be used.
         notes: what else a user should know of how tables and recordings were read.
@@ -65,7 +66,9 @@ class Imported:
     repeated: int
     unjudged: int
     empty_tables: int
+    rows: list[RawRow]
     new_classes: list[SpeciesClass]
+    recordings: Mapping[str, Path]
     missing: list[str]
     left_out: list[str]
     notes: list[str]
@@ -101,17 +104,48 @@ def import_annotations(
     """
     check_data_folder(data_dir)
     with lock_folder(data_dir, "import-annotations"):
-        return _import(tables, data_dir, columns or TableColumns(), empty_means, same_names)
+        folder = FolderLabels.read(data_dir)
+        train = folder.data_dir / "train"
+        imported = _import(
+            tables, folder, train, columns or TableColumns(), empty_means, same_names
+        )
+        if imported.rows:
+            folder.add(imported.rows, imported.new_classes)
+        return imported
+
+
+def read_annotations(
+    tables: Sequence[Path],
+    audio: str | Path,
+    columns: TableColumns | None = None,
+    empty_means: str | None = None,
+    *,
+    same_names: bool = False,
+) -> Imported:
+    """What `import_annotations` would add to an empty data folder; nothing is written.
+
+    Args:
+        tables, columns, empty_means, same_names: as of `import_annotations`.
+        audio: the folder of the recordings.
+
+    Raises:
+        UserError: as `import_annotations`.
+    """
+    audio = Path(audio)
+    if not audio.is_dir():
+        raise UserError(f"The recordings must be in a folder. Not found: {audio}.")
+    empty = FolderLabels(audio, [], checked_table([]), [])
+    return _import(tables, empty, audio, columns or TableColumns(), empty_means, same_names)
 
 
 def _import(
     tables: Sequence[Path],
-    data_dir: str | Path,
+    folder: FolderLabels,
+    train: Path,
     columns: TableColumns,
     empty_means: str | None,
     same_names: bool,
 ) -> Imported:
-    folder = FolderLabels.read(data_dir)
     read, left_out = {}, []
     for path in tables:
         try:
@@ -128,7 +162,6 @@ def _import(
     if not same_names:
         _check_one_folder(read, empty)
     named = {mark.recording_id for mark in marks} | set(empty.values())
-    train = folder.data_dir / "train"
     recordings = folder_recordings(train, named | set(folder.rows["recording_id"]))
     _check_one_id(named, set(folder.rows["recording_id"]), recordings)
     for path, table in read.items():
@@ -200,8 +233,6 @@ def _import(
     unjudged = sum(mark.present is None and mark.confidence is None for mark in marks)
     if not (new_rows or repeated or unjudged or detected or (empty and empty_means == "unknown")):
         raise_first(left_out)
-    if new_rows:
-        folder.add(new_rows, new_classes)
     added_tp = sum(row.present for row in new_rows)
     return Imported(
         added_tp=added_tp,
@@ -209,7 +240,9 @@ def _import(
         repeated=repeated,
         unjudged=unjudged,
         empty_tables=len(empty),
+        rows=new_rows,
         new_classes=new_classes,
+        recordings=recordings,
         missing=sorted(named - recordings.keys()),
         left_out=left_out,
         notes=notes,

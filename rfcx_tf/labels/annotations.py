@@ -30,6 +30,8 @@ from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
 TABLES = {True: "train_tp.csv", False: "train_fp.csv"}
 BOX = ("t_min", "t_max", "f_min", "f_max")
+# Of `TABLES`, in the order of the competition's.
+LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 _COLUMNS = ("recording_id", "species_id", "songtype_id", *BOX, "present", "source")
 
 # Order of the fields in the competition's label_info.
@@ -101,11 +103,33 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     Raises:
         UserError: naming file and line of the first problem and the number of further ones.
     """
+    annotations, problems = survey_kaggle_folder(data_dir)
+    raise_first([problem.text for problem in problems])
+    rows, missing = annotations.rows, annotations.missing
+    if not rows["present"].any():
+        table = Path(data_dir) / TABLES[True]
+        where = table if table.exists() else data_dir
+        raise UserError(f"Training needs positive (TP) rows. There are none in {where}.")
+    if len(missing) == rows["recording_id"].nunique():
+        raise UserError(
+            f"None of the {len(missing)} recordings in the rows is among the "
+            f"{len(annotations.recordings)} found in {data_dir}. The first row names "
+            f"{rows.recording_id[0]}."
+        )
+    return annotations
+
+
+def survey_kaggle_folder(data_dir: str | Path) -> tuple[Annotations, list[RowProblem]]:
+    """What a data folder says as far as it can be read, and what is wrong with its rows.
+
+    Raises:
+        UserError: if there is no such folder, no table of rows or no recording, or a table cannot
+            be read.
+    """
     data_dir = Path(data_dir)
     if not data_dir.is_dir():
         raise UserError(f"The data must be a folder. Not found: {data_dir}.")
-    tp_path = data_dir / TABLES[True]
-    has_tables = tp_path.exists()
+    has_tables = (data_dir / TABLES[True]).exists()
     raw = raw_rows(data_dir) if has_tables else []
     named = {row.cells["recording_id"] for row in raw}
     found = folder_recordings(data_dir / "train", named | set(map(_without_extension, named)))
@@ -115,20 +139,17 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
         recordings, records = _tfrec_audio(data_dir)
     if not has_tables:
         if not any(record.label_info for record in records):
-            raise UserError(f"A data folder needs train_tp.csv. Not found in {data_dir}.")
+            raise UserError(
+                f"A data folder needs train_tp.csv, with the columns {','.join(LABEL_HEADER)} "
+                f"(seconds and Hz). Not found in {data_dir}. Boxes drawn in Raven or Audacity "
+                "become one: rfcx-tf import-annotations."
+            )
         raw = [row for record in records for row in _label_info_rows(record)]
-        tp_path = data_dir / "tfrecords" / "train"
-    rows = checked_table(raw)
-    if not rows["present"].any():
-        raise UserError(f"Training needs positive (TP) rows. There are none in {tp_path}.")
+    rows, problems = check_rows(raw)
     missing = sorted(set(rows["recording_id"]) - recordings.keys())
-    if len(missing) == rows["recording_id"].nunique():
-        raise UserError(
-            f"None of the {len(missing)} recordings in the rows of {tp_path.name} is among the "
-            f"{len(recordings)} found in {data_dir}. The first row names {rows.recording_id[0]}."
-        )
     classes = species_classes(data_dir, rows)
-    return Annotations(rows, classes, recordings, missing, found.left_out, found.notes)
+    survey = Annotations(rows, classes, recordings, missing, found.left_out, found.notes)
+    return survey, problems
 
 
 def mean_box_s(rows: pd.DataFrame) -> dict[int, float]:

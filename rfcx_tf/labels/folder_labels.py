@@ -18,6 +18,7 @@ from rfcx_tf.core.names import one_form
 from rfcx_tf.core.species import SpeciesClass, species_name_column
 from rfcx_tf.labels.annotations import (
     BOX,
+    LABEL_HEADER,
     TABLES,
     RawRow,
     check_rows,
@@ -25,8 +26,6 @@ from rfcx_tf.labels.annotations import (
     raw_rows,
     species_classes,
 )
-
-LABEL_HEADER = ["recording_id", "species_id", "songtype_id", "t_min", "f_min", "t_max", "f_max"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from rfcx_tf.core.config import TrainingConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.machine import cores, cpu_multiplies_bfloat16
 from rfcx_tf.training.multi_worker import read_worker
 from rfcx_tf.training.unseen_gpu import why_unseen
 
@@ -66,15 +66,7 @@ def choose_precision(config: TrainingConfig) -> str:
             return "mixed_bfloat16"
         # Keras 3 looks for overflow on one device only, so float16 is safe on one only.
         return "mixed_float16" if len(gpus) == 1 else "float32"
-    return "mixed_bfloat16" if _cpu_multiplies_bfloat16() else "float32"
-
-
-def _cpu_multiplies_bfloat16() -> bool:
-    """Whether the CPU has AMX; with less than that, bfloat16 is emulated and slow."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
+    return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
@@ -115,18 +107,11 @@ def describe_machine(config: TrainingConfig) -> tuple[dict[str, str], str | None
         "precision": f"{precision}{f' ({why})' if why else ''}",
         "XLA": "on (training.xla)" if config.xla else "off (training.xla; pays on GPUs)",
         "memory": _memory(),
-        "input threads": str(_cores()),
+        "input threads": str(cores()),
     }
     if gpus:
         lines["GPU memory"] = _gpu_memory()
     return lines, None if gpus else why_unseen()
-
-
-def _cores() -> int:
-    """Cores that this process may use, which is as many threads as tf.data takes at most."""
-    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _gpu_memory() -> str:
