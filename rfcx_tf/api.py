@@ -218,6 +218,10 @@ def draw(
         low_hz, high_hz = np.nan_to_num(event.low_hz), np.nan_to_num(event.high_hz, nan=rate_hz / 2)
         corner, width = (event.start_s, low_hz), event.end_s - event.start_s
         axis.add_patch(Rectangle(corner, width, high_hz - low_hz, fill=False, edgecolor="#56B4E9"))
-        axis.text(*corner, event.species, color="white", fontsize=8, parse_math=False)
+        # Above the box, since the call is in it.
+        axis.text(
+            *(event.start_s, high_hz, event.species),
+            **{"color": "white", "fontsize": 8, "va": "bottom", "parse_math": False},
+        )
     axis.set(xlim=extent)
     return figure
