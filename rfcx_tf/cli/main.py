@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: verb and arguments; default: those of the process.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Lines reach a log file when they are said.
+        sys.stdout.reconfigure(line_buffering=True)
     return exit_status(lambda: _run_verb(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -77,8 +81,11 @@ def exit_status(work: Callable[[], int | None]) -> int:
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        if package in ("", "rfcx_tf"):
             raise
+        if package not in EXTRAS:
+            print(f"error: {outside_environment(package)}", file=sys.stderr)
+            return 2
         extra = f"pip install 'rfcx-tf[{EXTRAS[package]}]'"
         print(f"error: This needs {package}, which is not installed. Run: {extra}", file=sys.stderr)
         return 2
@@ -105,6 +112,15 @@ def exit_status(work: Callable[[], int | None]) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+def outside_environment(package: str) -> str:
+    """What to do where a package is missing without which nothing works."""
+    return (
+        f"This needs {package}, which {sys.executable} does not have. Run it by the Python of the "
+        "project's environment: .venv/bin/python in place of python, or `source "
+        ".venv/bin/activate` once before. `make environment` makes it."
+    )
 
 
 def _drop_stdout() -> None:

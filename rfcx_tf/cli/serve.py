@@ -52,9 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
     import logging
 
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    # TensorFlow's import and a model's first calls take many seconds.
+    logging.getLogger(__name__).info("Loading %s and warming it up.", folder)
     from rfcx_tf.serving.server.run import ServerOptions, serve
 
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     options = ServerOptions(
         folder=folder,
         name=arguments.name or folder.resolve().name,

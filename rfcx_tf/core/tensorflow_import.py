@@ -1,4 +1,4 @@
-"""Keeps the notes that TensorFlow's libraries print at their import off the screen.
+"""Keeps the notes that TensorFlow's libraries print off the screen, at their import and elsewhere.
 
 `TF_CPP_MIN_LOG_LEVEL` did that up to TensorFlow 2.18. Later ones print them before they read it.
 """
@@ -47,12 +47,12 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = module.__spec__.loader = self._loader
-        with _without_notes():
+        with without_notes():
             self._loader.exec_module(module)
 
 
 @contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Holds what is written to file descriptor 2, and passes on all but notes at the end."""
     with contextlib.ExitStack() as stack:
         try:

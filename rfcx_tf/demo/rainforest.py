@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm import tqdm
 
 from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import remove_stale, temporary_folder
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.demo.sounds import (
     MAX_PITCH,
     MIN_SAMPLE_RATE_HZ,
@@ -173,7 +173,7 @@ def _write_split(
     events, absent, truth = [], [], []
     # One generator a recording: none depends on what the others drew.
     work = zip(ids, casts, sound_seed.spawn(count), strict=True)
-    for recording_id, cast, recording_seed in tqdm(work, total=count, desc=split, disable=None):
+    for recording_id, cast, recording_seed in progress_bar(work, total=count, desc=split):
         rng = np.random.default_rng(recording_seed)
         sounds = compose(rng, cast, duration_s)
         labelled = choose_labelled(rng, sounds) if training else set()

@@ -17,7 +17,6 @@ from pathlib import Path
 import jinja2
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError
 from rfcx_tf.audio.excerpt import read_excerpt
@@ -25,6 +24,7 @@ from rfcx_tf.core.csv_tables import spreadsheet_text
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text, check_writable
 from rfcx_tf.core.names import readable
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.review.clips import event_band_hz, event_png, write_clip
 from rfcx_tf.review.selection import CONTEXT_S
 
@@ -66,7 +66,7 @@ def write_review(
     check_review_folder(out)
     rows, failed = [], []
     events = picks.itertuples()
-    for event in tqdm(events, total=len(picks), disable=not progress, unit="clip"):
+    for event in progress_bar(events, total=len(picks), shown=progress, unit="clip"):
         path = recordings[event.recording_id]
         number = f"{len(rows) + 1:04d}"
         clip, picture = f"clips/{number}.wav", f"pictures/{number}.png"

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, decode_blocks
 from rfcx_tf.core.arrays import DamagedArrays, read_arrays
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream
 
 _BLOCK_S = 60.0
@@ -143,7 +144,7 @@ def embed_recordings(
         to as far as it goes.
     """
     failed, cut = [], []
-    with tqdm(total=len(sources), unit="recording", disable=not progress, desc="listen") as bar:
+    with progress_bar(total=len(sources), unit="recording", shown=progress, desc="listen") as bar:
         for name in sources:
             found = store.read(name)
             try:

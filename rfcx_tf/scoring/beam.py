@@ -25,11 +25,11 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
-from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.files import atomic_write_text
 from rfcx_tf.core.names import readable
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.runs.open import open_runs
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.journal import Journal, recording_key
@@ -216,7 +216,7 @@ def _run_and_watch(job: BulkJob, recordings: dict[str, AudioSource], options: li
 def _progress(folder: Path, recordings: int, shown: bool) -> Iterator[None]:
     """Shows a bar that counts the results in the journal."""
     ended = threading.Event()
-    bar = tqdm(total=recordings, desc="predict", unit="recording", disable=not shown)
+    bar = progress_bar(total=recordings, desc="predict", unit="recording", shown=shown)
 
     def look():
         while not ended.wait(_LOOK_EVERY_S):

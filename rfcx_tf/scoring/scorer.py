@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from rfcx_tf.audio.decode import (
     AudioError,
@@ -37,6 +36,7 @@ from rfcx_tf.audio.decode import (
     duration_s,
 )
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.scoring.card import ModelCard
 
 # Samples [samples] float32 in [-1, 1] of one stretch of time, by sample rate in Hz.
@@ -303,11 +303,11 @@ class _Progress:
         self._finished, self._of = done, done + len(self._sizes)
         # Recordings that are scored at the same time report from threads of their own.
         self._lock = threading.Lock()
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=sum(self._sizes.values()),
             desc="predict",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            disable=not (shown and recordings),
+            shown=bool(shown and recordings),
         )
 
     def __enter__(self) -> _Progress:

@@ -37,6 +37,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from rfcx_tf.core.documents import sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.tensorflow_import import without_notes
 from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.calibration import read_calibration
@@ -157,10 +158,11 @@ def convert_to_litert(
         outputs = scorer.scores(spectrogram)
         return {name: outputs[name] for name in _OUTPUTS if name in outputs}
 
-    (front,) = _convert(
-        lambda waveform: {"spectrogram": front_end(waveform)}, waveform, ["float32"]
-    )
-    networks = _convert(network, spectrogram, precisions)
+    with without_notes():
+        (front,) = _convert(
+            lambda waveform: {"spectrogram": front_end(waveform)}, waveform, ["float32"]
+        )
+        networks = _convert(network, spectrogram, precisions)
     return {
         precision: _pack(_join(front, own), metadata)
         for precision, own in zip(precisions, networks, strict=True)

@@ -22,6 +22,7 @@ from rfcx_tf.audio.decode import AudioSource
 from rfcx_tf.core.documents import read_json, sealed_json
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.progress import progress_bar
 from rfcx_tf.core.threads import map_ahead
 from rfcx_tf.shards.records import (
     Crop,
@@ -174,7 +175,7 @@ def write_plans(
             if why:
                 report(f"Made again: {out_dir / plan.name} {why}.")
     total = sum(len(plan.recording_ids) for plan in plans)
-    bar = tqdm(total=total, unit="recording", disable=not progress, desc="shards")
+    bar = progress_bar(total=total, unit="recording", shown=progress, desc="shards")
     bar.update(total - sum(len(plan.recording_ids) for plan in todo))
     with bar:
         for plan in todo:

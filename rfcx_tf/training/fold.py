@@ -12,6 +12,7 @@ from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
+from rfcx_tf.core.progress import keras_verbosity
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.model.backbones import begin_from_weights
 from rfcx_tf.model.detector import build_detector
@@ -131,7 +132,7 @@ def train_fold(
             # An epoch ends in this order: average, validate, save, draw, log.
             callbacks=[draws, NanStop(), *average, *callbacks],
             shuffle=False,  # drawn evenly already
-            verbose="auto" if verbose and run is not None else 0,
+            verbose=keras_verbosity(verbose and run is not None),
         )
     if run is None:
         return

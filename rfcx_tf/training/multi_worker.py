@@ -95,7 +95,7 @@ class MultiWorkerClassifier(CropClassifier):
         epochs: int,
         steps_per_epoch: int,
         callbacks: Sequence[keras.callbacks.Callback],
-        verbose: str | int,
+        verbose: int,
         shuffle: bool = False,
     ) -> None:
         """Trains as Keras's `fit`; all workers call it alike, each with its own callbacks.
@@ -121,7 +121,7 @@ class MultiWorkerClassifier(CropClassifier):
             list(callbacks),
             add_progbar=verbose != 0,
             model=self,
-            verbose=1,
+            verbose=verbose,
             epochs=epochs,
             steps=steps_per_epoch,
         )

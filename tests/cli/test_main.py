@@ -122,9 +122,28 @@ def test_bad_input_stopped_work_and_interruption_take_one_line(monkeypatch, caps
     assert capsys.readouterr().err == (
         "error: This needs apache_beam, which is not installed. Run: pip install 'rfcx-tf[bulk]'\n"
     )
+    assert status_of(monkeypatch, ModuleNotFoundError(name="keras.src")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needs keras, which {sys.executable} does not have" in line
     # A defect of ours keeps its traceback.
+    with pytest.raises(ModuleNotFoundError):
+        status_of(monkeypatch, ModuleNotFoundError(name="rfcx_tf.missing"))
     with pytest.raises(ZeroDivisionError):
         status_of(monkeypatch, ZeroDivisionError())
+
+
+@pytest.mark.parametrize("command", ["-m rfcx_tf evaluate", "scripts/evaluate.py"])
+def test_outside_the_environment_one_line_says_how_to_get_in(command):
+    """A Python without packages."""
+    result = subprocess.run(
+        [sys.executable, "-S", *command.split(), "--run", "x"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert re.match(r"error: This needs \w+, which .* does not have\. .*\.venv/bin/python", line)
 
 
 def test_a_reader_that_goes_away_is_no_error():
