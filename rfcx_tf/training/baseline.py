@@ -81,7 +81,7 @@ def train_baseline(
                 "crops_trained_on": trained_on,
                 "recordings_predicted": len(predictions.scores),
                 "recordings_failed": list(predictions.failed.values()),
-                "recordings_cut": predictions.cut,
+                "recordings_cut": predictions.remarks_where(is_cut=True),
             },
         )
     join_out_of_fold(run)

@@ -156,7 +156,7 @@ def train_fold(
             "pseudo_crops_trained_on": pseudo_crops,
             "recordings_predicted": len(predictions.scores),
             "recordings_failed": list(predictions.failed.values()),
-            "recordings_cut": predictions.cut,
+            "recordings_cut": predictions.remarks_where(is_cut=True),
             **{name: round(value, 5) for name, value in figures.items()},
         },
     )
