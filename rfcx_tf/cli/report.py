@@ -15,11 +15,15 @@ Where recordings are called by their paths (site1/20210101_050000), sites are co
 sunset are drawn into the maps of days by hours where a place is given: --latitude and --longitude,
 or --sites with a row for every site. --time-zone says what the recorders' clocks show, if the
 recordings' times do not.
+
+--serve shows the page in a browser on this machine. There every row of the table of events has a
+button for its picture and sound; the page that is written holds those of --per-class and --samples.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_number, list_left_out
@@ -87,6 +91,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         or_zero=True,
     )
     add_number(events, "--max-mb", 10.0, "MB of the page, or fewer pictures and sounds")
+    events.add_argument(
+        "--serve",
+        action="store_true",
+        help="then show the page at an address of this machine, with picture and sound of every "
+        "row of the table of events",
+    )
+    events.add_argument("--port", type=int, default=8600, help="of --serve; 0: any free one")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,11 +112,23 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("A place has --latitude and --longitude. Add the other one.")
     if arguments.sites and arguments.latitude is not None:
         raise UserError("A place is in --sites or in --latitude and --longitude. Leave one out.")
+    if arguments.serve:
+        if not 0 <= arguments.port < 2**16:
+            raise UserError(f"--port must be a port, 0 to 65535. Received: {arguments.port}.")
+        importlib.import_module("aiohttp")  # Whether it is installed shows before any work.
     with lock_file(arguments.out, "report"):
-        return _run(arguments)
+        status, served = _write(arguments)
+    if arguments.serve:
+        import asyncio
+
+        from rfcx_tf.report.server import serve_report
+
+        asyncio.run(serve_report(*served, arguments.port))
+    return status
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _write(arguments: argparse.Namespace) -> tuple[int, tuple]:
+    """Writes the page; the exit status, and what `serve_report` serves."""
     from rfcx_tf.audio.start_time import read_start_times
     from rfcx_tf.core.files import atomic_write_text
     from rfcx_tf.scoring.score_table import read_scores, read_truth
@@ -117,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.runs.open import open_run
 
     run = open_run(arguments.run) if arguments.run else None
-    sections, failed = [], []
+    sections, failed, served = [], [], ()
     if run is not None:
         from rfcx_tf.report.run_sections import run_sections
 
@@ -127,14 +150,14 @@ def _run(arguments: argparse.Namespace) -> int:
         from rfcx_tf.report.prediction_report import prediction_report
 
         prediction = _prediction(arguments, run, scores, truth, starts)
-        of_events, clips, failed = prediction_report(
+        report = prediction_report(
             prediction,
             per_class=arguments.per_class,
             sampled=arguments.samples,
             max_bytes=round(arguments.max_mb * 1e6),
             others=sections,
         )
-        sections = of_events + sections
+        sections, failed, clips = report.sections + sections, report.failed, report.clips
         title = f"Events of {arguments.events.name}"
         subtitle = f"Found by the run {run.path.resolve().name}" if run else ""
         left_out = f", {clips.left_out} left out for its size" if clips.left_out else ""
@@ -142,10 +165,13 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{len(prediction.events)} events, {clips.shown} of them with picture and "
             f"sound{left_out}."
         )
-    html = report_page(arguments.title or title, subtitle, sections, arguments.command_line)
+    page = (arguments.title or title, subtitle, sections, arguments.command_line)
+    html = report_page(*page)
     atomic_write_text(arguments.out, html)
     print(f"Wrote {arguments.out}: {len(html.encode()) / 1e6:.2f} MB, {len(sections)} sections.")
-    return list_left_out("Could not be read", failed)
+    if arguments.serve:
+        served = report_page(*page, served=True), prediction.events, report.recordings
+    return list_left_out("Could not be read", failed), served
 
 
 def _prediction(arguments, run, scores, truth, starts):

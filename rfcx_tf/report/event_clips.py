@@ -99,7 +99,7 @@ def event_clips(
         if name not in recordings or name in failed:
             continue
         try:
-            card = _card(event, recordings[name], windows)
+            card = event_card(event, recordings[name], windows)
         except AudioError as error:
             failed[name] = str(error)
             continue
@@ -197,7 +197,18 @@ def date_and_time(start_time: str) -> str:
     return start_time[:19].replace("T", " ")
 
 
-def _card(event, path: Path, windows: WindowCurves | None) -> Markup:
+def event_card(event, path: Path, windows: WindowCurves | None) -> Markup:
+    """The picture and the sound of an event, as a part of a page.
+
+    Args:
+        event: a row of `choose_events`.
+        path: of its recording.
+        windows: for a curve below the spectrogram; None: none.
+
+    Raises:
+        AudioError: if the recording cannot be read.
+    """
+
     def curve(begin_s: float, end_s: float) -> Curve | None:
         if windows is None:
             return None

@@ -58,7 +58,7 @@ function follow(audio) {
   move();
 }
 
-for (const audio of document.querySelectorAll("audio")) {
+function listen(audio) {
   audio.addEventListener("play", () => {
     // Browsers allow a page a few dozen open players, so those that are done with are closed.
     for (const other of started) {
@@ -72,6 +72,8 @@ for (const audio of document.querySelectorAll("audio")) {
   });
   audio.addEventListener("seeked", () => follow(audio));
 }
+
+document.querySelectorAll("audio").forEach(listen);
 
 // Tables as CSV, charts as SVG and PNG: files that the browser makes of what is in the page.
 
@@ -99,10 +101,9 @@ function tableCsv(table) {
   const heads = [...table.tHead.rows[0].cells];
   const isNumber = heads.map((head) => head.classList.contains("number"));
   const value = (cell, column) => {
-    const number = cell.dataset.sort;
-    // What is missing has a dash on the page.
-    if (!isNumber[column]) return number === "" ? "" : csvCell(cell.textContent.trim());
-    return number.includes(".") ? String(Number(Number(number).toPrecision(9))) : number;
+    const text = cell.dataset.sort;
+    if (!isNumber[column]) return csvCell(text);
+    return text.includes(".") ? String(Number(Number(text).toPrecision(9))) : text;
   };
   const lines = [heads.map((head) => csvCell(head.textContent.trim()))];
   for (const row of table.tBodies[0].rows) lines.push([...row.cells].map(value));
@@ -158,10 +159,12 @@ for (const table of document.querySelectorAll("table.sortable")) {
   addButtons(table.parentElement, table.caption.textContent, [["CSV", csv]]);
 }
 
-for (const chart of document.querySelectorAll("svg.chart")) {
+function addChartButtons(chart) {
   const name = chart.querySelector("title").textContent;
   const text = () => svgFile(chart);
   const svg = () => save(new Blob([text()], { type: "image/svg+xml" }), fileName(name, "svg"));
   const png = () => savePng(text(), fileName(name, "png"));
   addButtons(chart.closest(".picture") || chart, name, [["SVG", svg], ["PNG", png]]);
 }
+
+document.querySelectorAll("svg.chart").forEach(addChartButtons);

@@ -47,7 +47,14 @@ def fill_template(template: str, **values: object) -> Markup:
     return Markup(text.encode("utf-8", "replace").decode())
 
 
-def report_page(title: str, subtitle: str, sections: Sequence[PageSection], command: str) -> str:
+def report_page(
+    title: str,
+    subtitle: str,
+    sections: Sequence[PageSection],
+    command: str,
+    *,
+    served: bool = False,
+) -> str:
     """The page.
 
     Args:
@@ -55,9 +62,12 @@ def report_page(title: str, subtitle: str, sections: Sequence[PageSection], comm
         subtitle: a line below it, or "".
         sections: in their order, linked from the top.
         command: that made it.
+        served: whether it may ask `rfcx_tf.report.server` for more events; else it loads nothing.
     """
+    scripts = ["page.js", "served.js"] if served else ["page.js"]
     style, script = (
-        Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
+        Markup("\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names))
+        for names in (["page.css"], scripts)
     )
     return fill_template(
         "page.html",
@@ -67,6 +77,7 @@ def report_page(title: str, subtitle: str, sections: Sequence[PageSection], comm
         command=command,
         style=style,
         script=script,
+        served=served,
     )
 
 

@@ -67,6 +67,23 @@ class Prediction:
     time_zone: tzinfo | None = None
 
 
+@dataclass(frozen=True)
+class PredictionReport:
+    """What a page is made of, and what more of it can be asked for.
+
+    Attributes:
+        sections: in the order of a page.
+        clips: the events among them that are shown and heard.
+        failed: a line for everything that could not be read or found.
+        recordings: paths by recording_id, of all that were searched and are there.
+    """
+
+    sections: list[PageSection]
+    clips: Clips
+    failed: list[str]
+    recordings: Mapping[str, Path]
+
+
 def prediction_report(
     prediction: Prediction,
     *,
@@ -74,7 +91,7 @@ def prediction_report(
     sampled: int,
     max_bytes: int,
     others: Sequence[PageSection] = (),
-) -> tuple[list[PageSection], Clips, list[str]]:
+) -> PredictionReport:
     """Reads what belongs to events, and makes sections of it.
 
     Args:
@@ -83,10 +100,6 @@ def prediction_report(
         sampled: the most at random, and the most near the threshold.
         max_bytes: of the whole page, as far as fewer events can help.
         others: sections that follow these; their size counts too.
-
-    Returns:
-        The sections in the order of a page, the clips among them, and a line for everything that
-        could not be read or found.
 
     Raises:
         UserError: if a table cannot be used, or there are no recordings in `audio`.
@@ -185,7 +198,7 @@ def prediction_report(
             f"{len(lost)} recordings with events were not found, such as {lost[0]}. Name them, or "
             "their folder, with --audio."
         )
-    return sections, clips, [*failed, *clips.failed.values()]
+    return PredictionReport(sections, clips, [*failed, *clips.failed.values()], recordings)
 
 
 def _recordings(prediction: Prediction) -> tuple[Recordings, list[str]]:

@@ -141,7 +141,10 @@ def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data
 def sections(events, tiny_data, *, per_class=3, sampled=0, max_bytes=10_000_000, **of_events):
     """The sections of events of `tiny_data`, the clips, and what failed."""
     prediction = Prediction(events, audio=[tiny_data / "train"], **of_events)
-    return prediction_report(prediction, per_class=per_class, sampled=sampled, max_bytes=max_bytes)
+    report = prediction_report(
+        prediction, per_class=per_class, sampled=sampled, max_bytes=max_bytes
+    )
+    return report.sections, report.clips, report.failed
 
 
 def test_a_small_page_keeps_something_of_every_species(found_events, tiny_data):
@@ -194,13 +197,13 @@ def test_what_was_left_out_is_named(found_events, tiny_data, tmp_path):
         "recording_id,used,why\nlisted,no,no sound\ntiny01,part,cut\ntiny02,whole,odd\n"
     )
     scores = pd.DataFrame({"recording_id": [*set(found_events["recording_id"]), "damaged"]})
-    found, _, failed = prediction_report(
+    report = prediction_report(
         Prediction(found_events, audio=[audio], scores=scores, left_out=read_left_out(path)),
         per_class=0,
         sampled=0,
         max_bytes=10**7,
     )
-    page = Page("".join(s.content for s in found))
+    page, failed = Page("".join(s.content for s in report.sections)), report.failed
     lines = page.table("left-out-lines")
     assert lines["Recording"].tolist() == ["listed", "tiny01", "tiny02", "damaged", ""]
     assert lines["Used"].tolist() == ["no", "part", "whole", "no", "no"]
