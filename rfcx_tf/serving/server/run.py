@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from rfcx_tf.core.errors import UserError
 from rfcx_tf.serving.server.batching import Batcher
 from rfcx_tf.serving.server.budget import BodyBudget
 from rfcx_tf.serving.server.grpc_api import make_grpc_server
+from rfcx_tf.serving.server.lifetime import bracketed, start_site, stop_at_signal
 from rfcx_tf.serving.server.metrics import Metrics
 from rfcx_tf.serving.server.model import ServedModel
 from rfcx_tf.serving.server.rest import make_application
@@ -56,13 +56,7 @@ async def serve(options: ServerOptions) -> None:
         UserError: if no version loads or a port cannot be had.
     """
     # Before anything slow: a stop that comes early must not be lost.
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, _stop_once, stop)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    stop = stop_at_signal()
     metrics = Metrics()
     versions = Versions(options.name, options.folder, metrics)
     await versions.start()
@@ -92,7 +86,7 @@ async def serve(options: ServerOptions) -> None:
     watcher = asyncio.create_task(versions.watch(options.poll_s))
     try:
         grpc_port = _bind_grpc(grpc_server, options)
-        rest_port = await _start_rest(runner, options)
+        rest_port = await start_site(runner, options.host, options.rest_port, "--rest-port")
         await grpc_server.start()
         _print_addresses(options, rest_port, grpc_port, versions)
         await stop.wait()
@@ -106,15 +100,8 @@ async def serve(options: ServerOptions) -> None:
         service.close()
 
 
-def _stop_once(stop: asyncio.Event) -> None:
-    stop.set()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-
-
 def _bind_grpc(server, options: ServerOptions) -> int:
-    address = f"{_bracketed(options.host)}:{options.grpc_port}"
+    address = f"{bracketed(options.host)}:{options.grpc_port}"
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
@@ -124,23 +111,10 @@ def _bind_grpc(server, options: ServerOptions) -> int:
     return port
 
 
-async def _start_rest(runner: web.AppRunner, options: ServerOptions) -> int:
-    await runner.setup()
-    site = web.TCPSite(runner, options.host, options.rest_port)
-    try:
-        await site.start()
-    except OSError as error:
-        raise UserError(
-            f"A port must be free. {_bracketed(options.host)}:{options.rest_port} cannot be had "
-            f"({error.strerror}); name another --rest-port."
-        ) from None
-    return runner.addresses[0][1]
-
-
 def _print_addresses(
     options: ServerOptions, rest_port: int, grpc_port: int, versions: Versions
 ) -> None:
-    host = _bracketed(options.host)
+    host = bracketed(options.host)
     url = f"http://{host}:{rest_port}/v1/models/{quote(options.name, safe='')}"
     signatures = versions.current.inputs
     print(f"Serves {options.folder}, version {versions.current.version}: {', '.join(signatures)}.")
@@ -160,7 +134,3 @@ def _example(url: str, model: ServedModel) -> str:
         f'(echo \'{{"signature_name": "wav", "inputs": {begin}\'; base64 < "FILE.wav"; '
         f"echo '{end}}}') | curl -d @- {url}:predict"
     )
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
