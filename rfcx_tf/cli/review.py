@@ -4,15 +4,19 @@
         --events events.csv --threshold 0.1
     rfcx-tf review pick --events events.csv --audio DIR --out review
     rfcx-tf review pick --events events.csv --audio DIR --out sample --sample 180
+    rfcx-tf review serve --review review
     rfcx-tf review apply --review review/review.csv --data DATA
 
-`pick` writes review/review.csv with an empty column `verdict`, a clip and a picture of every event,
-and review/index.html, a page that plays them and takes verdicts by keys 1, 2 and 3. Find events
-with a low threshold, so that some lie on both sides of where the model decides.
+`pick` writes review/review.csv with an empty column `verdict`. Find events with a low threshold, so
+that some lie on both sides of where the model decides.
+`serve` is a page on this machine to listen, see and judge by keys 1, 2 and 3; every verdict is in
+review.csv at once. With --events all events of a table can be judged, picked or not.
 With --sample events are drawn at random, by known probabilities, and not chosen: `calibrate
 --verdicts` makes thresholds of their verdicts that hold in these recordings. 180 take half an hour.
 `apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make-tfrecords reads. A
 verdict is TP (the species is in the box), FP (it is not), unsure, or empty: not judged yet.
+Who has no rfcx-tf gets the folder of `pick`: its index.html is the same page, with clips and
+pictures beside it, and gives review.csv as a download.
 """
 
 from __future__ import annotations
@@ -36,8 +40,9 @@ _CHOSEN = "events that are chosen, not drawn"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(required=True, metavar="pick|apply")
+    commands = parser.add_subparsers(required=True, metavar="pick|serve|apply")
     _add_pick(commands)
+    _add_serve(commands)
     _add_apply(commands)
 
 
@@ -77,6 +82,36 @@ def _add_pick(commands) -> None:
     add_number(chosen, "--per-recording", 3, "events at most of a class in an hour of a recording")
     add_number(pick, "--longest", 10.0, "s; of a longer event only the middle is judged")
     add_number(pick, "--seed", 0, "of random choices", or_zero=True)
+
+
+def _add_serve(commands) -> None:
+    serve = commands.add_parser("serve", help="a local page to listen, see and judge")
+    serve.set_defaults(command=_serve)
+    serve.add_argument(
+        "--review",
+        type=Path,
+        default=Path("review"),
+        metavar="DIR",
+        help="folder of the review, or its review.csv; default: review",
+    )
+    serve.add_argument(
+        "--events", type=Path, help="all events, of which any may be judged beside the picked ones"
+    )
+    serve.add_argument(
+        "--audio",
+        nargs="+",
+        type=Path,
+        help="recordings, or folders of them; default: the files that the tables name",
+    )
+    serve.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="data folder: its calls are shown to compare with, what its rows judge is left out",
+    )
+    serve.add_argument(
+        "--port", type=int, default=8765, metavar="N", help="0: any free one; default: 8765"
+    )
 
 
 def _add_apply(commands) -> None:
@@ -137,14 +172,9 @@ def _pick_into(arguments: argparse.Namespace, rules) -> int:
         f"{picks['recording_id'].nunique()} recordings: about "
         f"{rules.seconds(picks).sum() / 60:.0f} minutes."
     )
-    print(f"Wrote {sheet}, and clips, pictures and {arguments.out / 'index.html'} for it.")
-    if arguments.sample:
-        print_next(
-            *("calibrate", "--run", "RUN", "--verdicts", sheet, "--events", arguments.events),
-            *("--out", "field.yaml"),
-        )
-    else:
-        print_next("review", "apply", "--review", sheet, "--data", arguments.data or "DIR")
+    print(f"Wrote {sheet}, and clips, pictures and {arguments.out / 'index.html'} to give away.")
+    data = ("--data", arguments.data) if arguments.data else ()
+    print_next("review", "serve", "--review", arguments.out, *data)
     if lost:
         print(f"{len(lost)} recordings were not found, such as {lost[0]}.", file=sys.stderr)
     left_out = [*recordings.left_out, *failed]
@@ -174,6 +204,12 @@ def _chosen(arguments: argparse.Namespace, events, rules):
             f"Received: --minutes {rules.minutes:g}."
         )
     return picks
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from rfcx_tf.cli.review_serve import serve
+
+    return serve(arguments)
 
 
 def _apply(arguments: argparse.Namespace) -> int:

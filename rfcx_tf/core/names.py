@@ -15,6 +15,11 @@ def one_form(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def has_control_characters(text: str) -> bool:
+    """Whether something went wrong with a name: no program writes them, and many stop at them."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
 def readable(path: str | os.PathLike) -> str:
     """A file's name or path as text; what is not UTF-8 in it is read as Latin-1, part by part."""
     return "/".join(map(_readable_part, os.fspath(path).split("/")))

@@ -19,7 +19,7 @@ from rfcx_tf.report.charts import LINES, QUIET, add_axes, data_uri, name_axes, n
 from rfcx_tf.report.event_samples import SAMPLES
 from rfcx_tf.report.page import fill_template
 from rfcx_tf.report.window_curves import Curve, WindowCurves
-from rfcx_tf.review.clips import draw_event
+from rfcx_tf.review.clips import draw_event, raise_peak
 
 # A clip has so much sound before and behind an event; of a longer event it has only a part.
 _CONTEXT_S = 1.0
@@ -30,9 +30,6 @@ _WIDTH, _LEFT, _SPECTROGRAM_HEIGHT, _CURVE_HEIGHT = 360, 34, 150, 54
 _COLUMNS = 640
 # MP3 has these rates; others become the next higher one, or the highest.
 _RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-# Recorders in quiet places write calls that a phone's loudspeaker would not make audible.
-_PEAK = 10 ** (-3 / 20)
-_MOST_GAIN = 10 ** (40 / 20)
 
 
 @dataclass(frozen=True)
@@ -175,10 +172,8 @@ def encode_mp3(excerpt: Excerpt) -> bytes:
     samples = excerpt.samples
     if rate_hz != excerpt.sample_rate_hz:
         samples = soxr.resample(samples, excerpt.sample_rate_hz, rate_hz)
-    peak = float(np.abs(samples).max(initial=0))
-    samples = samples * min(_MOST_GAIN, _PEAK / max(peak, 1e-9))
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate_hz, "MPEG_LAYER_III", format="MP3")
+    soundfile.write(buffer, raise_peak(samples), rate_hz, "MPEG_LAYER_III", format="MP3")
     return buffer.getvalue()
 
 

@@ -36,8 +36,9 @@ class SampleVerdicts(NamedTuple):
 def read_sample_verdicts(reviews: Iterable[str | Path], events: pd.DataFrame) -> SampleVerdicts:
     """Reads judged reviews of `review pick --sample`.
 
-    A row is of the event of its species and recording that its middle lies in. An event that is
-    in several reviews has their verdict once, and the probability to be in any of them.
+    A row is of the event of its species and recording that its box, which somebody may have made
+    to fit, shares most time with. An event that is in several reviews has their verdict once, and
+    the probability to be in any of them.
 
     Args:
         reviews: CSV files, as `apply_review` takes them.
@@ -67,17 +68,17 @@ def read_sample_verdicts(reviews: Iterable[str | Path], events: pd.DataFrame) ->
                     f"Received: {texts['inclusion']}."
                 )
             species_id = read_whole_number(place, "species_id", texts["species_id"])
-            middle_s = sum(read_number(place, name, texts[name]) for name in ("t_min", "t_max")) / 2
+            t_min, t_max = (read_number(place, name, texts[name]) for name in ("t_min", "t_max"))
             own = numbers.get((texts["recording_id"], species_id), np.array([], int))
-            own = own[(begin_s[own] <= middle_s) & (middle_s <= end_s[own])]
-            if not len(own):
+            shared_s = np.minimum(end_s[own], t_max) - np.maximum(begin_s[own], t_min)
+            if not (shared_s > 0).any():
                 raise UserError(
                     f"{place}: a verdict is of one of the events that the sample was drawn from. "
                     f"None of {texts['recording_id']} has species_id {species_id} at "
-                    f"{middle_s:.1f} s. Name the same events, or empty the cell inclusion of a row "
+                    f"{t_min:.1f} s. Name the same events, or empty the cell inclusion of a row "
                     "that was added by hand."
                 )
-            event = int(own[0])
+            event = int(own[np.argmax(shared_s)])
             if event in found:
                 before, other, elsewhere = found[event]
                 if before != verdict:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 import shutil
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rfcx_tf.audio.decode import duration_s
 from rfcx_tf.audio.find import folder_recordings, path_for_recording
-from rfcx_tf.core.csv_tables import from_spreadsheet, read_csv
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.lock import lock_folder
+from rfcx_tf.core.names import has_control_characters
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotations import RawRow, raise_first
 from rfcx_tf.labels.folder_labels import (
@@ -30,9 +29,8 @@ from rfcx_tf.labels.folder_labels import (
 )
 from rfcx_tf.labels.kaggle_tfrec import index_tfrec
 from rfcx_tf.labels.marks import read_verdict
+from rfcx_tf.review.sheet_rows import read_sheet
 
-_REQUIRED = ("recording_id", "species_id", "t_min", "t_max", "f_min", "f_max", "verdict")
-_NUMBERS = ("species_id", "t_min", "t_max", "f_min", "f_max")
 # Annotation tools round; make-tfrecords lets boxes end this late too.
 _END_TOLERANCE_S = 0.1
 
@@ -137,9 +135,8 @@ def _apply(review: Path, data_dir: str | Path, copy_recordings: bool) -> Applied
 def _lines(path: Path) -> list[tuple[str, dict[str, str]]]:
     """Place and cells of every row; numbers with a decimal point."""
     return [
-        (place, {"species": "", "file": ""} | texts | {"songtype_id": "1"})
-        for place, cells in read_csv(path, _REQUIRED, numbers=_NUMBERS).rows
-        for texts in [{name: from_spreadsheet(cell) for name, cell in cells.items()}]
+        (place, {"species": "", "file": ""} | cells | {"songtype_id": "1"})
+        for place, cells in read_sheet(path).rows
     ]
 
 
@@ -147,7 +144,7 @@ def _check_no_control_characters(row: RawRow) -> None:
     """No file's name has them unless something went wrong, and many programs stop at them."""
     for column in ("recording_id", "species"):
         text = row.cells[column]
-        if any(unicodedata.category(character) == "Cc" for character in text):
+        if has_control_characters(text):
             raise UserError(
                 f"{row.source}: {column} must not have control characters. Received: {text!r}. "
                 "Correct the cell, or rename the recording or species."

@@ -65,6 +65,7 @@ def test_tables_of_scores(tmp_path, capsys):
         "evaluate --scores none.csv --truth none.csv --out OUT",
         "prior-shift --run none --scores none.csv --out prior.yaml --apply OUT",
         "report --run none --out OUT",
+        "review serve --review OUT --events none.csv",
     ],
 )
 def test_files(command, tmp_path, untrained_run, capsys, monkeypatch):

@@ -73,7 +73,8 @@ def test_verdicts_find_their_events(tmp_path):
     one = write(
         tmp_path / "one.csv",
         [
-            ("r3", 2, 30.1, 31.2, "TP", 0.5),
+            # A box that was moved; most of it still is on the event.
+            ("r3", 2, 31.5, 33.5, "TP", 0.5),
             ("r1", 5, 10.0, 12.0, "FP", 0.25),
             ("r0", 9, 0.0, 2.0, "unsure", 1.0),
             ("r2", 9, 20.0, 22.0, "", 1.0),
@@ -123,7 +124,7 @@ def test_from_a_sample_to_a_calibration(field, untrained_run, tmp_path, capsys):
     assert main([*pick, "--sample", "24", "--minutes", "1"]) == 2
     assert "--minutes is for events that are chosen" in capsys.readouterr().err
     assert main([*pick, "--sample", "24"]) == 0
-    assert f"--verdicts {sample / 'review.csv'}" in capsys.readouterr().out
+    assert f"Next: rfcx-tf review serve --review {sample}\n" in capsys.readouterr().out
     table = pd.read_csv(sample / "review.csv", dtype=str, keep_default_na=False)
     assert set(table["inclusion"]) == {"1"} and set(table["reason"]) == {"random"}
     table["verdict"] = ["TP" if float(score) > 0.4 else "FP" for score in table["score"]]

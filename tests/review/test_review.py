@@ -334,8 +334,8 @@ def test_names_cannot_break_out_of_the_page(field):
     folder = field.folder / "review"
     assert write_review(picks, recordings, folder, progress=False) == []
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert page.count("</script>") == 1
-    data = json.loads(re.search(r"^const review = (.*);$", page, re.MULTILINE)[1])
+    assert page.count("</script>") == 2
+    data = json.loads(re.search(r'^<script [^>]*id="given">(.*)</script>$', page, re.MULTILINE)[1])
     sheet = pd.read_csv(folder / "review.csv", dtype=str, keep_default_na=False)
     assert (data["columns"], data["rows"]) == (COLUMNS, sheet.to_dict("records"))
     assert data["rows"][0]["species"] == name
@@ -369,10 +369,13 @@ def test_the_page_downloads_what_a_spreadsheet_program_does_not_run(field):
     node = shutil.which("node")
     if not node:
         pytest.skip("Node is not installed")
-    page = (ROOT / "rfcx_tf" / "review" / "page.html").read_text(encoding="utf-8")
-    begin = page.index("function csv()")
-    code = page[begin : page.index("\n}\n", begin) + 2]
-    review = {"columns": ["a", "b"], "rows": [{"a": "=1+1", "b": "-, x"}, {"a": "1", "b": "'"}]}
-    code = f"const review = {json.dumps(review)}; {code}; process.stdout.write(csv());"
+    page = ROOT / "rfcx_tf" / "review" / "templates" / "stores.js"
+    items = [
+        {"place": "review", "cells": {"a": "=1+1", "b": "-, x"}},
+        {"place": "removed", "cells": {"a": "2", "b": "2"}},
+        {"place": "review", "cells": {"a": "1", "b": "'"}},
+    ]
+    code = page.read_text(encoding="utf-8")
+    code += f'process.stdout.write(csvText(["a", "b"], {json.dumps(items)}));'
     result = subprocess.run([node, "-e", code], capture_output=True, text=True, check=True)
     assert result.stdout == "\ufeffa,b\n'=1+1,\"'-, x\"\n1,'\n"
