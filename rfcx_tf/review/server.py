@@ -8,7 +8,8 @@ POST /undo {"revision": N}         takes change N back
 GET  /items/N/recording            its length and highest frequency; also /references/N/...
 GET  /items/N/sound?begin_s&end_s, /items/N/picture?begin_s&end_s&top_hz
 
-The server listens on this machine only, and answers its own page only (`serving.server.this_machine`).
+The server listens on this machine only, and answers its own page only, see
+`serving.server.this_machine`.
 """
 
 from __future__ import annotations
