@@ -247,7 +247,7 @@ def print_next(*words: str | Path) -> None:
 
 
 def print_added(added, data_dir: Path) -> None:
-    """Prints what was added to a data folder's tables, and the next command.
+    """Prints what was added to a data folder's tables.
 
     Args:
         added: an `Imported` or `Applied`.
@@ -259,7 +259,6 @@ def print_added(added, data_dir: Path) -> None:
         f"Added {added.added_tp} rows to {data_dir / 'train_tp.csv'} and {added.added_fp} to "
         f"{data_dir / 'train_fp.csv'}."
     )
-    print_next("make-tfrecords", "--config", "FILE", "--data", data_dir, "--out", "tfrecords/NAME")
 
 
 def print_notes(lines: Iterable[str]) -> None:

@@ -151,8 +151,8 @@ def _from_held_out(arguments: argparse.Namespace) -> int:
         _calibrate(arguments, runs, wanted, truth, *paths)
     print(f"Wrote {out}, {paths[1]} and {paths[2]}.")
     print_next(
-        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--out", "scores.csv"),
-        *("--events", "events.csv", *(["--calibration", out] if arguments.out else [])),
+        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--results", "results"),
+        *(["--calibration", out] if arguments.out else []),
     )
     return 0
 

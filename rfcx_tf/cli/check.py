@@ -149,10 +149,7 @@ def _print_next(data: Path | None, arguments: argparse.Namespace) -> None:
     if data is None:
         print_next("import-annotations", "--tables", *arguments.annotations, "--data", "DIR")
     elif arguments.recipe:
-        name = arguments.recipe.stem
-        print_next(
-            *("make-tfrecords", "--config", arguments.recipe, "--data", data),
-            *("--out", f"tfrecords/{name}"),
-        )
+        recipe = arguments.recipe
+        print_next("train", "--config", recipe, "--data", data, "--run", f"runs/{recipe.stem}")
     else:
         print_next("check", data, "--recipe", "my.yaml")

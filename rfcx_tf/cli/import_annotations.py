@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print_notes(imported.notes)
     print_added(imported, arguments.data)
+    print_next("check", arguments.data, "--recipe", "my.yaml", "--out", "check.html")
     left_out = [*unsearched, *imported.left_out]
     if imported.detections and arguments.detections is None:
         left_out.append(

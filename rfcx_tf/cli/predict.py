@@ -1,5 +1,6 @@
 """Scores whole recordings of any length with runs, or with a model that is served.
 
+    rfcx-tf predict --run runs/rfcx --audio FIELD --results results
     rfcx-tf predict --run runs/rfcx --audio DIR/test --out scores.csv \\
         --like DIR/sample_submission.csv
     rfcx-tf predict --run runs/a runs/b --weights 0.7 0.3 --audio DIR --out scores.csv
@@ -9,6 +10,9 @@
     rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv \\
         --runner FlinkRunner -- --flink_master=HOST:8081 --environment_type=LOOPBACK
     rfcx-tf predict --server grpc://127.0.0.1:8500 --model rfcx --audio FIELD --out scores.csv
+
+--results names a folder for all that one usually wants: scores.csv, events.csv, windows.parquet
+(from which `events` finds others), and report.html, a page to look at and listen to.
 
 Folders are searched with their subfolders and links for files of sound (FLAC, WAV, MP3, OGG, Opus,
 AIFF, AU, CAF, W64), in capitals too. The first bytes of a file tell its format: a FLAC named .wav
@@ -67,7 +71,7 @@ from rfcx_tf.cli.arguments import (
     print_next,
     print_notes,
 )
-from rfcx_tf.cli.tables import add_table_arguments, output_tables
+from rfcx_tf.cli.tables import add_table_arguments, name_results, output_tables
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_files, lock_folder
 from rfcx_tf.events.write import writes_one_file
@@ -123,12 +127,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
+    name_results(arguments)
     events = arguments.events
     in_file = not events or any(writes_one_file(events, name) for name in arguments.formats)
     files = (arguments.out, arguments.tidy, arguments.window_scores, events if in_file else None)
     folder = nullcontext() if in_file else lock_folder(events, "predict")
     with lock_files(files, "predict"), folder:
-        return _run(arguments)
+        status = _run(arguments)
+    if arguments.results:
+        from rfcx_tf.cli.steps import report_predictions
+
+        status |= report_predictions(arguments)
+    if events:
+        print_next(
+            *("review", "pick", "--events", events, "--audio", *arguments.audio, "--out", "review")
+        )
+    return status
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -151,8 +165,6 @@ def _run(arguments: argparse.Namespace) -> int:
     tables.write(card, predictions.scores, results, complete=not predictions.failed)
     if not predictions.failed:
         journal.remove()
-    if arguments.events:
-        print_next("review", "pick", "--events", arguments.events, "--out", "review")
     list_remarks(predictions.remarks_where(is_cut=False))
     status = list_left_out("Scored as far as they go", predictions.remarks_where(is_cut=True))
     failed = [*predictions.failed.values(), *recordings.left_out]

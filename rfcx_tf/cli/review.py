@@ -225,6 +225,7 @@ def _apply(arguments: argparse.Namespace) -> int:
     if applied.copied:
         print(f"Copied {len(applied.copied)} recordings into {arguments.data / 'train'}.")
     print_added(applied, arguments.data)
+    print_next("train", "--config", "FILE", "--data", arguments.data, "--run", "runs/NAME")
     status = list_left_out("Could not be searched", applied.left_out)
     if applied.missing:
         print(

@@ -7,13 +7,21 @@ import dataclasses
 from pathlib import Path
 
 from rfcx_tf.cli.arguments import add_event_arguments, event_rules
+from rfcx_tf.core.errors import UserError
 
 _EVENTS = "what events are"
 
 
 def add_table_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds `--out` and the options of the other tables."""
-    parser.add_argument("--out", required=True, type=Path, help="CSV file for the scores")
+    """Adds `--out` and the options of the other tables, for `name_results` and `output_tables`."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="CSV file for the scores")
+    where.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="for scores.csv, events.csv, windows.parquet and report.html, a page of them",
+    )
     parser.add_argument(
         "--like", type=Path, metavar="SUBMISSION", help="a sample_submission.csv to keep to"
     )
@@ -45,6 +53,26 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
         "--events", type=Path, metavar="PATH", help="also write events, a file or a folder"
     )
     add_event_arguments(parser.add_argument_group(_EVENTS))
+
+
+def name_results(arguments: argparse.Namespace) -> None:
+    """Names the tables in the folder of `--results`, if that is given.
+
+    Raises:
+        UserError: if one of them is named too.
+    """
+    if arguments.results is None:
+        return
+    for name, option in (("events", "--events"), ("window_scores", "--window-scores")):
+        if getattr(arguments, name) is not None:
+            raise UserError(f"{option} has its place in --results FOLDER. Leave one of them out.")
+    if "csv" not in arguments.formats:
+        raise UserError("The page of --results is made of events as csv. Add csv to --format.")
+    arguments.out = arguments.results / "scores.csv"
+    arguments.window_scores = arguments.results / "windows.parquet"
+    # Several formats are files of their own.
+    alone = arguments.formats == ["csv"]
+    arguments.events = arguments.results / ("events.csv" if alone else "events")
 
 
 def output_tables(arguments: argparse.Namespace):

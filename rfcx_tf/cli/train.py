@@ -1,5 +1,6 @@
-"""Trains what a recipe describes on shards. Run it again to go on after a stop.
+"""Trains what a recipe describes. Run it again to go on after a stop.
 
+    rfcx-tf train --config my.yaml --data DIR --run runs/my
     rfcx-tf train --config configs/rfcx.yaml --tfrecords tfrecords/rfcx --run runs/rfcx
     rfcx-tf train --config configs/listeners/birdnet.yaml --model MODEL \\
         --tfrecords tfrecords/rfcx --run runs/birdnet
@@ -7,6 +8,10 @@
         --run runs/rfcx-baseline
     rfcx-tf train --run runs/all --join runs/part_a runs/part_b
     tensorboard --logdir runs
+
+With --data alone it does all that lies between a data folder and predictions: makes shards
+(runs/my.tfrecords), trains all folds and calibrates. With --tfrecords it trains one fold, or those
+of --fold, on shards of make-tfrecords.
 
 A recipe says its kind:
 
@@ -66,11 +71,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_override_argument(training, "change one value of the recipe, such as training.epochs=3")
     training.add_argument("--tfrecords", type=Path, help="folder of shards")
     training.add_argument(
-        "--data", type=Path, help="the recordings, if they moved since the shards were made"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="without --tfrecords: the data folder, of which shards are made first; else the "
+        "recordings, if they moved since the shards were made",
     )
     training.add_argument(
         "--fold",
-        help="fold to hold out, several as in 1,3, or `all` (default: 0, of a baseline all)",
+        help="fold to hold out, several as in 1,3, or `all` (default: 0, of a baseline or without "
+        "--tfrecords all)",
     )
     training.add_argument(
         "--pseudo",
@@ -90,12 +100,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.join:
         arguments.parser.refuse_group(arguments, _TRAINING, "is for training. Leave it out.")
         return _join(arguments)
-    if arguments.tfrecords is None:
-        raise UserError("Training needs shards of `make-tfrecords`. Add --tfrecords DIR.")
+    if arguments.tfrecords is None and arguments.data is None:
+        raise UserError(
+            "Training needs a data folder, or shards of `make-tfrecords`. Add --data DIR or "
+            "--tfrecords DIR."
+        )
     from rfcx_tf.core.config import load_recipe_of_any_kind
 
     recipe = load_recipe_of_any_kind(find_recipe(arguments.config), arguments.overrides)
     _refuse_options(arguments, recipe.kind)
+    status, from_data = 0, arguments.tfrecords is None
+    if from_data:
+        from rfcx_tf.cli.steps import make_shards_for
+
+        arguments.tfrecords, status = make_shards_for(
+            arguments.run, find_recipe(arguments.config), arguments.data, arguments.overrides
+        )
+        arguments.fold = arguments.fold or "all"
     if recipe.kind == "listener":
         left_out = _train_listener(recipe, arguments)
     else:
@@ -103,10 +124,15 @@ def run(arguments: argparse.Namespace) -> int:
         train = _train_detector if recipe.kind == "detector" else _train_baseline
         left_out = train(recipe, folds, arguments)
     if left_out is None:
-        return 0
-    print_next("evaluate", "--run", arguments.run)
+        return status
+    if from_data:
+        from rfcx_tf.cli.steps import calibrate_run
+
+        calibrate_run(arguments.run)
+    else:
+        print_next("evaluate", "--run", arguments.run)
     failed, cut = left_out
-    status = list_left_out("Recordings without out-of-fold scores", failed)
+    status |= list_left_out("Recordings without out-of-fold scores", failed)
     return status | list_left_out("Listened to as far as they go", cut)
 
 
@@ -114,6 +140,8 @@ def _refuse_options(arguments: argparse.Namespace, kind: str) -> None:
     for option in sorted(set().union(*_OPTIONS.values()) - _OPTIONS[kind]):
         if getattr(arguments, option) is not None:
             raise UserError(f"--{option} does not go with a {kind}'s recipe. Leave it out.")
+    if kind == "listener" and arguments.tfrecords is None:
+        raise UserError("A listener has no crops to cut. Add --tfrecords DIR, a detector's shards.")
     if kind == "listener" and arguments.model is None:
         raise UserError(
             "A listener needs its model, a TFLite file or SavedModel. Add --model PATH."
