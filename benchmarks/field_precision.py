@@ -29,7 +29,7 @@ from rfcx_tf.evaluation.field_calibration import fit_field_calibration
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.events.rules import EventRules
 from rfcx_tf.events.table import EventRecording
-from rfcx_tf.events.window_table import open_window_table, write_window_scores
+from rfcx_tf.events.window_table import RecordingWindows, open_window_table, write_window_scores
 from rfcx_tf.review.random_sample import sample_events
 from rfcx_tf.scoring.calibration import write_calibration
 
@@ -60,7 +60,7 @@ def main() -> None:
     with open_window_table(arguments.window_scores) as table:
         kept = list(table.recordings())
         card = table.card
-    known = {recording.recording_id for recording, _ in kept}
+    known = {windows.recording.recording_id for windows in kept}
     calls = sum(len(own) for (name, _), own in boxes.items() if name in known)
 
     def found(**rules) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def keep_held_out(path: Path, data: Path | None, out: Path) -> None:
     def recordings():
         for name, (scores,) in windows.items():
             length_s = card.window_s + (len(scores) - 1) * card.hop_s
-            yield EventRecording(name, "", length_s), scores
+            yield RecordingWindows(EventRecording(name, "", length_s), scores, None)
 
     write_window_scores(recordings(), out, card)
 
