@@ -2,7 +2,8 @@
 
 Columns: recording_id, fold, kind, species_id, t_min, t_max of an annotated row; present and
 absent, the species ids that are known in its crop, separated by `;`; s<id>, probabilities;
-species, the name of species_id.
+species, the name of species_id; then, of networks that find boxes, what was found of that species
+in the crop (`FOUND` of `rfcx_tf.evaluation.box_fit`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pandas as pd
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file
 from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.evaluation.box_fit import FOUND
 from rfcx_tf.runs.kept import OOF_CROPS, of_run
 from rfcx_tf.runs.open import Run
 
@@ -28,6 +30,7 @@ def crop_table(
     target: np.ndarray,
     known: np.ndarray,
     probability: np.ndarray,
+    found: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Joins lines of an index with the labels and predictions of their crops.
 
@@ -37,6 +40,7 @@ def crop_table(
         target: [crops, classes], 1 where the class is known to be present.
         known: [crops, classes], 1 where the label is known.
         probability: [crops, classes].
+        found: of `found_boxes`, a line a crop; None: no boxes.
     """
     species = np.array([c.species_id for c in classes])
     table = rows[_ROW].reset_index(drop=True)
@@ -46,7 +50,7 @@ def crop_table(
     probabilities = pd.DataFrame(probability, columns=[c.column for c in classes])
     names = {c.species_id: c.name for c in classes}
     species_name = table["species_id"].map(names).fillna("").rename("species")
-    return pd.concat([table, probabilities, species_name], axis=1)
+    return pd.concat([table, probabilities, species_name, found], axis=1)
 
 
 def write_crops(table: pd.DataFrame, path: Path) -> None:
@@ -58,7 +62,8 @@ def write_crops(table: pd.DataFrame, path: Path) -> None:
 def read_crops(run: Run) -> pd.DataFrame:
     """The table of a run's finished folds; `present`, `absent`, `t_min` and `t_max` as text.
 
-    Equal times are written equally, and text compares exactly.
+    Equal times are written equally, and text compares exactly. What folds of earlier versions did
+    not keep is NaN.
 
     Raises:
         UserError: if no fold is finished, or the table is missing or damaged.
@@ -71,7 +76,9 @@ def read_crops(run: Run) -> pd.DataFrame:
             "its end."
         )
     as_text = ("recording_id", "kind", "t_min", "t_max", "present", "absent")
-    return pd.read_csv(of_run(path), dtype=dict.fromkeys(as_text, str), keep_default_na=False)
+    table = pd.read_csv(of_run(path), dtype=dict.fromkeys(as_text, str), keep_default_na=False)
+    kept = [name for name in FOUND if name in table]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in kept})
 
 
 def label_matrix(cells: pd.Series, columns: list[str]) -> np.ndarray:

@@ -36,6 +36,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from rfcx_tf.core.csv_tables import read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.evaluation.box_fit import interval_iou
 
 OVERLAPS = (0.5, 0.7)
 _SAME_CALL_S = 0.5
@@ -158,7 +159,7 @@ def match_events(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     event_spans, call_spans = _spans(events), _spans(calls)
     for (_, species_id), of_events, of_calls in _pairs(events, calls):
         mine, theirs = event_spans[of_events], call_spans[of_calls]
-        overlap = _iou(mine[:, None], theirs[None])
+        overlap = interval_iou(mine[:, None], theirs[None])
         # Of equal overlaps the first event and call.
         order = np.argsort(-overlap, axis=None, kind="stable")
         free_events, free_calls = np.full(len(mine), True), np.full(len(theirs), True)
@@ -173,7 +174,7 @@ def match_events(events: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     bands = ["low_hz", "high_hz"]
     mine = events[bands].to_numpy(float)[table["event"].to_numpy(int)]
     theirs = calls[bands].to_numpy(float)[table["call"].to_numpy(int)]
-    return table.assign(band_iou=_iou(mine, theirs))
+    return table.assign(band_iou=interval_iou(mine, theirs))
 
 
 def collar_matches(
@@ -307,14 +308,6 @@ def _pairs(events: pd.DataFrame, calls: pd.DataFrame):
 def _spans(table: pd.DataFrame) -> np.ndarray:
     """Begins and ends in seconds, float [rows, 2]."""
     return table[["begin_s", "end_s"]].to_numpy(float)
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Intersection over union of intervals [..., 2]; NaN where a bound is."""
-    shared = np.minimum(one[..., 1], other[..., 1]) - np.maximum(one[..., 0], other[..., 0])
-    shared = np.maximum(0, shared)
-    union = np.diff(one)[..., 0] + np.diff(other)[..., 0] - shared
-    return shared / np.maximum(union, _ROUNDING)
 
 
 def _found_by_wrong(

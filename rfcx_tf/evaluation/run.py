@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
+from rfcx_tf.evaluation.box_fit import box_figures
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores, truth_of_recordings
@@ -25,7 +27,8 @@ def evaluate_run(
     Returns:
         crops: DataFrame, a row for every finished fold and a last row `all`: fold, tp_crops,
             fp_crops, tp_log_loss (over known-present labels), fp_log_loss (over known-absent
-            ones), lrap (mean reciprocal rank of the present species of TP crops).
+            ones), lrap (mean reciprocal rank of the present species of TP crops); of runs that
+            keep boxes event_f1, median_iou, median_band_iou (see `box_figures`).
         recordings: LWLRAP of the whole held-out recordings; None without truth.
 
     Raises:
@@ -48,7 +51,7 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
     present, absent = (label_matrix(table[name], columns) for name in ("present", "absent"))
     known = present | absent
     is_tp = (table["kind"] == "tp").to_numpy()
-    return {
+    figures = {
         "fold": fold,
         "tp_crops": int(is_tp.sum()),
         "fp_crops": int((~is_tp).sum()),
@@ -56,3 +59,7 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
         "fp_log_loss": fp_log_loss(present, known, probability),
         "lrap": single_label_lrap(present[is_tp], probability[is_tp]),
     }
+    if "iou" in table:
+        own = np.arange(len(table)), table["species_id"].map(lambda i: columns.index(f"s{i}"))
+        figures |= box_figures(is_tp, absent[own], probability[own], table)
+    return figures

@@ -29,6 +29,8 @@ _HISTORY = {
     "val_tp_log_loss": "Held-out TP log loss",
     "val_fp_log_loss": "Held-out FP log loss",
     "val_lrap": "Held-out LRAP",
+    "val_event_f1": "Held-out event F1",
+    "val_median_iou": "Held-out IoU in time, median",
 }
 
 

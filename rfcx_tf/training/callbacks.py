@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -11,11 +12,14 @@ import numpy as np
 import pandas as pd
 
 from rfcx_tf.core.checksums import sha256_of
-from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.config import FrontEndConfig, TrainingConfig
 from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.species import SpeciesClass
+from rfcx_tf.evaluation.box_fit import box_figures, found_boxes
 from rfcx_tf.evaluation.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
+from rfcx_tf.frontend.frontend import mel_frequency_hz
 from rfcx_tf.model.weight_files import load_network
 from rfcx_tf.runs.kept import again
 
@@ -33,48 +37,73 @@ class TrainingDiverged(UserError):
 
 
 class ValidationMonitors(keras.callbacks.Callback):
-    """Adds to the logs the write-up's three monitors on the validation crops, and their sum.
+    """Adds to the logs the write-up's three monitors on the validation crops, their sum, and boxes.
 
     val_tp_log_loss over known-present labels, val_fp_log_loss over known-absent ones,
     val_log_loss over both together, and val_lrap: the mean reciprocal rank of each present
-    class among all classes, over crops cut for TP rows, as if nothing else were in them.
+    class among all classes, over crops cut for TP rows, as if nothing else were in them. Of
+    networks that find boxes val_event_f1, val_median_iou and val_median_band_iou, see
+    `box_figures`.
 
     Attributes:
         probability, target, known: of the last validation, float32 [crops, classes].
+        found: what was found of the rows' species in it, see `found_boxes`; None without boxes.
     """
 
-    def __init__(self, dataset, is_tp: np.ndarray):
-        """Takes batches of spectrogram, target, known, in the order of `is_tp`."""
+    def __init__(
+        self, dataset, rows: pd.DataFrame, classes: Sequence[SpeciesClass], frontend: FrontEndConfig
+    ):
+        """Takes batches of examples and, in their order, the lines of the shards' index."""
         super().__init__()
         self._spectrograms = dataset.map(lambda batch: batch["spectrogram"])
-        labels = [(b["target"], b["known"]) for b in dataset.as_numpy_iterator()]
-        self.target = np.concatenate([target for target, _ in labels])
-        self.known = np.concatenate([known for _, known in labels])
-        self._is_tp = is_tp
+        labels = dataset.map(lambda batch: (batch["target"], batch["known"], batch["boxes"][:, 0]))
+        labels = [*labels.as_numpy_iterator()]
+        self.target, self.known, boxes = (np.concatenate(of) for of in zip(*labels, strict=True))
+        self._is_tp = (rows["kind"] == "tp").to_numpy()
+        species_ids = [c.species_id for c in classes]
+        self._own_class = rows["species_id"].map(species_ids.index).to_numpy()
+        # Boxes of rows are in frames of their crops.
+        self._crop_begins_s = rows["t_min"].to_numpy() - boxes[:, 1] * frontend.frame_s
+        times_s = boxes[:, 1:3] * frontend.frame_s + self._crop_begins_s[:, np.newaxis]
+        bands_hz = keras.ops.convert_to_numpy(mel_frequency_hz(frontend, boxes[:, 3:]))
+        self._row_boxes = np.column_stack([times_s, bands_hz])
         self.probability = np.empty(0)
+        self.found: pd.DataFrame | None = None
 
     def validate(self) -> dict[str, float]:
         """Runs the model over the validation crops and returns the monitors that there are.
 
-        Without crops of FP rows there is no val_fp_log_loss, without TP rows no val_tp_log_loss
-        and no val_lrap.
+        Without crops of FP rows there is no val_fp_log_loss, without TP rows no val_tp_log_loss,
+        no val_lrap and none of boxes.
 
         Raises:
             TrainingDiverged: if a logit is not finite; the last step of an epoch can spoil the
                 weights after a loss that was still a number.
         """
-        logits = self.model.predict(self._spectrograms, verbose=0).astype(np.float64)
+        outputs = self.model.predict(self._spectrograms, verbose=0)
+        logits = outputs["logits"].astype(np.float64)
         if not np.isfinite(logits).all():
             raise TrainingDiverged("validation logits", logits[~np.isfinite(logits)][0])
         self.probability = 1.0 / (1.0 + np.exp(-logits))
         tp = self._is_tp
         monitors = {
-            "val_tp_log_loss": tp_log_loss(self.target, self.known, self.probability),
-            "val_fp_log_loss": fp_log_loss(self.target, self.known, self.probability),
-            "val_log_loss": masked_log_loss(self.target, self.known, self.probability),
-            "val_lrap": single_label_lrap(self.target[tp], self.probability[tp]),
+            "tp_log_loss": tp_log_loss(self.target, self.known, self.probability),
+            "fp_log_loss": fp_log_loss(self.target, self.known, self.probability),
+            "log_loss": masked_log_loss(self.target, self.known, self.probability),
+            "lrap": single_label_lrap(self.target[tp], self.probability[tp]),
         }
-        return {name: value for name, value in monitors.items() if not math.isnan(value)}
+        if "box" in outputs:
+            monitors |= self._box_figures(outputs["box"])
+        return {f"val_{name}": value for name, value in monitors.items() if not math.isnan(value)}
+
+    def _box_figures(self, boxes: np.ndarray) -> dict[str, float]:
+        own = np.arange(len(boxes)), self._own_class
+        found = boxes[own].astype(np.float64)
+        # As events, it begins with the recording at the earliest.
+        found[:, :2] = np.maximum(0.0, found[:, :2] + self._crop_begins_s[:, np.newaxis])
+        self.found = found_boxes(found, self._row_boxes)
+        is_absent = (self.known[own] > 0) & (self.target[own] == 0)
+        return box_figures(self._is_tp, is_absent, self.probability[own], self.found)
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self.validate())

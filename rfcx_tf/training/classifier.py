@@ -11,7 +11,7 @@ from keras import ops
 from scipy.stats import beta
 
 from rfcx_tf.core.config import AugmentConfig, Config, TrainingConfig
-from rfcx_tf.model.extents import BoxLoss
+from rfcx_tf.model.extents import BoxLoss, window_boxes
 from rfcx_tf.model.head import largest
 from rfcx_tf.model.losses import MaskedBinaryCrossEntropy
 
@@ -42,6 +42,7 @@ class CropClassifier(keras.Model):
         # The detector casts by itself, after it has normalised its input in float32.
         super().__init__(name="crop_classifier", autocast=False)
         self.detector = detector
+        self._config = config
         self._loss_function = MaskedBinaryCrossEntropy(config.loss, config.pseudo.weight)
         self._accumulation_steps = config.training.accumulation_steps
         self._part_gradients = self._gradients
@@ -72,14 +73,18 @@ class CropClassifier(keras.Model):
             training: whether batch statistics, dropout and mixes are on.
 
         Returns:
-            float32 logits [batch, classes]. In training a dict: `logits`; `boxes` [batch, cells,
-            classes, 5], if the detector has them; and with mixes `partner_weight` [batch], the
-            other crop's share in each.
+            A dict of float32 `logits` [batch, classes] and more. In training: `boxes` [batch,
+            cells, classes, 5], if the detector has them; and with mixes `partner_weight` [batch],
+            the other crop's share in each. Else, if the detector has boxes: `box` [batch, classes,
+            4], that of every class's surest window, begin and end in seconds from the beginning
+            of the crop, low and high in Hz.
         """
         if not (training and self._feature_mixup > 0):
             outputs = self.detector(spectrogram, training=training)
-            logits = largest(outputs["logits"], axis=1)
-            return outputs | {"logits": logits} if training else logits
+            logits = outputs.pop("logits")
+            if not training and "boxes" in outputs:
+                outputs = {"box": self._box_of_surest(logits, outputs["boxes"])}
+            return outputs | {"logits": largest(logits, axis=1)}
         outputs = self._features(spectrogram, training=True)
         features = outputs.pop("features")
         weight = self._draw_partner_weights(ops.shape(features)[0])
@@ -90,6 +95,15 @@ class CropClassifier(keras.Model):
         windows = self._head(ops.cast(mixed, features.dtype), training=True)
         return outputs | {"logits": largest(windows, axis=1), "partner_weight": weight}
 
+    def _box_of_surest(self, logits, boxes):
+        """Boxes [batch, classes, 4] of the windows whose logits are the largest."""
+        config = self._config
+        of_windows = window_boxes(boxes, config.window_cells, config.cell_s, config.frontend)
+        surest = ops.argmax(logits, axis=1)[:, None, :, None]
+        box = ops.take_along_axis(of_windows, surest, axis=1)[:, 0]
+        begins_s = ops.cast(surest[:, 0], "float32") * config.cell_s
+        return box + begins_s * np.float32([1, 1, 0, 0])
+
     def _draw_partner_weights(self, batch_size):
         # One draw a call, as in dropout: `RunState` counts on it.
         draws = keras.random.uniform((2, batch_size), seed=self.seed_generator)
@@ -98,8 +112,6 @@ class CropClassifier(keras.Model):
         return ops.where(draws[0] < self._feature_mixup, weight, 0.0)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if not isinstance(y_pred, dict):
-            return self._loss_function(y, y_pred)
         logits, loss = y_pred["logits"], 0.0
         if "boxes" in y_pred:
             loss = self._box_loss(y, y_pred["boxes"])

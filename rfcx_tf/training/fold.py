@@ -106,7 +106,9 @@ def train_fold(
                 classifier.detector.get_layer(layer.name).set_weights(layer.get_weights())
         monitors = ValidationMonitors(
             validation_dataset(reader, config, held_out),
-            reader.index["kind"].to_numpy()[held_out] == "tp",
+            reader.index.iloc[held_out],
+            reader.manifest.classes,
+            config.frontend,
         )
         callbacks = _callbacks(run, state, monitors, reader, fold, data_dir)
     epochs_done, ended = broadcast_numbers(strategy, epochs_done, ended)
@@ -243,7 +245,7 @@ def _save_held_out_crops(
     folder, classes = run.fold(fold), reader.manifest.classes
     index = reader.index.iloc[rows].assign(fold=fold)
     labels = monitors.target, monitors.known, monitors.probability
-    write_crops(crop_table(index, classes, *labels), folder / "oof_crops.csv")
+    write_crops(crop_table(index, classes, *labels, monitors.found), folder / "oof_crops.csv")
     known = monitors.known > 0
     png = draw_diagnosis(known & (monitors.target > 0), known, monitors.probability, classes)
     with atomic_file(folder / "diagnosis.png") as temporary:

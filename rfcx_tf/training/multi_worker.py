@@ -145,10 +145,11 @@ class MultiWorkerClassifier(CropClassifier):
                 break
         callback_list.on_train_end(logs)
 
-    def predict(self, dataset: tf.data.Dataset, verbose: str | int = 0) -> np.ndarray:
-        """Logits [crops, classes] of a dataset of spectrograms; no other worker takes part."""
+    def predict(self, dataset: tf.data.Dataset, verbose: str | int = 0) -> dict[str, np.ndarray]:
+        """Outputs of a dataset of spectrograms; no other worker takes part."""
         call = tf.function(lambda batch: self(batch, training=False))
-        return np.concatenate([call(batch).numpy() for batch in dataset])
+        batches = [call(batch) for batch in dataset]
+        return {name: np.concatenate([b[name].numpy() for b in batches]) for name in batches[0]}
 
 
 def broadcast_variables(classifier: CropClassifier) -> None:

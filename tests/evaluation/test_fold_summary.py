@@ -70,6 +70,7 @@ def test_folds_their_mean_and_all_crops_together(run):
 def test_the_file_names_missing_folds_and_follows_later_ones(run):
     finish(run, 2)
     text = write_summary(run)
+    assert "IoU" not in text
     assert text == (run.path / "summary.md").read_text()
     assert "1 of 4 folds finished; missing: 0, 1, 3." in text
     # One fold has no standard deviation.
@@ -82,6 +83,25 @@ def test_the_file_names_missing_folds_and_follows_later_ones(run):
     assert "| 2 | 7 | 300 | epoch 5, best by val_lrap | 0.9163 | 0.6931 | 0.7500 | 3 |" in lines
     assert "| mean | 5.5 | 200 |  | 0.8047 | 0.4581 | 0.8750 | 2.0 |" in lines
     assert "| all |  |  |  | 0.8419 | 0.4581 | 0.8333 | 4 |" in lines
+
+
+def test_boxes_of_a_fold_beside_one_of_an_earlier_version(run):
+    """In fold 0 the call is found and fits, and the FP row is an event; fold 2 kept no boxes."""
+    finish(run, 2)
+    finish(run, 0)
+    path = run.fold(0) / "oof_crops.csv"
+    crops = pd.read_csv(path, dtype=str, keep_default_na=False)
+    crops.assign(s5=["0.25", "0.6"], iou=["0.75", "0.2"], band_iou=["0.5", "0.4"]).to_csv(
+        path, index=False
+    )
+    join_out_of_fold(run)
+    lines = write_summary(run).splitlines()
+    assert "| LRAP | event F1 | IoU | band IoU | recordings |" in lines[4]
+    assert lines[6].endswith("| 1.0000 | 0.6667 | 0.7500 | 0.5000 | 1 |")
+    assert lines[7].endswith("| 0.7500 |  |  |  | 3 |")
+    assert lines[8].endswith("| 0.8750 | 0.6667 | 0.7500 | 0.5000 | 2.0 |")
+    assert lines[10].endswith("| 0.6667 | 0.7500 | 0.5000 | 4 |")
+    assert "median overlaps with TP rows" in lines[-2]
 
 
 def test_nothing_finished_is_refused(run):

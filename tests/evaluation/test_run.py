@@ -40,6 +40,18 @@ def test_figures_by_fold_and_over_all(run):
     np.testing.assert_allclose(crops["lrap"], [1 / 2, (1 + 1 / 2) / 2, (1 / 2 + 1 + 1 / 2) / 3])
 
 
+def test_boxes_of_rows_are_judged_by_their_own_species(run, tmp_path):
+    """Scores of the rows' species: 0.5, 0.2 (FP), 0.8, 0.25 (FP); calls fit by 0.4 and 0.9."""
+    path = run.path / "oof_crops.csv"
+    assert "event_f1" not in evaluate_run(run)[0]
+    crops = pd.read_csv(path, dtype=str, keep_default_na=False)
+    crops.assign(iou=[0.4, 0.9, 0.9, 0.9], band_iou=[0.5, 0, 0.7, 0]).to_csv(path, index=False)
+    crops = evaluate_run(run)[0].set_index("fold")
+    assert crops["event_f1"].to_list() == [0.0, 1.0, 2 * 1 / (2 + 2)]
+    np.testing.assert_allclose(crops["median_iou"], [0.4, 0.9, 0.65])
+    np.testing.assert_allclose(crops["median_band_iou"], [0.5, 0.7, 0.6])
+
+
 def test_lwlrap_of_held_out_recordings(run):
     """001 holds s2 (rank 1) and s15 (rank 3: precision 2/3), 007 holds s15 (rank 2)."""
     truth = pd.DataFrame(

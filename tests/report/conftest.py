@@ -52,6 +52,8 @@ def hand_made_run(tiny_config, tmp_path_factory):
                 "present": str(species) if is_tp else "",
                 "absent": "" if is_tp else str(species),
                 **dict(zip(COLUMNS, (1 / (1 + np.exp(-logits))).round(6), strict=True)),
+                "iou": 0.6 if number % 2 else 0.8,
+                "band_iou": 0.9,
             }
         )
     crops = pd.DataFrame(rows)
@@ -66,6 +68,7 @@ def hand_made_run(tiny_config, tmp_path_factory):
         done = {"fold": fold, "epochs": 3, "seconds": 12.4, "checkpoint": "epoch 3, the last"}
         (folder / "done.json").write_text(json.dumps(done | {"recordings_failed": []}))
         history = {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.5 + fold], "val_lrap": [0.2, 0.5, 0.6]}
+        history["val_event_f1"] = [0.1, 0.2, 0.3]
         pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     return SimpleNamespace(path=path, crops=crops, scores=scores, truth=truth)
 

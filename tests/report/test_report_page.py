@@ -88,6 +88,11 @@ def test_the_page_of_a_run_has_the_figures_of_its_tables(hand_made_run, tmp_path
     own = np.array([crops.at[row, f"s{i}"] for row, i in of_species])
     loss = -np.log(own[is_tp]).mean()
     assert folds["TP log loss"].iloc[-1] == f"{loss:.3f}"
+    # All boxes fit, so an event is wrong only on an FP row.
+    right = (own[is_tp] >= 0.5).sum()
+    f1 = 2 * right / ((own >= 0.5).sum() + is_tp.sum())
+    assert folds["Event F1"].iloc[-1] == f"{f1:.3f}"
+    assert f"Event F1{f1:.3f}IoU 0.70 in time, 0.90 in frequency" in page.text
     bins = page.table("reliability-bins")
     raw = bins[bins["Values"] == "scores as they are"]
     counts = np.histogram(own, bins=np.linspace(0, 1, 11))[0]
@@ -101,11 +106,14 @@ def test_scores_that_cannot_be_calibrated_still_give_a_page(hand_made_run, tmp_p
     shutil.copytree(hand_made_run.path, path)
     crops = hand_made_run.crops.copy()
     crops[COLUMNS] = 1 - crops[COLUMNS]
+    crops = crops.drop(columns=["iou", "band_iou"])  # as of earlier versions
     crops.to_csv(path / "oof_crops.csv", index=False)
     assert report("--run", path, "--out", tmp_path / "run.html") == 0
     page = Page((tmp_path / "run.html").read_text())
     assert "Scores could not be calibrated" in page.text
     assert "calibration" not in page.tables
+    assert "Event F1" not in page.table("folds")
+    assert not re.search(r"\bnan\b", page.text)
 
 
 def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data, tmp_path, capsys):

@@ -11,18 +11,21 @@ from sklearn.metrics import log_loss
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.model.detector import build_detector
+from rfcx_tf.model.extents import window_boxes
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier, partner_weights
 
 CLASSES = [SpeciesClass(number, "") for number in range(3)]
 
 
-def classifier_for(tiny_config, window_s=None, dropout=0.0, **training) -> CropClassifier:
+def classifier_for(
+    tiny_config, window_s=None, dropout=0.0, boxes=False, **training
+) -> CropClassifier:
     values = tiny_config.model_dump()
     values["model"]["head"] |= {"window_s": window_s, "dropout": dropout}
     values["training"] |= training
     config = Config.model_validate(values)
     keras.utils.set_random_seed(0)
-    classifier = CropClassifier(build_detector(config, CLASSES, {}, boxes=False), config)
+    classifier = CropClassifier(build_detector(config, CLASSES, {}, boxes=boxes), config)
     compile_classifier(classifier, config.training)
     classifier.build((None, config.crop_frames, config.frontend.n_mels))
     classifier.optimizer.build(classifier.trainable_variables)
@@ -49,7 +52,28 @@ def test_the_logit_of_a_crop_is_the_largest_of_its_windows(tiny_config):
     windows = classifier.detector(spectrograms)["logits"].numpy()
     assert windows.shape == (6, 3, 3)
     expected = [[max(example[:, c]) for c in range(3)] for example in windows]
-    np.testing.assert_array_equal(classifier(spectrograms), np.array(expected, np.float32))
+    found = classifier(spectrograms)
+    assert list(found) == ["logits"]
+    np.testing.assert_array_equal(found["logits"], np.array(expected, np.float32))
+
+
+def test_the_box_of_a_crop_is_that_of_its_surest_window(tiny_config):
+    """Windows begin a cell of 16 frames of 16 ms after each other."""
+    classifier = classifier_for(tiny_config, window_s=0.5, boxes=True)
+    spectrograms = batch()[0]
+    found, outputs = classifier(spectrograms), classifier.detector(spectrograms)
+    config = Config.model_validate(tiny_config)
+    boxes = window_boxes(outputs["boxes"], 2, 0.256, config.frontend).numpy()
+    logits = outputs["logits"].numpy()
+    assert boxes.shape == (6, 3, 3, 4)
+    chosen = set()
+    for crop in range(6):
+        for c in range(3):
+            window = int(np.argmax(logits[crop, :, c]))
+            expected = boxes[crop, window, c] + 0.256 * window * np.array([1, 1, 0, 0])
+            np.testing.assert_allclose(found["box"][crop, c], expected, rtol=1e-5)
+            chosen.add(window)
+    assert len(chosen) > 1
 
 
 def test_a_step_reports_the_loss_of_its_batch_and_lowers_it(tiny_config):
@@ -210,7 +234,7 @@ def test_features_are_mixed_in_training_only(tiny_config):
     classifier = classifier_for(mixing(tiny_config))
     spectrograms = batch()[0]
     expected = classifier.detector(spectrograms)["logits"].numpy().max(axis=1)
-    np.testing.assert_array_equal(classifier(spectrograms), expected)
+    np.testing.assert_array_equal(classifier(spectrograms)["logits"], expected)
     outputs = classifier(spectrograms, training=True)
     assert outputs["logits"].shape == (6, 3)
     assert outputs["partner_weight"].shape == (6,)

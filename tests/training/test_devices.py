@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from rfcx_tf.core.config import TrainingConfig, load_config, save_config
+from rfcx_tf.evaluation.box_fit import FOUND
 from rfcx_tf.training import devices
 from rfcx_tf.training.devices import choose_precision
 
@@ -113,8 +114,10 @@ def test_two_devices_train_as_one(two_devices, run_on_one_device):
     # Out-of-fold tables list the same crops in the same order.
     crops = [pd.read_csv(run / "oof_crops.csv") for run in runs]
     scores = [c for c in crops[0] if c.startswith("s") and c[1:].isdigit()]
-    assert crops[0].drop(columns=scores).equals(crops[1].drop(columns=scores))
+    predicted = [*scores, *FOUND]
+    assert crops[0].drop(columns=predicted).equals(crops[1].drop(columns=predicted))
     np.testing.assert_allclose(crops[0][scores], crops[1][scores], atol=1e-3)
+    np.testing.assert_allclose(crops[0]["iou"], crops[1]["iou"], atol=1e-2)
 
 
 def test_two_devices_train_in_parts_with_mixes_and_an_average(two_devices):

@@ -135,7 +135,9 @@ def test_a_finished_fold_leaves_everything_that_the_folder_promises(reference):
     assert summary == read_json(path / "fold0" / "done.json", "The record")
     # monitor: last, so the figures are those of the last epoch.
     last = history.iloc[-1]
-    for name in ("val_tp_log_loss", "val_fp_log_loss", "val_log_loss", "val_lrap"):
+    figures = [name for name in history if name.startswith("val_")]
+    assert len(figures) == 7
+    for name in figures:
         assert summary[name] == pytest.approx(last[name], abs=1e-5)
 
 
@@ -183,6 +185,30 @@ def test_figures_are_those_of_scikit_learn_on_the_table(reference):
         assert summary[name] == pytest.approx(expected, abs=1e-4)
 
 
+def test_figures_of_boxes_are_those_of_the_table(reference):
+    """Counted row by row; a box begins and ends around the centre of its crop."""
+    path, summary, _ = reference
+    crops = pd.read_csv(path / "oof_crops.csv", dtype={"absent": str}, keep_default_na=False)
+    right = events = calls = 0
+    of_calls = []
+    for row in crops.to_dict("records"):
+        shared_s = min(row["end_s"], row["t_max"]) - max(row["begin_s"], row["t_min"])
+        both_s = max(row["end_s"], row["t_max"]) - min(row["begin_s"], row["t_min"])
+        iou = max(shared_s / both_s, 0.0)
+        # The box of a row is known to a part of a frame in shards.
+        assert row["iou"] == pytest.approx(iou, abs=1e-3)
+        is_call = row["kind"] == "tp"
+        if not is_call and str(row["species_id"]) not in row["absent"].split(";"):
+            continue
+        is_event = row[f"s{row['species_id']}"] >= 0.5 and iou > 0
+        events, calls = events + is_event, calls + is_call
+        right += is_event and is_call and iou >= 0.5
+        of_calls += [row["iou"]] if is_call else []
+    assert calls > 5
+    assert summary["val_event_f1"] == pytest.approx(2 * right / (events + calls), abs=1e-5)
+    assert summary["val_median_iou"] == pytest.approx(np.median(of_calls), abs=1e-5)
+
+
 def events(folder: Path) -> dict[str, dict[int, np.ndarray]]:
     """Values by tag and step of all TensorBoard event files in a folder."""
     found = {}
@@ -198,7 +224,7 @@ def test_tensorboard_has_the_figures_and_the_pictures(reference):
     path, _, _ = reference
     history = history_of(path)
     logged = events(path / "fold0" / "logs" / "validation")
-    for name in ("tp_log_loss", "fp_log_loss", "log_loss", "lrap"):
+    for name in ("tp_log_loss", "fp_log_loss", "log_loss", "lrap", "event_f1", "median_iou"):
         values = [float(logged[f"epoch_{name}"][epoch]) for epoch in range(EPOCHS)]
         np.testing.assert_allclose(values, history[f"val_{name}"], rtol=1e-6)
     train_logged = events(path / "fold0" / "logs" / "train")
@@ -340,15 +366,19 @@ def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
         assert (run / name).read_bytes() == (reference[0] / name).read_bytes()
 
 
+def monitors_of(reader, config, rows):
+    of_rows = reader.index.iloc[rows], reader.manifest.classes, config.frontend
+    return ValidationMonitors(validation_dataset(reader, config, rows), *of_rows)
+
+
 def test_weights_spoilt_by_the_last_step_are_found_at_validation(reference, tiny_shards):
     """The loss of an epoch's last step may be a number still; its update breaks the weights."""
     run, reader = RunFolder.open(reference[0]), ShardReader(tiny_shards)
     rows = reader.rows([0], "tp", "fp")
-    is_tp = reader.index["kind"].to_numpy()[rows] == "tp"
-    monitors = ValidationMonitors(validation_dataset(reader, run.config, rows), is_tp)
+    monitors = monitors_of(reader, run.config, rows)
     logits = np.zeros(monitors.target.shape, np.float32)
     logits[3, 1] = np.inf
-    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: logits))
+    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: {"logits": logits}))
     with pytest.raises(TrainingDiverged, match=r"validation logits must stay finite.*inf"):
         monitors.on_epoch_end(0, {})
     # And before the state is saved.
@@ -360,12 +390,11 @@ def test_weights_spoilt_by_the_last_step_are_found_at_validation(reference, tiny
 def test_monitors_of_rows_that_there_are_none_of(reference, tiny_shards):
     run, reader = RunFolder.open(reference[0]), ShardReader(tiny_shards)
     rows = reader.rows([0], "tp")
-    monitors = ValidationMonitors(
-        validation_dataset(reader, run.config, rows), np.ones(len(rows), bool)
-    )
+    monitors = monitors_of(reader, run.config, rows)
     # What a crop of a TP row knows to be absent are FP rows that lie in it too.
     monitors.known = monitors.target.copy()
-    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: monitors.target * 2.0))
+    outputs = {"logits": monitors.target * 2.0}
+    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: outputs))
     logs = {}
     monitors.on_epoch_end(0, logs)
     assert sorted(logs) == ["val_log_loss", "val_lrap", "val_tp_log_loss"]
@@ -375,6 +404,40 @@ def test_monitors_of_rows_that_there_are_none_of(reference, tiny_shards):
     check_monitor(reader, "val_lrap")
     with pytest.raises(UserError, match="has no FP rows"):
         check_monitor(reader, "val_fp_log_loss")
+
+
+def test_boxes_of_crops_lie_where_their_rows_do(tiny_config, tiny_shards, tiny_data):
+    """A crop is centred on its row, so the row is known without what shards say of it."""
+    reader = ShardReader(tiny_shards)
+    rows = reader.rows([0], "tp", "fp")
+    monitors = monitors_of(reader, tiny_config, rows)
+    kinds = (
+        pd.read_csv(tiny_data / f"train_{kind}.csv").assign(kind=kind) for kind in ("tp", "fp")
+    )
+    key = ["recording_id", "kind", "species_id", "t_min"]
+    bands = pd.concat(kinds)[[*key, "f_min", "f_max"]]
+    lines = reader.index.iloc[rows].merge(bands, on=key, how="left", validate="1:1")
+    boxes = np.zeros((*monitors.target.shape, 4), np.float32)
+    middle_s, half_s = 1.024 / 2, (lines["t_max"] - lines["t_min"]).to_numpy() / 2
+    species_ids = [c.species_id for c in reader.manifest.classes]
+    own = [species_ids.index(i) for i in lines["species_id"]]
+    begins_and_ends = np.column_stack([middle_s - half_s, middle_s + half_s])
+    boxes[np.arange(len(rows)), own] = np.column_stack([begins_and_ends, lines[["f_min", "f_max"]]])
+    logits = np.full(monitors.target.shape, 3.0, np.float32)
+    outputs = {"logits": logits, "box": boxes}
+    monitors.set_model(SimpleNamespace(predict=lambda *_, **options: outputs))
+    figures = monitors.validate()
+    found = monitors.found
+    # Rounded to a frame of 16 ms. A crop that would reach beyond the recording is not centred.
+    centred = (lines["t_min"] + lines["t_max"]) / 2 + middle_s < 6.0
+    assert centred.mean() > 0.8
+    for name, of_row in (("begin_s", "t_min"), ("end_s", "t_max")):
+        np.testing.assert_allclose(found.loc[centred, name], lines.loc[centred, of_row], atol=0.009)
+    assert found.loc[centred, "iou"].min() > 0.9
+    np.testing.assert_allclose(found["band_iou"], 1.0, atol=1e-3)
+    # Every row of a silent place is an event too.
+    tp, fp = (lines["kind"] == kind for kind in ("tp", "fp"))
+    assert figures["val_event_f1"] == pytest.approx(2 * tp.sum() / (2 * tp.sum() + fp.sum()))
 
 
 def test_averaging_watches_the_training_and_does_not_change_it(tiny_config):
