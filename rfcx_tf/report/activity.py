@@ -114,9 +114,10 @@ def hourly_activity(
             _hours_covered(begin_h[name], duration_s)
             for name, duration_s in durations_s.items()
             if name in begin_h
-        ]
-        day_hours_h = pd.concat([pd.Series(dtype=float), *stretches]).groupby(level=0).sum()
-        recorded_h = np.bincount(day_hours_h.index.astype(int) % hours, day_hours_h, hours)
+        ] or [([], [])]
+        edges, covered_h = (np.concatenate([[], *parts]) for parts in zip(*stretches, strict=True))
+        day_hours_h = pd.Series(covered_h, edges.astype(int)).groupby(level=0).sum()
+        recorded_h = np.bincount(day_hours_h.index % hours, day_hours_h, hours)
     return Activity(
         of_day=bool(known),
         counts=counts,
@@ -147,9 +148,9 @@ def _whole_seconds(begin_h, duration_s):
     return np.round(begin_h * 3600), np.round(begin_h * 3600 + duration_s)
 
 
-def _hours_covered(begin_h: float, duration_s: float) -> pd.Series:
-    """Hours of a stretch that fall into each hour that it touches."""
+def _hours_covered(begin_h: float, duration_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """The hours that a stretch touches, and how much of it falls into each, in hours."""
     first_s, last_s = _whole_seconds(begin_h, duration_s)
     edges = np.arange(first_s // 3600, np.ceil(last_s / 3600) + 1).astype(int)
     covered_s = np.diff(np.clip(edges * 3600, first_s, last_s))
-    return pd.Series(covered_s / 3600, edges[:-1])
+    return edges[:-1], covered_s / 3600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
@@ -13,7 +14,8 @@ from rfcx_tf.report.charts import LINES, RULE, Chart, add_axes, name_axes, new_f
 from rfcx_tf.report.sun import SunTimes
 
 # Pixels.
-_WIDTH, _LEFT, _TOP, _HOUR_HEIGHT, _WIDEST_DAY = 340, 28, 8, 5.5, 60
+_WIDTH, _LEFT, _RIGHT, _TOP, _HOUR_HEIGHT, _WIDEST_DAY = 340, 28, 18, 8, 5.5, 60
+_MOST_COLUMNS = 150
 _SHADES = (0.3, 0.53, 0.76, 1.0)
 
 
@@ -26,7 +28,13 @@ def map_days(activity: Activity) -> list[date]:
         hours.append(activity.day_hours_h.index.to_series())
     last = pd.concat(hours).max()
     count = 1 if pd.isna(last) else int(last) // 24 + 1
-    return [activity.first_day + timedelta(days=number) for number in range(count)]
+    first = activity.first_day
+    return [first + timedelta(days=number) for number in range(count)]
+
+
+def days_a_column(days: Sequence[date]) -> int:
+    """How many days a column of a map has: more than one where columns would be too narrow."""
+    return math.ceil(len(days) / _MOST_COLUMNS)
 
 
 def day_maps(
@@ -41,7 +49,15 @@ def day_maps(
         suns: of these days.
     """
     found, recorded_h = activity.event_hours, activity.day_hours_h
-    suns = list(suns)
+    step, suns = days_a_column(days), list(suns)
+
+    def cell(hour):
+        """Cells are numbered as hours are, but by columns."""
+        return hour // (24 * step) * 24 + hour % 24
+
+    found = found.assign(cell=cell(found["hour"]))
+    if recorded_h is not None:
+        recorded_h = recorded_h.groupby(cell(recorded_h.index)).sum()
     totals = found["species_id"].value_counts().sort_index()
     totals = totals.sort_values(ascending=False, kind="stable")
     groups = [("All species", found)]
@@ -50,15 +66,16 @@ def day_maps(
         del groups[0]
     charts = []
     for name, rows in groups:
-        values = rows["hour"].value_counts().sort_index().astype(float)
+        values = rows["cell"].value_counts().sort_index().astype(float)
         unit = "events"
         if recorded_h is not None:
             unit = "events per recorded hour"
             values = values / recorded_h.reindex(values.index)
         words = f"no {unit}"
         if len(values):
-            day, hour = divmod(int(values.idxmax()), 24)
-            words = f"at most {values.max():.4g} {unit}, on {days[day]}, {activity.hour_text(hour)}"
+            column, hour = divmod(int(values.idxmax()), 24)
+            at = f"{'on' if step == 1 else 'from'} {days[column * step]}"
+            words = f"at most {values.max():.4g} {unit}, {at}, {activity.hour_text(hour)}"
         title = f"{name} by day and hour: {words}"
         charts.append((name, words, _draw(values, unit, recorded_h, days, suns, title)))
     return charts
@@ -68,46 +85,54 @@ def _draw(values, unit: str, recorded_h, days, suns: Sequence[SunTimes], title: 
     """One map: days from left to right, hours upwards."""
     from matplotlib.patches import PathPatch
 
-    day_width = min(_WIDEST_DAY, (_WIDTH - _LEFT - 10) / len(days))
-    height = 24 * _HOUR_HEIGHT
-    figure = new_figure(_WIDTH, _TOP + height + 20)
-    axis = add_axes(figure, _LEFT, _TOP, day_width * len(days), height)
-    axis.set(xlim=(0, len(days)), ylim=(0, 24), yticks=range(0, 25, 6))
-    ticks = np.unique(np.linspace(0, len(days) - 1, min(5, len(days))).astype(int))
-    axis.set_xticks(ticks + 0.5, [f"{days[tick]:%m-%d}" for tick in ticks])
+    step = days_a_column(days)
+    columns = math.ceil(len(days) / step)
+    width = columns * min(_WIDEST_DAY, (_WIDTH - _LEFT - _RIGHT) / columns)
+    figure = new_figure(_WIDTH, _TOP + 24 * _HOUR_HEIGHT + 20)
+    axis = add_axes(figure, _LEFT, _TOP, width, 24 * _HOUR_HEIGHT)
+    axis.set(xlim=(0, columns), ylim=(0, 24), yticks=range(0, 25, 6))
+    ticks = np.unique(np.linspace(0, columns - 1, min(5, columns)).astype(int))
+    axis.set_xticks(ticks + 0.5, [f"{days[tick * step]:%m-%d}" for tick in ticks])
     name_axes(axis)
     words = {}
 
-    def paint(hours, said: str, **style) -> None:
-        if len(hours):
-            patch = PathPatch(_cells(hours), linewidth=0, clip_on=False, **style)
+    def paint(cells, said: str, **style) -> None:
+        if len(cells):
+            patch = PathPatch(_outline(cells), linewidth=0, clip_on=False, **style)
             patch.set_gid(said)
             words[said] = said
-            axis.add_patch(patch)
+            # It needs no limits, which take long to find.
+            axis.add_artist(patch)
 
     if recorded_h is not None:
         paint(recorded_h.index.difference(values.index), "recorded, no events", color=RULE)
     most = values.max()
     shade = np.ceil(len(_SHADES) * values / most).clip(1)
     for number, alpha in enumerate(_SHADES, start=1):
-        low, high = (most * step / len(_SHADES) for step in (number - 1, number))
-        hours = values.index[shade == number]
-        paint(hours, f"{low:.3g} to {high:.3g} {unit}", color=LINES[0], alpha=alpha)
-    middles = np.arange(len(days)) + 0.5
+        low, high = (most * part / len(_SHADES) for part in (number - 1, number))
+        cells = values.index[shade == number]
+        paint(cells, f"{low:.3g} to {high:.3g} {unit}", color=LINES[0], alpha=alpha)
+    middles = (np.arange(len(days)) + 0.5) / step
     for sun in suns:
         for hours in (sun.rise_h, sun.set_h):
             axis.plot(*_broken(middles, hours), color=LINES[1], linewidth=1.5)
     return svg(figure, title, words)
 
 
-def _cells(hours):
-    """A path of the cells of hours, counted from midnight of the first day."""
+def _outline(cells):
+    """A path around cells; those above each other are one rectangle."""
     from matplotlib.path import Path
 
-    day, hour = np.divmod(np.asarray(hours, float), 24)
-    x, y = day[:, None] + [0, 1, 1, 0, 0], hour[:, None] + [0, 0, 1, 1, 0]
+    cells = np.sort(np.asarray(cells, int))
+    first = np.diff(cells, prepend=-2) != 1
+    first |= cells % 24 == 0
+    last = np.append(first[1:], True)
+    column, low = np.divmod(cells[first], 24)
+    high = cells[last] % 24 + 1
+    x = column[:, None] + [0, 1, 1, 0, 0]
+    y = np.stack([low, low, high, high, low], axis=1)
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
-    return Path(np.stack([x.ravel(), y.ravel()], axis=1), np.tile(codes, len(day)))
+    return Path(np.stack([x.ravel(), y.ravel()], axis=1), np.tile(codes, len(x)))
 
 
 def _broken(middles: np.ndarray, hours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

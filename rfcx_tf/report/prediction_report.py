@@ -16,7 +16,7 @@ from rfcx_tf.core.errors import first_few
 from rfcx_tf.evaluation.recordings import evaluate_scores
 from rfcx_tf.events.read import recordings_of_events
 from rfcx_tf.report.activity import Activity, hourly_activity
-from rfcx_tf.report.day_map import day_maps, map_days
+from rfcx_tf.report.day_map import day_maps, days_a_column, map_days
 from rfcx_tf.report.event_clips import Clips, event_clips
 from rfcx_tf.report.event_samples import choose_events
 from rfcx_tf.report.event_tables import activity_charts, event_table, species_table, truth_curves
@@ -262,7 +262,13 @@ def _day_section(
     figures = day_maps(activity, days, names, suns)
     return [
         make_section(
-            "days", "Days and hours", activity=activity, days=days, suns=suns, figures=figures
+            "days",
+            "Days and hours",
+            activity=activity,
+            days=days,
+            step=days_a_column(days),
+            suns=suns,
+            figures=figures,
         )
     ]
 

@@ -9,7 +9,7 @@ from page_reader import Page, points
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.report.activity import hourly_activity
-from rfcx_tf.report.day_map import day_maps, map_days
+from rfcx_tf.report.day_map import day_maps, days_a_column, map_days
 from rfcx_tf.report.sun import (
     Place,
     SunTimes,
@@ -36,9 +36,11 @@ def cells(chart, colour):
             corners = points(path).reshape(-1, 4, 2)
             # 28 on the left, 8 above; a day is 60 wide and an hour 5.5 high.
             day = (corners[..., 0].min(axis=1) - 28) / 60
-            hour = 24 - (corners[..., 1].max(axis=1) - 8) / 5.5
-            found += zip(day, hour, strict=True)
-    return sorted((round(day), round(hour)) for day, hour in found)
+            first = 24 - (corners[..., 1].max(axis=1) - 8) / 5.5
+            last = 24 - (corners[..., 1].min(axis=1) - 8) / 5.5
+            for d, low, high in np.stack([day, first, last], axis=1).round().astype(int).tolist():
+                found += [(d, hour) for hour in range(low, high)]
+    return sorted(found)
 
 
 def test_cells_are_the_hours_that_were_heard_and_recorded():
@@ -61,6 +63,33 @@ def test_cells_are_the_hours_that_were_heard_and_recorded():
     wanted = [[58, 107], [118, 107]], [[58, 41], [118, 41], [178, 41]]
     for line, expected in zip(lines, wanted, strict=True):
         assert line == pytest.approx(np.array(expected, float), abs=0.11)
+
+
+def test_many_days_share_columns():
+    starts = {
+        "a": datetime(2021, 1, 1, 22),
+        "b": datetime(2021, 1, 2, 23),
+        "c": datetime(2021, 12, 31),
+    }
+    found = events(("a", 1, 60.0, 61.0), ("b", 1, 60.0, 61.0))
+    activity = hourly_activity(found, starts, dict.fromkeys(starts, 7200.0))
+    days = map_days(activity)
+    assert (len(days), days_a_column(days)) == (365, 3)
+    (chart,) = day_maps(activity, days, {"s1": "one"}, [])
+    # An event in two hours of sound that both recordings have from 23:00 on.
+    assert chart[1] == "at most 1 events per recorded hour, from 2021-01-01, 22:00 to 23:00"
+    page = Page(chart[2])
+    shades = {
+        p.get("opacity", "1"): points(p) for p in page.of("path") if p["fill"] == "var(--line0)"
+    }
+    assert sorted(shades) == ["0.53", "1"]
+    # The first column of 122; 23:00 lies above 22:00.
+    width = 294 / 122
+    for shade, hour in (("1", 22), ("0.53", 23)):
+        corners = shades[shade]
+        assert corners[:, 0].min() == pytest.approx(28, abs=0.11)
+        assert np.ptp(corners[:, 0]) == pytest.approx(width, abs=0.11)
+        assert corners[:, 1].max() == pytest.approx(8 + 5.5 * (24 - hour), abs=0.11)
 
 
 def test_without_lengths_counts_are_shown_and_without_clocks_nothing():
