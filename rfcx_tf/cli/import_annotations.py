@@ -3,6 +3,7 @@
     rfcx-tf import-annotations --tables selections/ --data DIR
     rfcx-tf import-annotations --tables checked.txt --data DIR --verdict-column Verdict
     rfcx-tf import-annotations --tables BIRDNET --data DIR --detections found.csv
+    rfcx-tf import-annotations --tables selections/ --data DIR --complete
 
 Tables are Raven selection tables (with the species in a column, and TP or FP in another where
 somebody has judged the boxes) and Audacity labels (`species`, or `species|FP`), separated by tabs,
@@ -13,6 +14,10 @@ tables that cannot be used are listed by file and line, and the rest is imported
 Results of a detector (BirdNET's tables for Raven and Audacity and its CSV, or any with a confidence
 and no verdict) become no rows, since nobody has judged them. --detections writes them as events,
 for `review pick`.
+
+With --complete the recordings of the tables are noted in DIR/complete.csv: all calls in them are
+marked, so that what is not marked there is absent. A table without rows then is of a recording in
+which nothing calls.
 
 With --recording-ids path, selections/site1/a.txt belongs to the recording DIR/train/site1/a.wav,
 whose id is site1/a.
@@ -54,7 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--empty-means",
         choices=("absent", "unknown"),
         help="what a table without rows says: no species is in the recording (FP rows over all "
-        "of it), or nothing; must be given where there is one",
+        "of it), or nothing; must be given where there is one, unless --complete is",
+    )
+    parser.add_argument(
+        "--complete",
+        action="store_true",
+        help="all calls in the recordings of the tables are marked (with --species: all of that "
+        "species): what is not marked there is absent",
     )
     parser.add_argument(
         "--detections",
@@ -70,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.labels.annotation_import import import_annotations
     from rfcx_tf.labels.annotation_tables import find_tables
+    from rfcx_tf.labels.complete import COMPLETE_TABLE
     from rfcx_tf.labels.marks import TableColumns
 
     columns = TableColumns(
@@ -85,12 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
         columns,
         arguments.empty_means,
         same_names=arguments.recording_ids is not None,
+        complete=arguments.complete,
     )
     print(
         f"{len(tables)} tables, {imported.empty_tables} of them empty: {imported.repeated} rows "
         f"were there already, {imported.unjudged} without a verdict were left out."
     )
     print_notes(imported.notes)
+    if arguments.complete:
+        print(
+            f"Noted {len(imported.complete)} recordings as completely annotated in "
+            f"{arguments.data / COMPLETE_TABLE}."
+        )
     print_added(imported, arguments.data)
     print_next("check", arguments.data, "--recipe", "my.yaml", "--out", "check.html")
     left_out = [*unsearched, *imported.left_out]

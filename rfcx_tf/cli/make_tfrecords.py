@@ -49,6 +49,11 @@ def _run(arguments: argparse.Namespace) -> int:
         f"{rows['used_fp']} of {rows['used_fp'] + rows['skipped_fp']} FP rows have their "
         "recording."
     )
+    if annotations.complete:
+        print(
+            f"All calls are marked in {len(annotations.complete)} recordings (complete.csv): what "
+            "is not marked there is absent."
+        )
     print_notes(annotations.notes)
     untrained = annotations.untrained_classes
     if untrained:
@@ -68,7 +73,10 @@ def _run(arguments: argparse.Namespace) -> int:
     left_out = [*annotations.left_out, *manifest.skipped]
     if annotations.missing:
         missing = first_few(annotations.missing)
-        left_out.append(f"Rows of recordings that are not in {arguments.data}: {missing}.")
+        left_out.append(
+            f"Rows, or lines of complete.csv, of recordings that are not in {arguments.data}: "
+            f"{missing}."
+        )
     status = list_left_out("Left out", left_out)
     if manifest.skipped:
         print(

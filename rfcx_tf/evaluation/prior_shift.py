@@ -93,8 +93,11 @@ def known_recordings(held_out: HeldOut) -> tuple[np.ndarray, np.ndarray]:
         ids = held_out.recordings["recording_id"]
         return counts.reindex(index=ids, columns=held_out.columns, fill_value=0).to_numpy() > 0
 
-    present = named("tp")
-    return present, named("fp") & ~present
+    present, of_crops = named("tp"), pd.DataFrame(held_out.absent, columns=held_out.columns)
+    # Beside what FP rows say: in completely annotated recordings crops know what is absent.
+    absent = of_crops.groupby(held_out.crops["recording_id"].to_numpy()).any()
+    absent = absent.reindex(index=held_out.recordings["recording_id"], fill_value=False)
+    return present, (named("fp") | absent.to_numpy(bool)) & ~present
 
 
 def estimate_prior_shift(held_out: HeldOut, target: pd.DataFrame) -> tuple[pd.DataFrame, float]:

@@ -26,9 +26,10 @@ def evaluate_run(
 
     Returns:
         crops: DataFrame, a row for every finished fold and a last row `all`: fold, tp_crops,
-            fp_crops, tp_log_loss (over known-present labels), fp_log_loss (over known-absent
-            ones), lrap (mean reciprocal rank of the present species of TP crops); of runs that
-            keep boxes event_f1, median_iou, median_band_iou (see `box_figures`).
+            fp_crops, absent_crops (where there are any), tp_log_loss (over known-present labels),
+            fp_log_loss (over known-absent ones), lrap (mean reciprocal rank of the present species
+            of TP crops); of runs that keep boxes event_f1, median_iou, median_band_iou (see
+            `box_figures`).
         recordings: LWLRAP of the whole held-out recordings; None without truth.
 
     Raises:
@@ -50,16 +51,19 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
     probability = table[columns].to_numpy(float)
     present, absent = (label_matrix(table[name], columns) for name in ("present", "absent"))
     known = present | absent
-    is_tp = (table["kind"] == "tp").to_numpy()
+    is_tp, is_absent = ((table["kind"] == kind).to_numpy() for kind in ("tp", "absent"))
     figures = {
         "fold": fold,
         "tp_crops": int(is_tp.sum()),
-        "fp_crops": int((~is_tp).sum()),
+        "fp_crops": int((table["kind"] == "fp").sum()),
+        **({"absent_crops": int(is_absent.sum())} if is_absent.any() else {}),
         "tp_log_loss": tp_log_loss(present, known, probability),
         "fp_log_loss": fp_log_loss(present, known, probability),
         "lrap": single_label_lrap(present[is_tp], probability[is_tp]),
     }
     if "iou" in table:
-        own = np.arange(len(table)), table["species_id"].map(lambda i: columns.index(f"s{i}"))
+        # Absent crops are of no species, and nothing was looked for in them.
+        column = table["species_id"].map(lambda i: 0 if i < 0 else columns.index(f"s{i}"))
+        own = np.arange(len(table)), column
         figures |= box_figures(is_tp, absent[own], probability[own], table)
     return figures

@@ -20,6 +20,7 @@ from rfcx_tf.core.lock import lock_folder
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.labels.annotation_tables import read_table
 from rfcx_tf.labels.annotations import LABEL_HEADER, RawRow, checked_table, raise_first, read_box
+from rfcx_tf.labels.complete import note_of_new_classes, why_not_complete
 from rfcx_tf.labels.folder_labels import (
     FolderLabels,
     check_data_folder,
@@ -59,6 +60,8 @@ class Imported:
         left_out: a line for every row, table and place that could not be used.
         notes: what else a user should know of how tables and recordings were read.
         detections: rows of detectors, by recording and time; they become no rows.
+        complete: recordings that are annotated completely and were not noted as such yet, sorted.
+        complete_species: the one species of which they are; None: of all.
     """
 
     added_tp: int
@@ -73,6 +76,8 @@ class Imported:
     left_out: list[str]
     notes: list[str]
     detections: list[Detection]
+    complete: list[str]
+    complete_species: int | None
 
 
 def import_annotations(
@@ -82,6 +87,7 @@ def import_annotations(
     empty_means: str | None = None,
     *,
     same_names: bool = False,
+    complete: bool = False,
 ) -> Imported:
     """Adds the marks of annotation tables to a data folder, and says which it could not use.
 
@@ -96,6 +102,10 @@ def import_annotations(
         empty_means: what a table without rows says: `absent`, that every species was searched
             for and is not there (an FP row over the whole recording for each), or `unknown`.
         same_names: whether tables in several folders that name a recording alike mean one.
+        complete: whether all calls in the recordings of the tables are marked, of the one species
+            of `columns` or else of all. A table without rows then says that nothing calls, unless
+            `empty_means` is `unknown`. Recordings of which a row is left out, or not judged by a
+            person, are not complete.
 
     Raises:
         UserError: naming file and line, if nothing in the tables or files of the folder can be
@@ -104,13 +114,14 @@ def import_annotations(
     """
     check_data_folder(data_dir)
     with lock_folder(data_dir, "import-annotations"):
-        folder = FolderLabels.read(data_dir)
+        folder, columns = FolderLabels.read(data_dir), columns or TableColumns()
+        if complete and columns.only_species:
+            folder.check_can_be_complete_for_one()
         train = folder.data_dir / "train"
-        imported = _import(
-            tables, folder, train, columns or TableColumns(), empty_means, same_names
-        )
+        imported = _import(tables, folder, train, columns, empty_means, same_names, complete)
         if imported.rows:
             folder.add(imported.rows, imported.new_classes)
+        folder.add_complete(imported.complete, imported.complete_species)
         return imported
 
 
@@ -134,8 +145,8 @@ def read_annotations(
     audio = Path(audio)
     if not audio.is_dir():
         raise UserError(f"The recordings must be in a folder. Not found: {audio}.")
-    empty = FolderLabels(audio, [], checked_table([]), [])
-    return _import(tables, empty, audio, columns or TableColumns(), empty_means, same_names)
+    empty = FolderLabels(audio, [], checked_table([]), [], [])
+    return _import(tables, empty, audio, columns or TableColumns(), empty_means, same_names, False)
 
 
 def _import(
@@ -145,13 +156,19 @@ def _import(
     columns: TableColumns,
     empty_means: str | None,
     same_names: bool,
+    complete: bool,
 ) -> Imported:
     read, left_out = {}, []
+    # Recordings of which something is left out.
+    in_part: set[str] = set()
     for path in tables:
         try:
             read[path] = read_table(path, columns)
         except UserError as error:
             left_out.append(str(error))
+        if path not in read or read[path].problems:
+            in_part.add(recording_of_table(path, columns.folders))
+            in_part.update(mark.recording_id for mark in (read[path].marks if path in read else ()))
     notes = [note for table in read.values() for note in table.notes]
     marks = [mark for table in read.values() for mark in table.marks]
     empty = {
@@ -167,12 +184,13 @@ def _import(
     for path, table in read.items():
         if table.in_doubt and not _are_in_their_files(table.marks, recordings):
             left_out.append(table.in_doubt)
+            in_part.update(mark.recording_id for mark in table.marks)
             read[path] = table._replace(marks=[])
     marks = [mark for table in read.values() for mark in table.marks]
     left_out += recordings.left_out
     notes += recordings.notes
     left_out += [problem for table in read.values() for problem in table.problems]
-    if empty and empty_means is None:
+    if empty and empty_means is None and not complete:
         left_out += [
             f"{path}: a table without rows means that nothing is there, or that nobody looked. "
             "Say which: --empty-means absent or --empty-means unknown."
@@ -205,18 +223,26 @@ def _import(
                 (detected if mark.present is None else judged).append(with_box(mark))
             except UserError as error:
                 left_out.append(str(error))
+                in_part.add(mark.recording_id)
+        if mark.present is None:
+            in_part.add(mark.recording_id)
     new_classes = _new_classes(folder.classes, judged)
     classes = sorted(folder.classes + new_classes, key=lambda c: c.species_id)
     ids = ids_by_name(classes)
-    if empty_means == "absent":
-        tp = _first_tp(folder, judged)
+    # Without it, all species.
+    only_id = ids.get(name_key(columns.only_species)) if columns.only_species else None
+    if empty_means != "unknown" and (complete or empty_means):
+        tp = _first_tp(folder, judged, only_id if complete else None)
         for path, name in empty.items():
             try:
                 if name in tp:
+                    in_part.add(name)
                     raise UserError(
                         f"{path}: an empty table says that nothing is in {name}. {tp[name]} has a "
                         "TP row of it; remove one of the two."
                     )
+                if empty_means is None:
+                    continue
                 info = sound_info(name, str(path), "an empty table means absent")
                 box = (seconds_text(info.frames / info.rate_hz), "0", f"{info.rate_hz / 2:g}")
                 judged += [Mark(str(path), name, c.name, False, "0", *box) for c in classes]
@@ -229,10 +255,25 @@ def _import(
         cells = dict(zip(LABEL_HEADER, values, strict=True))
         rows.append(RawRow(mark.source, mark.present, cells))
     new_rows, repeated, problems = folder.not_there_yet(rows)
-    left_out += problems
+    left_out += [problem.text for problem in problems]
+    wrong = {source for problem in problems for source in problem.sources}
+    in_part |= {row.cells["recording_id"] for row in rows if row.source in wrong}
     unjudged = sum(mark.present is None and mark.confidence is None for mark in marks)
-    if not (new_rows or repeated or unjudged or detected or (empty and empty_means == "unknown")):
+    whole: set[str] = set()
+    if complete and columns.only_species and only_id is None:
+        left_out.append(
+            "Recordings are noted as complete for a species of the folder. "
+            f"{columns.only_species} has no row, and is not in species.csv of {folder.data_dir}. "
+            "Name it there and import again."
+        )
+    elif complete:
+        searched = named - set(empty.values()) if empty_means == "unknown" else named
+        whole = searched - in_part
+        left_out += why_not_complete(in_part & searched)
+    explained = empty and empty_means == "unknown"
+    if not (new_rows or repeated or unjudged or detected or explained or whole):
         raise_first(left_out)
+    notes += note_of_new_classes(folder.data_dir, folder.complete, new_classes)
     added_tp = sum(row.present for row in new_rows)
     return Imported(
         added_tp=added_tp,
@@ -247,6 +288,8 @@ def _import(
         left_out=left_out,
         notes=notes,
         detections=_detections(detected, classes, recordings),
+        complete=folder.not_complete_yet(whole, only_id),
+        complete_species=only_id,
     )
 
 
@@ -305,9 +348,19 @@ def _check_one_id(named: set[str], known: set[str], recordings: Mapping[str, Pat
                 )
 
 
-def _first_tp(folder: FolderLabels, judged: Iterable[Mark]) -> dict[str, str]:
-    """Where the first TP row of every recording stands, in the tables or else in the folder."""
+def _first_tp(
+    folder: FolderLabels, judged: Iterable[Mark], species_id: int | None
+) -> dict[str, str]:
+    """Where the first TP row of every recording stands, in the tables or else in the folder.
+
+    Args:
+        folder: its labels.
+        judged: marks of the tables.
+        species_id: of all marks, and so of the rows that count; None: all rows count.
+    """
     rows = folder.rows[folder.rows["present"]]
+    if species_id is not None:
+        rows = rows[rows["species_id"] == species_id]
     of_folder = dict(zip(rows["recording_id"][::-1], rows["source"][::-1], strict=True))
     return of_folder | {m.recording_id: m.source for m in reversed(list(judged)) if m.present}
 

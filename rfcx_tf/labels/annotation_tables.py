@@ -16,12 +16,13 @@ from rfcx_tf.core.names import one_form, readable
 from rfcx_tf.core.walk import walk
 from rfcx_tf.labels.annotations import TABLES
 from rfcx_tf.labels.audacity import audacity_marks, is_audacity
+from rfcx_tf.labels.complete import COMPLETE_TABLE
 from rfcx_tf.labels.marks import TableColumns, TableMarks, table_lines
 from rfcx_tf.labels.raven import is_raven, raven_marks
 
 ENDINGS = (".txt", ".csv", ".tsv")
 # What lies in a data folder, or among events of `predict`, beside annotation tables.
-_OTHER_TABLES = (*TABLES.values(), "species.csv", "sample_submission.csv")
+_OTHER_TABLES = (*TABLES.values(), COMPLETE_TABLE, "species.csv", "sample_submission.csv")
 _OTHER_TABLES += (".events.csv", ".kaleidoscope.csv")
 
 

@@ -5,6 +5,7 @@ list, and where the recordings are.
     train/<recording_id>.flac     or .mp3, .ogg, .wav; also in subfolders, where the id is the
                                   file's name, or the path if rows or files need that
     tfrecords/train/*.tfrec       used where train/ holds no recordings
+    complete.csv                  optional: recordings in which all calls are marked
     species.csv                   optional: names of the species
     sample_submission.csv         optional: its columns name the species too
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from rfcx_tf.audio.find import folder_recordings
 from rfcx_tf.core.csv_tables import read_csv, read_number, read_whole_number
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass, read_species
+from rfcx_tf.labels.complete import Complete, complete_lines, complete_species
 from rfcx_tf.labels.kaggle_tfrec import TfrecRecord, index_tfrec
 
 TABLES = {True: "train_tp.csv", False: "train_fp.csv"}
@@ -48,8 +50,10 @@ class Annotations:
             source (str: where the row stands, file:line).
         classes: all species that the folder names, in order of species_id.
         recordings: recording_id -> audio, for all recordings found.
-        missing: recordings that rows name and that were not found, sorted.
+        missing: recordings that rows or complete.csv name and that were not found, sorted.
         left_out, notes: of the search for recordings, see `audio.find.Recordings`.
+        complete: species of which all calls in a recording are marked, see `labels.complete`; only
+            of recordings that were found.
     """
 
     rows: pd.DataFrame
@@ -58,6 +62,7 @@ class Annotations:
     missing: list[str]
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    complete: Complete = field(default_factory=dict)
 
     @cached_property
     def used_rows(self) -> pd.DataFrame:
@@ -105,14 +110,14 @@ def read_kaggle_folder(data_dir: str | Path) -> Annotations:
     """
     annotations, problems = survey_kaggle_folder(data_dir)
     raise_first([problem.text for problem in problems])
-    rows, missing = annotations.rows, annotations.missing
+    rows, named = annotations.rows, set(annotations.rows["recording_id"])
     if not rows["present"].any():
         table = Path(data_dir) / TABLES[True]
         where = table if table.exists() else data_dir
         raise UserError(f"Training needs positive (TP) rows. There are none in {where}.")
-    if len(missing) == rows["recording_id"].nunique():
+    if named <= set(annotations.missing):
         raise UserError(
-            f"None of the {len(missing)} recordings in the rows is among the "
+            f"None of the {len(named)} recordings in the rows is among the "
             f"{len(annotations.recordings)} found in {data_dir}. The first row names "
             f"{rows.recording_id[0]}."
         )
@@ -131,9 +136,14 @@ def survey_kaggle_folder(data_dir: str | Path) -> tuple[Annotations, list[RowPro
         raise UserError(f"The data must be a folder. Not found: {data_dir}.")
     has_tables = (data_dir / TABLES[True]).exists()
     raw = raw_rows(data_dir) if has_tables else []
-    named = {row.cells["recording_id"] for row in raw}
+    complete = complete_lines(data_dir)
+    named = {row.cells["recording_id"] for row in raw} | {line.recording_id for line in complete}
     found = folder_recordings(data_dir / "train", named | set(map(_without_extension, named)))
-    raw = [_called_as(row, found) for row in raw]
+    raw = [
+        row._replace(cells=row.cells | {"recording_id": _id_of(row.cells["recording_id"], found)})
+        for row in raw
+    ]
+    complete = [line._replace(recording_id=_id_of(line.recording_id, found)) for line in complete]
     recordings, records = {id_: AudioSource(path) for id_, path in found.items()}, []
     if not found:
         recordings, records = _tfrec_audio(data_dir)
@@ -148,7 +158,12 @@ def survey_kaggle_folder(data_dir: str | Path) -> tuple[Annotations, list[RowPro
     rows, problems = check_rows(raw)
     missing = sorted(set(rows["recording_id"]) - recordings.keys())
     classes = species_classes(data_dir, rows)
-    survey = Annotations(rows, classes, recordings, missing, found.left_out, found.notes)
+    of_recordings = complete_species(complete, classes)
+    missing = sorted({*missing, *of_recordings.keys() - recordings.keys()})
+    of_recordings = {name: ids for name, ids in of_recordings.items() if name in recordings}
+    survey = Annotations(
+        rows, classes, recordings, missing, found.left_out, found.notes, of_recordings
+    )
     return survey, problems
 
 
@@ -168,12 +183,10 @@ def box_hz(rows: pd.DataFrame) -> dict[int, tuple[float, float]]:
     return {row.Index: (float(row.f_min), float(row.f_max)) for row in medians.itertuples()}
 
 
-def _called_as(row: RawRow, recordings: Container[str]) -> RawRow:
-    """The row, which may call its recording by its file's name with extension."""
-    name = row.cells["recording_id"]
-    if name in recordings or _without_extension(name) not in recordings:
-        return row
-    return row._replace(cells=row.cells | {"recording_id": _without_extension(name)})
+def _id_of(name: str, recordings: Container[str]) -> str:
+    """The id of a recording, which may be called by its file's name with extension."""
+    without = _without_extension(name)
+    return without if name not in recordings and without in recordings else name
 
 
 def _without_extension(name: str) -> str:

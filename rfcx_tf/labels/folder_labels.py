@@ -21,10 +21,18 @@ from rfcx_tf.labels.annotations import (
     LABEL_HEADER,
     TABLES,
     RawRow,
+    RowProblem,
     check_rows,
     checked_table,
     raw_rows,
     species_classes,
+)
+from rfcx_tf.labels.complete import (
+    COMPLETE_HEADER,
+    COMPLETE_TABLE,
+    CompleteLine,
+    complete_lines,
+    complete_species,
 )
 
 
@@ -37,12 +45,14 @@ class FolderLabels:
         raw: the rows as they stand; none where neither file is there yet.
         rows: the same, checked, see `annotations.Annotations`.
         classes: the species that the folder knows, in order of species_id.
+        complete: the lines of complete.csv.
     """
 
     data_dir: Path
     raw: list[RawRow]
     rows: pd.DataFrame
     classes: list[SpeciesClass]
+    complete: list[CompleteLine]
 
     @classmethod
     def read(cls, data_dir: str | Path) -> FolderLabels:
@@ -64,9 +74,11 @@ class FolderLabels:
             )
         raw = raw_rows(data_dir)
         rows = checked_table(raw)
-        return cls(data_dir, raw, rows, species_classes(data_dir, rows))
+        classes, complete = species_classes(data_dir, rows), complete_lines(data_dir)
+        complete_species(complete, classes)
+        return cls(data_dir, raw, rows, classes, complete)
 
-    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int, list[str]]:
+    def not_there_yet(self, rows: Sequence[RawRow]) -> tuple[list[RawRow], int, list[RowProblem]]:
         """The rows that the folder lacks, each once, the number of those that are there already,
         and what is wrong with the others: two that contradict each other are both in doubt.
         """
@@ -87,11 +99,11 @@ class FolderLabels:
         _, problems = check_rows([*self.raw, *new])
         wrong = {source for problem in problems for source in problem.sources}
         good = [row for row in new if row.source not in wrong]
-        return good, len(rows) - len(new), [problem.text for problem in problems]
+        return good, len(rows) - len(new), problems
 
     def check_can_be_added_to(self) -> None:
         """Raises UserError if a file cannot be added to as it is."""
-        for name in (*TABLES.values(), "species.csv"):
+        for name in (*TABLES.values(), "species.csv", COMPLETE_TABLE):
             _check_can_be_added_to(self.data_dir / name)
 
     def add(self, rows: Sequence[RawRow], new_classes: Sequence[SpeciesClass]) -> None:
@@ -108,6 +120,33 @@ class FolderLabels:
         for present, name in TABLES.items():
             own = [row.cells for row in rows if row.present == present]
             _add_lines(self.data_dir / name, LABEL_HEADER, own)
+
+    def check_can_be_complete_for_one(self) -> None:
+        """Raises UserError if complete.csv has no column for the one species."""
+        path = self.data_dir / COMPLETE_TABLE
+        if path.exists() and COMPLETE_HEADER[1] not in read_csv(path).header:
+            raise UserError(
+                "Recordings that are complete for one species need the column species_id. "
+                f"{path} has none. Add it; an empty cell says all species."
+            )
+
+    def not_complete_yet(self, recording_ids: Iterable[str], species_id: int | None) -> list[str]:
+        """Those of the recordings that complete.csv does not name for a species (None: for all)."""
+        there = {line.recording_id for line in self.complete if line.species_id is None}
+        there |= {line.recording_id for line in self.complete if line.species_id == species_id}
+        return sorted(set(recording_ids) - there)
+
+    def add_complete(self, recording_ids: Sequence[str], species_id: int | None) -> None:
+        """Notes recordings (`not_complete_yet`) as completely annotated, once rows are added.
+
+        Args:
+            recording_ids: in which all calls are marked.
+            species_id: of this species; None: of all.
+        """
+        cell = "" if species_id is None else str(species_id)
+        lines = [dict(zip(COMPLETE_HEADER, (name, cell), strict=True)) for name in recording_ids]
+        if lines:
+            _add_lines(self.data_dir / COMPLETE_TABLE, COMPLETE_HEADER, lines)
 
 
 def name_key(name: str) -> str:

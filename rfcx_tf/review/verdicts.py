@@ -99,7 +99,7 @@ def _apply(review: Path, data_dir: str | Path, copy_recordings: bool) -> Applied
         )
     rows = [row._replace(cells={name: row.cells[name] for name in LABEL_HEADER}) for row in judged]
     new_rows, repeated, problems = folder.not_there_yet(rows)
-    raise_first(problems)
+    raise_first([problem.text for problem in problems])
     new_classes = _new_classes(folder, judged)
     named = {row.cells["recording_id"] for row in judged} | set(folder.rows["recording_id"])
     recordings = folder_recordings(folder.data_dir / "train", named)

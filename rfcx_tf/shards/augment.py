@@ -182,19 +182,24 @@ def shift_bands(example: dict, bands) -> dict:
     }
 
 
-def lay_under(example: dict, background, weight, power_of_log: float | None = None) -> dict:
+def lay_under(example: dict, background: dict, weight, power_of_log: float | None = None) -> dict:
     """Mixes a crop with sound that nobody marked, `weight` of the crop and the rest of that.
 
     What is present stays present (of soft targets, what is so rather than not). What was absent
-    becomes unknown, since nobody looked for it in the other sound. `power_of_log` is that of
+    becomes unknown where nobody looked for it in the other sound, and stays absent where that is
+    known not to hold it. What calls in the other sound is partly heard. `power_of_log` is that of
     `add_sounds`.
     """
-    sound = add_sounds(example["spectrogram"], background, weight, power_of_log)
+    sound = add_sounds(example["spectrogram"], background["spectrogram"], weight, power_of_log)
     target = example["target"]
     # Of hard labels, one below one half is the smaller share of a weighted mix: present too.
     present = tf.where(example["pseudo"] > 0, target >= _RATHER_PRESENT, target > 0)
-    known = example["known"] * tf.cast(present, tf.float32)
-    return example | {"spectrogram": sound, "target": target * known, "known": known}
+    absent_below = background["known"] * (1.0 - background["target"])
+    known = example["known"] * tf.maximum(tf.cast(present, tf.float32), absent_below)
+    heard_below = tf.maximum(background["partly"], background["known"] * background["target"])
+    partly = tf.maximum(example["partly"], heard_below) * (1.0 - known)
+    labels = {"target": target * known, "known": known, "partly": partly}
+    return example | {"spectrogram": sound} | labels
 
 
 def add_noise(example: dict, deviations: float, seed) -> dict:

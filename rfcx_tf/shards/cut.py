@@ -36,16 +36,18 @@ class CropCutter:
         return self._cut(parse_crop(serialized, as_stored=True), 0.0)
 
     def varied(self, serialized, seed) -> tuple[dict, tf.Tensor]:
-        """A randomly shifted example, varied by itself, and whether it is one of an FP row.
+        """A randomly shifted example, varied by itself, and whether it is an FP row's or absent.
 
-        The shift is in seconds for TP, in widths of the box for FP. A window that models labelled
-        goes at most half way to the next one, since its labels are those of that window. A crop
-        from where no row lies shows nothing beyond that: it is not shifted, and only slowed.
+        The shift is in seconds for TP, in widths of the box for FP; an absent crop is its own box.
+        A window that models labelled goes at most half way to the next one, since its labels are
+        those of that window. An unlabelled crop shows nothing beyond where no row lies: it is not
+        shifted, and only slowed.
         """
         stored = parse_crop(serialized, as_stored=True)
         is_tp, is_fp, is_pseudo, is_unlabelled = (
             stored["kind"] == kind for kind in ("tp", "fp", "pseudo", "unlabelled")
         )
+        is_fp |= stored["kind"] == "absent"
         config, options = self._config, self._config.augment
         frame_s = config.frontend.frame_s
         rate = None
@@ -89,7 +91,11 @@ class CropCutter:
         else:
             image = stretch_time(piece, rate, start, length)
         target, known, partly = label_crop(
-            boxes - first, stored["box_classes"], stored["box_present"], self._spans
+            boxes - first,
+            stored["box_classes"],
+            stored["box_present"],
+            self._spans,
+            tf.cast(self._of_classes(stored["complete"]), tf.float32),
         )
         soft_target, soft_known = self._soft_labels(stored)
         return {
@@ -134,20 +140,24 @@ class CropCutter:
 
     def _soft_labels(self, stored: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Target and known [classes] of a pseudo-labelled crop; all unknown for another."""
-        classes = len(self._species_ids)
-        missing = [[0, classes - tf.shape(stored["soft_known"])[0]]]
-        known = tf.ensure_shape(tf.pad(stored["soft_known"], missing), [classes])
-        target = tf.where(known > 0, tf.pad(stored["soft_target"], missing), 0.0)
+        known = self._of_classes(stored["soft_known"])
+        target = tf.where(known > 0, self._of_classes(stored["soft_target"]), 0.0)
         return target, tf.cast(known, tf.float32)
 
+    def _of_classes(self, stored) -> tf.Tensor:
+        """Stored values [classes]; zeros where the crop has none."""
+        classes = len(self._species_ids)
+        return tf.ensure_shape(tf.pad(stored, [[0, classes - tf.shape(stored)[0]]]), [classes])
 
-def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, ...]:
+
+def label_crop(box_frames, box_classes, box_present, spans, complete=0.0) -> tuple[tf.Tensor, ...]:
     """What the boxes say about one crop.
 
     A box counts when at least half of it lies in the part of the crop that the windows of its
     class cover, or when it fills at least half of that part (long calls). Present wins over
     absent: a call heard is heard, whatever another template did not find. A call of which less
-    than that lies there is *partly* heard: its class is neither present nor absent.
+    than that lies there is *partly* heard: its class is neither present nor absent. Where all calls
+    of a class are marked, it is absent unless it is present or partly heard.
 
     Args:
         box_frames: float32 [boxes, 2], begin and end relative to the crop's first frame.
@@ -155,6 +165,7 @@ def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, 
         box_present: int64 [boxes], 1 for TP, 0 for FP.
         spans: float32 [classes, 2], begin and end in frames of the part of a crop that the
             windows of each class cover (`crop_spans`).
+        complete: float32 [classes], 1 where all calls of a class in the recording are marked.
 
     Returns:
         target, known, partly: float32 [classes].
@@ -168,6 +179,7 @@ def label_crop(box_frames, box_classes, box_present, spans) -> tuple[tf.Tensor, 
     classes = tf.shape(spans)[0]
     present = _any_of_class(box_classes, counts & (box_present == 1), classes)
     absent = _any_of_class(box_classes, counts & (box_present == 0), classes)
+    absent = tf.maximum(absent, complete)
     touched = _any_of_class(box_classes, (overlap > 0) & (box_present == 1), classes)
     partly = touched * (1.0 - present)
     return present, tf.maximum(present, absent * (1.0 - partly)), partly

@@ -54,8 +54,8 @@ def training_dataset(
     sampler = _sampler(reader, config, folds)
     cutter = CropCutter(config, reader.manifest)
     seed = config.seed
-    unlabelled = reader.rows(folds, "unlabelled")
-    if config.augment.background > 0 and len(unlabelled) == 0:
+    unmarked = reader.rows(folds, "unlabelled", "absent")
+    if config.augment.background > 0 and len(unmarked) == 0:
         raise UserError(
             f"augment.background needs shards with unlabelled crops. {reader.folder} has none "
             "in these folds. Make them with crops.unlabelled_per_recording above 0."
@@ -73,7 +73,7 @@ def training_dataset(
             row, partner = draws.draw(own_number)
             crops = [source[row], source[partner]]
             if config.augment.background > 0:
-                crops.append(reader[sampler.draw_background(number, unlabelled)])
+                crops.append(reader[sampler.draw_background(number, unmarked)])
             return crops
 
         def draw(numbers):
@@ -127,7 +127,8 @@ def validation_dataset(
 
 def _sampler(reader: ShardReader, config: Config, folds: list[int]) -> BalancedSampler:
     species = reader.index["species_id"].to_numpy()
-    tp_rows, fp_rows = reader.rows(folds, "tp"), reader.rows(folds, "fp")
+    # Absent crops have the species -1, and so are drawn, and mixed, as those of one class more.
+    tp_rows, fp_rows = reader.rows(folds, "tp"), reader.rows(folds, "fp", "absent")
     return BalancedSampler(
         tp_rows,
         species[tp_rows],
@@ -183,7 +184,7 @@ def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
         def over_background():
             below, _ = cutter.varied(crops[2], stream(seed, "background_crop"))
             weight = beta_weight(options.mixup_alpha, stream(seed, "background_weight"))
-            return lay_under(unmixed, below["spectrogram"], weight, power_of_log)
+            return lay_under(unmixed, below, weight, power_of_log)
 
         # Over sound in which nobody looked for its species, a crop of an FP row would know nothing.
         chosen = (chance(seed, "background") < options.background) & ~is_fp

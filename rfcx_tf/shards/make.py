@@ -8,12 +8,14 @@ checked, and so is that the file was not cut short. Damage where nothing is deco
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 import rfcx_tf
 from rfcx_tf.audio.channels import MEAN
@@ -22,6 +24,7 @@ from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.labels.annotations import BOX, Annotations, box_hz, mean_box_s
+from rfcx_tf.labels.complete import complete_mask, without_lost_rows
 from rfcx_tf.labels.folds import assign_folds
 from rfcx_tf.shards.pieces import random_of, rows_by_recording, stored_piece
 from rfcx_tf.shards.plans import (
@@ -78,7 +81,9 @@ def make_shards(
     }
     rows = annotations.used_rows
     fold_of = assign_folds(rows, list(recordings), config.training.folds, config.training.fold_seed)
-    wanted = recordings if config.crops.unlabelled_per_recording else set(rows["recording_id"])
+    wanted = set(rows["recording_id"]) | annotations.complete.keys()
+    if config.crops.unlabelled_per_recording:
+        wanted = set(recordings)
     plans = plan_shards(wanted, fold_of, config.crops.recordings_per_shard)
     plan_id = _plan_id(annotations, plans, config)
     open_plan(out_dir, plan_id)
@@ -98,6 +103,7 @@ def make_shards(
             recording_id,
             recordings[recording_id],
             rows_of[recording_id],
+            complete_mask(annotations.complete, recording_id, annotations.classes),
             fold_of[recording_id],
             transform,
             config,
@@ -117,7 +123,7 @@ def make_shards(
         fold_seed=config.training.fold_seed,
         shards_id=plan_id,
         shards=shard_sizes(plans, out_dir),
-        counts={k: int((index["kind"] == k).sum()) for k in KINDS if k != "pseudo"},
+        counts=_count_kinds(index),
         rows=annotations.counts,
         data_dir=str(data_dir.resolve()),
         recordings={
@@ -133,6 +139,9 @@ def make_shards(
         remarks=remarks,
         channel=channel,
         box_hz=box_hz(annotations.rows),
+        complete=without_lost_rows(
+            annotations.complete, rows[rows["present"]], index[index["kind"] == "tp"]
+        ),
         code_version=rfcx_tf.__version__,
     )
     manifest = write_manifest(manifest, out_dir)
@@ -140,30 +149,39 @@ def make_shards(
     return manifest
 
 
+def _count_kinds(index: pd.DataFrame) -> dict[str, int]:
+    """Crops by kind, absent ones only where there are any."""
+    counts = {kind: int((index["kind"] == kind).sum()) for kind in KINDS}
+    return {kind: n for kind, n in counts.items() if n or kind in ("tp", "fp", "unlabelled")}
+
+
 def _plan_id(annotations: Annotations, plans: list[ShardPlan], config: Config) -> str:
     """Identifies what is to be written, so that two recipes never share a folder."""
+    complete = [str(entry) for entry in sorted(annotations.complete.items())]
     parts = [
         str(SCHEMA_VERSION),
         config.frontend.fingerprint,
-        config.crops.model_dump_json(),
+        config.crops.model_dump_json(exclude=None if complete else {"absent_per_minute"}),
         str([(plan.name, plan.recording_ids) for plan in plans]),
         annotations.rows.drop(columns="source").to_csv(index=False),
         str(annotations.classes),
         str(config.training.fold_seed),
         # Shards of the mean are those that were made before there was a choice.
         *([] if config.audio.channel == MEAN else [config.audio.channel]),
+        # So are those of folders without complete.csv.
+        *complete,
     ]
     return identify(parts)
 
 
 def _plan_recording(
-    recording_id: str, rows: np.ndarray, samples: int, config: Config
+    recording_id: str, rows: np.ndarray, is_complete: bool, samples: int, config: Config
 ) -> tuple[np.ndarray, list[dict], list[str]]:
     """Decides what to cut from a recording of so many samples with these rows.
 
     Returns:
-        The rows that lie in the recording; what is known of the crops, one for each of them, then
-        the unlabelled ones; the other rows, in words.
+        Bool [rows], whether they lie in the recording; what is known of the crops, one for each of
+        these, then those where no row lies; the other rows, in words.
     """
     duration_s = samples / config.frontend.sample_rate_hz
     outside = rows["t_max"] > duration_s + _END_TOLERANCE_S
@@ -173,7 +191,6 @@ def _plan_recording(
         "recording again."
         for row in rows[outside]
     ]
-    rows = rows[~outside]
     last_start = max(1 + samples // config.frontend.hop_length - config.stored_frames, 1)
 
     def planned(kind: str, species_id: int, songtype_id: int, box: tuple[float, ...]) -> dict:
@@ -188,21 +205,25 @@ def _plan_recording(
         }
 
     crops = []
-    for row in rows:
+    for row in rows[~outside]:
         kind, box = "tp" if row["present"] else "fp", tuple(float(row[name]) for name in BOX)
         crops.append(planned(kind, int(row["species_id"]), int(row["songtype_id"]), box))
+    kind, wanted = "unlabelled", config.crops.unlabelled_per_recording
+    if is_complete:
+        kind, wanted = "absent", math.ceil(config.crops.absent_per_minute * duration_s / 60)
+        # In the silence behind a short recording nothing calls either.
+        duration_s = max(duration_s, config.crops.crop_s)
     half_s = config.crops.crop_s / 2
-    for centre_s in _unlabelled_centres_s(recording_id, rows, duration_s, config):
-        crops.append(
-            planned("unlabelled", -1, -1, (centre_s - half_s, centre_s + half_s, 0.0, 0.0))
-        )
-    return rows, crops, skipped
+    for centre_s in _free_centres_s(recording_id, rows, duration_s, wanted, config):
+        crops.append(planned(kind, -1, -1, (centre_s - half_s, centre_s + half_s, 0.0, 0.0)))
+    return ~outside, crops, skipped
 
 
 def _cut_recording(
     recording_id: str,
     source: AudioSource,
     rows: np.ndarray,
+    complete: np.ndarray,
     fold: int,
     transform: RecordingTransform,
     config: Config,
@@ -210,12 +231,13 @@ def _cut_recording(
     """All crops of one recording, and in words what had to be left out, and what is to be said of a
     recording of which nothing is missing.
     """
+    is_complete = bool(complete.any())
 
     def pieces(crops: list[dict]) -> list[tuple[int, int]]:
         return [(c["start_frame"], c["start_frame"] + config.stored_frames) for c in crops]
 
     def wanted_samples(samples: int) -> list[tuple[int, int]]:
-        _, crops, _ = _plan_recording(recording_id, rows, samples, config)
+        _, crops, _ = _plan_recording(recording_id, rows, is_complete, samples, config)
         return transform.samples_around(pieces(crops), samples)
 
     said: list[SoundRemark] = []
@@ -223,7 +245,10 @@ def _cut_recording(
         waveform = read_audio_parts(source, config.frontend.sample_rate_hz, wanted_samples, said)
     except AudioError as error:
         return [], [str(error)], []
-    inside, crops, skipped = _plan_recording(recording_id, rows, len(waveform), config)
+    inside, crops, skipped = _plan_recording(recording_id, rows, is_complete, len(waveform), config)
+    # The species of a call that could not be used is not absent.
+    lost = rows["class_index"][~inside & rows["present"]]
+    complete = np.where(np.isin(np.arange(len(complete)), lost), 0, complete)
     skipped = [remark.text for remark in said if remark.is_cut] + skipped
     remarks = [remark.text for remark in said if not remark.is_cut]
     # Short recordings get silence behind them, as they do at prediction.
@@ -237,18 +262,16 @@ def _cut_recording(
             f"Shards hold float16, up to 65504. The front end gave {highest:.3g} for {source}. "
             "Lower frontend.pcen.power or raise frontend.pcen.gain."
         )
-    stored = (
-        stored_piece(spectrogram, inside, config=config, recording_id=recording_id, fold=fold, **c)
-        for c in crops
-    )
+    labels = {"rows": rows[inside], "complete": complete, "recording_id": recording_id}
+    stored = (stored_piece(spectrogram, config=config, fold=fold, **labels, **c) for c in crops)
     return stored, skipped, remarks
 
 
-def _unlabelled_centres_s(
-    recording_id: str, rows: np.ndarray, duration_s: float, config: Config
+def _free_centres_s(
+    recording_id: str, rows: np.ndarray, duration_s: float, wanted: int, config: Config
 ) -> np.ndarray:
     """Centres of crops that touch no row, drawn from a grid of half crops; maybe fewer."""
-    wanted, crop_s = config.crops.unlabelled_per_recording, config.crops.crop_s
+    crop_s = config.crops.crop_s
     if wanted == 0 or duration_s < crop_s:
         return np.empty(0)
     generator = random_of(recording_id, config.training.fold_seed)

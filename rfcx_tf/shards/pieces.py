@@ -37,13 +37,19 @@ def rows_by_recording(
 
 
 def stored_piece(
-    spectrogram: np.ndarray, rows: np.ndarray, start_frame: int, config: Config, **entries
+    spectrogram: np.ndarray,
+    rows: np.ndarray,
+    complete: np.ndarray,
+    start_frame: int,
+    config: Config,
+    **entries,
 ) -> Crop:
     """The piece that begins at a frame, with all rows that touch it.
 
     Args:
         spectrogram: the whole recording [frames, bands].
         rows: rows of the recording, see `rows_by_recording`.
+        complete: int64 [classes], see `labels.complete.complete_mask`.
         start_frame: first frame of the piece.
         config: the recipe.
         entries: the other attributes of `Crop`, which say what it was cut for.
@@ -57,6 +63,7 @@ def stored_piece(
         box_times_s=np.stack([touching["t_min"], touching["t_max"]], axis=1).astype(np.float32),
         box_classes=touching["class_index"].astype(np.int64),
         box_present=touching["present"].astype(np.int64),
+        complete=complete if complete.any() else None,
         **entries,
     )
 

@@ -50,6 +50,7 @@ def cut_windows(
     probability: np.ndarray,
     starts: np.ndarray,
     rows: np.ndarray,
+    complete: np.ndarray,
     recording_id: str,
     fold: int,
     species_ids: list[int],
@@ -64,6 +65,7 @@ def cut_windows(
         starts: their first frames [windows].
         rows: annotated boxes of the recording, see `rows_by_recording`. What they say comes
             before what the teacher says.
+        complete: int64 [classes], 1 where all calls of the class in the recording are marked.
         recording_id, fold: the recording and its fold; -1 if it is in none.
         species_ids: species of the classes, in the order of the columns.
         config: the recipe.
@@ -82,6 +84,7 @@ def cut_windows(
             stored_piece(
                 spectrogram,
                 rows,
+                complete,
                 int(np.clip(start - config.margin_frames, 0, last)),
                 config,
                 recording_id=recording_id,

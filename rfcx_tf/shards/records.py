@@ -30,7 +30,9 @@ from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
 
 SCHEMA_VERSION = 1
-KINDS = ("tp", "fp", "unlabelled", "pseudo")
+KINDS = ("tp", "fp", "absent", "unlabelled", "pseudo")
+# What people say something about.
+LABELLED = ("tp", "fp", "absent")
 # The fold of pseudo-labelled recordings that are in none.
 NO_FOLD = -1
 # TFRecord framing: 8 bytes of length and 4 of checksum before the payload, 4 after it.
@@ -75,13 +77,14 @@ class Crop:
         spectrogram: float16 [frames, bands].
         recording_id: the recording it was cut from.
         fold: cross-validation fold of that recording; `NO_FOLD` if it is in none.
-        kind: `tp`, `fp`, or `unlabelled`: the kind of row it was cut for; or `pseudo`, for a
-            window that models labelled.
-        species_id, songtype_id: what that row says; -1 for unlabelled crops. The species of a
+        kind: `tp` or `fp`: the kind of row it was cut for; `absent`: no row lies in it, and its
+            recording is annotated completely; `unlabelled`: no row lies in it; `pseudo`: a window
+            that models labelled.
+        species_id, songtype_id: what that row says; -1 where there is none. The species of a
             pseudo crop is the most probable one, if that is probable enough to count as present;
             otherwise -1.
         box: t_min, t_max in seconds and f_min, f_max in Hz of that row, in the recording; begin
-            and end of the window, 0 and 0 for unlabelled and pseudo crops.
+            and end of the window, 0 and 0 where there is none.
         start_frame: frame of the recording at which the piece begins.
         box_times_s: float32 [boxes, 2], begin and end in the recording of every row of the
             recording that touches the piece.
@@ -90,6 +93,8 @@ class Crop:
         soft_target: float32 [classes], probability of every class in the window of a pseudo
             crop; None for others.
         soft_known: int64 [classes], 1 where that counts, 0 where the class is unknown.
+        complete: int64 [classes], 1 where all calls of the class in the recording are marked; None
+            where there is no such class.
     """
 
     spectrogram: np.ndarray
@@ -105,6 +110,7 @@ class Crop:
     box_present: np.ndarray
     soft_target: np.ndarray | None = None
     soft_known: np.ndarray | None = None
+    complete: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class Manifest:
         skipped: sentences on what was left out.
         remarks: what is to be said of recordings that were used whole.
         channel: what was listened to in recordings of several channels (`AudioSource`).
+        complete: species of which all calls are marked, by recording id (`labels.complete`).
         code_version, schema_version: versions that wrote the shards.
     """
 
@@ -149,6 +156,7 @@ class Manifest:
     box_hz: dict[int, tuple[float, float]] = field(default_factory=dict)
     channel: str = MEAN
     remarks: list[str] = field(default_factory=list)
+    complete: dict[str, list[int]] = field(default_factory=dict)
     code_version: str = ""
     schema_version: int = SCHEMA_VERSION
     index_sha256: str = ""
@@ -194,6 +202,8 @@ def serialize_crop(crop: Crop) -> bytes:
         features["soft_target"] = of_floats(crop.soft_target)
     if crop.soft_known is not None:
         features["soft_known"] = of_ints(crop.soft_known)
+    if crop.complete is not None:
+        features["complete"] = of_ints(crop.complete)
     example = tf.train.Example(features=tf.train.Features(feature=features))
     # Protocol buffers promise no order of the features otherwise; shards made twice are equal.
     return example.SerializeToString(deterministic=True)
@@ -209,8 +219,8 @@ def parse_crop(serialized, as_stored: bool = False) -> dict:
     Returns:
         spectrogram float32 [frames, bands]; kind, recording_id string; species_id, songtype_id,
         fold, start_frame int64; box float32 [4] (t_min, t_max, f_min, f_max); box_times_s
-        float32 [boxes, 2]; box_classes, box_present int64 [boxes]; soft_target float32 and
-        soft_known int64 [classes], both [0] where the crop has none.
+        float32 [boxes, 2]; box_classes, box_present int64 [boxes]; soft_target float32,
+        soft_known and complete int64 [classes], each [0] where the crop has none.
     """
     import tensorflow as tf
 
@@ -235,6 +245,7 @@ def parse_crop(serialized, as_stored: bool = False) -> dict:
             "box_present": many_ints,
             "soft_target": many_floats,
             "soft_known": many_ints,
+            "complete": many_ints,
         },
     )
     values = tf.io.decode_raw(example["spectrogram"], tf.float16)

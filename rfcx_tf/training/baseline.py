@@ -22,7 +22,7 @@ from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.dataset import validation_dataset
-from rfcx_tf.shards.records import ShardReader
+from rfcx_tf.shards.records import LABELLED, ShardReader
 from rfcx_tf.training.checks import check_folds, check_shards_fit
 from rfcx_tf.training.regression_folds import (
     LabelledFeatures,
@@ -89,8 +89,8 @@ def train_baseline(
 
 
 def pool_crops(reader: ShardReader, config: BaselineConfig) -> LabelledFeatures:
-    """Reads every TP and FP crop of the shards once; features are [crops, 3 * bands]."""
-    rows = reader.rows(list(range(config.training.folds)), "tp", "fp")
+    """Reads every labelled crop of the shards once; features are [crops, 3 * bands]."""
+    rows = reader.rows(list(range(config.training.folds)), *LABELLED)
     if len(rows) == 0:
         raise UserError(f"A baseline needs TP or FP crops. {reader.folder} has none.")
     # Labels of the whole crop, since the whole crop is pooled: those of a shared head.

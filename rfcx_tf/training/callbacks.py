@@ -61,7 +61,10 @@ class ValidationMonitors(keras.callbacks.Callback):
         self.target, self.known, boxes = (np.concatenate(of) for of in zip(*labels, strict=True))
         self._is_tp = (rows["kind"] == "tp").to_numpy()
         species_ids = [c.species_id for c in classes]
-        self._own_class = rows["species_id"].map(species_ids.index).to_numpy()
+        # Absent crops are of no species: nothing is looked for in them.
+        self._has_row = (rows["species_id"] >= 0).to_numpy()
+        own_class = rows["species_id"].map(lambda i: 0 if i < 0 else species_ids.index(i))
+        self._own_class = own_class.to_numpy()
         # Boxes of rows are in frames of their crops.
         self._crop_begins_s = rows["t_min"].to_numpy() - boxes[:, 1] * frontend.frame_s
         times_s = boxes[:, 1:3] * frontend.frame_s + self._crop_begins_s[:, np.newaxis]
@@ -101,6 +104,7 @@ class ValidationMonitors(keras.callbacks.Callback):
         found = boxes[own].astype(np.float64)
         # As events, it begins with the recording at the earliest.
         found[:, :2] = np.maximum(0.0, found[:, :2] + self._crop_begins_s[:, np.newaxis])
+        found[~self._has_row] = np.nan
         self.found = found_boxes(found, self._row_boxes)
         is_absent = (self.known[own] > 0) & (self.target[own] == 0)
         return box_figures(self._is_tp, is_absent, self.probability[own], self.found)

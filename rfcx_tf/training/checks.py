@@ -107,6 +107,8 @@ def check_start_fits(
 def check_monitor(reader: ShardReader, monitor: str) -> None:
     """Raises UserError if the monitor is of rows that the shards have none of."""
     for kind, names in (("fp", ["val_fp_log_loss"]), ("tp", ["val_tp_log_loss", "val_lrap"])):
+        if kind == "fp" and reader.manifest.complete:
+            continue
         if monitor in names and not (reader.index["kind"] == kind).any():
             raise UserError(
                 f"training.monitor must be of rows that there are. Received: {monitor}, and "

@@ -24,7 +24,7 @@ from rfcx_tf.scoring.load import load_scorer
 from rfcx_tf.scoring.predict import Predictions, predict_recordings
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.dataset import LABELS, pseudo_rows, training_dataset, validation_dataset
-from rfcx_tf.shards.records import Manifest, ShardReader
+from rfcx_tf.shards.records import LABELLED, Manifest, ShardReader
 from rfcx_tf.training.callbacks import (
     EpochDraws,
     MovingAverage,
@@ -84,7 +84,7 @@ def train_fold(
     if is_done:
         return
     others = [k for k in range(config.training.folds) if k != fold]
-    trained_on, held_out = reader.rows(others, "tp", "fp"), reader.rows([fold], "tp", "fp")
+    trained_on, held_out = reader.rows(others, *LABELLED), reader.rows([fold], *LABELLED)
     if len(trained_on) == 0 or len(held_out) == 0:
         raise UserError(
             f"A fold needs crops to train on and crops to validate on. Fold {fold} of "
@@ -116,13 +116,14 @@ def train_fold(
     pseudo_crops = 0 if pseudo is None else len(pseudo_rows(pseudo, others))
     if not ended:
         if verbose and run is not None:
-            tp, fp = len(reader.rows(others, "tp")), len(reader.rows(others, "fp"))
+            tp, fp, absent = (len(reader.rows(others, kind)) for kind in LABELLED)
+            others_absent = f", {absent} absent ones" if absent else ""
             labelled = f", {pseudo_crops} pseudo-labelled ones" if pseudo_crops else ""
             begin = f", beginning with the weights of {start.path}" if start else ""
             begin = f", going on after epoch {epochs_done}" if epochs_done else begin
             print(
-                f"Fold {fold}: {tp} TP and {fp} FP crops{labelled}, {len(held_out)} held "
-                f"out{begin}."
+                f"Fold {fold}: {tp} TP and {fp} FP crops{others_absent}{labelled}, "
+                f"{len(held_out)} held out{begin}."
             )
         average = [MovingAverage(resumed=epochs_done > 0)] if config.training.ema else []
         draws = EpochDraws(config.training, read_worker().number)

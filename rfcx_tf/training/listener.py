@@ -17,8 +17,8 @@ import tensorflow as tf
 from rfcx_tf.core.checksums import forget_checksums
 from rfcx_tf.core.config import ListenerConfig, LossConfig
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.core.windows import at_times
+from rfcx_tf.labels.complete import complete_mask
 from rfcx_tf.model.embedding import EmbeddingModel, hash_model
 from rfcx_tf.model.regressions import MaskedRegressions, PseudoLabelledRows
 from rfcx_tf.runs.embeddings import EmbeddingStore, embed_recordings
@@ -27,8 +27,9 @@ from rfcx_tf.runs.kept import keep_checksums
 from rfcx_tf.runs.listener_run import ListenerRun
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.shards.cut import label_crop
+from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
-from rfcx_tf.shards.records import NO_FOLD, Manifest, ShardReader
+from rfcx_tf.shards.records import LABELLED, NO_FOLD, Manifest, ShardReader
 from rfcx_tf.training.checks import check_folds, check_labels_fit
 from rfcx_tf.training.regression_folds import (
     NO_ROW,
@@ -38,8 +39,8 @@ from rfcx_tf.training.regression_folds import (
     write_held_out_crops,
 )
 
-# begins of windows in seconds, rows of their recording -> target, known [windows, classes]
-Labeller = Callable[[np.ndarray, pd.DataFrame], tuple[np.ndarray, np.ndarray]]
+# begins of windows in seconds, their recording -> target, known, partly [windows, classes]
+Labeller = Callable[[np.ndarray, str], tuple[np.ndarray, ...]]
 
 
 def train_listener(
@@ -92,19 +93,17 @@ def train_listener(
     model = EmbeddingModel.open(model_path, config)
     model_hash = hash_model(model_path)
     run = ListenerRun.create(run_dir, config, model_path, model_hash, manifest, tfrecords, pseudo)
-    annotated = reader.index.iloc[reader.rows(folds, "tp", "fp")]
+    annotated = reader.index.iloc[reader.rows(folds, *LABELLED)]
     boxes_s = _boxes_s(annotated, [*manifest.recordings, *extra])
     store = EmbeddingStore(run.embeddings, run.embeddings_key, boxes_s, extra)
     failed, cut = embed_recordings(model, sources, store, progress=progress)
-    label = _labeller(manifest.classes, config.window_s)
-    windows = annotated_windows(store, annotated, label)
+    label = _labeller(annotated, manifest, config.window_s)
+    windows = annotated_windows(store, annotated, manifest, label)
     loss = LossConfig(unknown_negative_weight=config.unknown_negative_weight)
     for fold in folds:
         taught = None
         if fold in labels_of:
-            taught = _pseudo_labelled_windows(
-                labels_of[fold], fold, store, annotated, label, config
-            )
+            taught = _pseudo_labelled_windows(labels_of[fold], fold, store, label, config)
         regressions = fit_fold(windows, fold, loss, config.c, taught)
         fitted_on = f"{(windows.folds != fold).sum()} windows"
         if taught is not None:
@@ -122,26 +121,29 @@ def train_listener(
 
 
 def annotated_windows(
-    store: EmbeddingStore, annotated: pd.DataFrame, label: Labeller
+    store: EmbeddingStore, annotated: pd.DataFrame, manifest: Manifest, label: Labeller
 ) -> LabelledFeatures:
     """The windows that can be learned from, labelled by all rows of their recording.
 
     Args:
         store: embeddings; recordings without any are left out.
-        annotated: TP and FP lines of the shards' index, by their numbers.
-        label: says what rows make known of windows.
+        annotated: labelled lines of the shards' index, by their numbers.
+        manifest: of the shards.
+        label: says what is known of windows.
     """
     parts = []
-    for name, rows in annotated.groupby("recording_id"):
-        found = store.read(str(name))
+    rows_of = dict(iter(annotated.groupby("recording_id")))
+    for name in sorted(rows_of.keys() | manifest.complete.keys()):
+        found = store.read(name)
         if found is None:
             continue
-        centred = label(found.row_start_s, rows)
+        fold, rows = manifest.recordings[name]["fold"], rows_of.get(name, annotated[:0])
+        centred = label(found.row_start_s, name)
         parts.append((rows.index.to_numpy(), rows["fold"].to_numpy(), found.rows, *centred))
-        target, known, partly = label(found.window_start_s, rows)
+        target, known, partly = label(found.window_start_s, name)
         says = known.any(axis=1)
         count = int(says.sum())
-        places = np.full(count, NO_ROW), np.full(count, rows["fold"].iloc[0])
+        places = np.full(count, NO_ROW), np.full(count, fold)
         parts.append((*places, found.windows[says], target[says], known[says], partly[says]))
     if not parts:
         raise UserError(
@@ -155,7 +157,6 @@ def _pseudo_labelled_windows(
     labels: ShardReader,
     held_out: int,
     store: EmbeddingStore,
-    annotated: pd.DataFrame,
     label: Labeller,
     config: ListenerConfig,
 ) -> PseudoLabelledRows | None:
@@ -168,7 +169,6 @@ def _pseudo_labelled_windows(
     Returns:
         None if none of the recordings is both labelled and listened to.
     """
-    rows_of = dict(iter(annotated.groupby("recording_id")))
     parts = []
     for name, entry in labels.manifest.recordings.items():
         if entry["fold"] == held_out:
@@ -180,8 +180,7 @@ def _pseudo_labelled_windows(
         own_s = np.repeat(labelled[0][:, np.newaxis], labelled[1].shape[1], axis=1)
         probability = at_times(own_s, labelled[1], middles_s)
         weights = np.full_like(probability, config.pseudo_weight)
-        if name in rows_of:
-            weights *= 1 - label(found.window_start_s, rows_of[name])[1]
+        weights *= 1 - label(found.window_start_s, name)[1]
         parts.append((found.windows, probability, weights))
     if not parts:
         return None
@@ -208,20 +207,33 @@ def _boxes_s(annotated: pd.DataFrame, names: Iterable[str]) -> dict[str, np.ndar
     return boxes_s
 
 
-def _labeller(classes: list[SpeciesClass], window_s: float) -> Labeller:
-    number_of = {c.species_id: number for number, c in enumerate(classes)}
+def _labeller(annotated: pd.DataFrame, manifest: Manifest, window_s: float) -> Labeller:
+    classes = manifest.classes
+    boxes = annotated[annotated["kind"].isin(["tp", "fp"])]
+    boxes_of = rows_by_recording(
+        boxes.assign(present=boxes["kind"] == "tp"), classes, set(boxes["recording_id"])
+    )
     # Every class may be heard in all of the window.
     spans = np.tile(np.float32([0, window_s]), (len(classes), 1))
     of_one = tf.function(
-        lambda boxes, numbers, present: label_crop(boxes, numbers, present, spans),
-        [tf.TensorSpec([None, 2]), *[tf.TensorSpec([None], tf.int64)] * 2],
+        lambda boxes, *rows: label_crop(boxes, *rows[:2], spans, rows[2]),
+        [
+            tf.TensorSpec([None, 2]),
+            *[tf.TensorSpec([None], tf.int64)] * 2,
+            tf.TensorSpec([len(classes)]),
+        ],
     )
 
-    def label(start_s: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-        boxes_s = rows[["t_min", "t_max"]].to_numpy(np.float32)
-        numbers = rows["species_id"].map(number_of).to_numpy(np.int64)
-        present = (rows["kind"] == "tp").to_numpy(np.int64)
-        labels = np.array([of_one(boxes_s - start, numbers, present) for start in start_s])
+    def label(start_s: np.ndarray, recording_id: str) -> tuple[np.ndarray, ...]:
+        complete = complete_mask(manifest.complete, recording_id, classes).astype(np.float32)
+        labels = np.zeros((len(start_s), 3, len(classes)), np.float32)
+        labels[:, 1] = complete
+        rows = boxes_of.get(recording_id)
+        if rows is not None:
+            boxes_s = np.stack([rows["t_min"], rows["t_max"]], axis=1).astype(np.float32)
+            numbers, present = (rows[c].astype(np.int64) for c in ("class_index", "present"))
+            for window, start in enumerate(start_s):
+                labels[window] = of_one(boxes_s - start, numbers, present, complete)
         return tuple(labels.transpose(1, 0, 2))
 
     return label

@@ -10,21 +10,24 @@ import pandas as pd
 
 from rfcx_tf.core.config import Config
 from rfcx_tf.evaluation.metrics import lwlrap
+from rfcx_tf.labels.complete import Complete
 from rfcx_tf.scoring.detector import DetectorScorer, detector_card
 from rfcx_tf.scoring.scorer import RecordingResult, score_recordings
 from rfcx_tf.shards.records import ShardReader
 
 
 def recording_labels(
-    rows: pd.DataFrame, recording_ids: list[str], species_ids: list[int]
+    rows: pd.DataFrame, complete: Complete, recording_ids: list[str], species_ids: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the rows of a recording say about the whole of it.
 
-    A species with a TP row is present. One with FP rows alone counts as absent: its best
-    template matches were rejected, which makes it unlikely anywhere. The rest is unknown.
+    A species with a TP row is present. One of which all calls are marked and there is none is
+    absent. One with FP rows alone counts as absent: its best template matches were rejected, which
+    makes it unlikely anywhere. The rest is unknown.
 
     Args:
         rows: recording_id, kind (`tp` or `fp`), species_id.
+        complete: species of which all calls are marked, by recording.
         recording_ids, species_ids: order of the rows and columns of the result.
 
     Returns:
@@ -37,7 +40,8 @@ def recording_labels(
         > 0
         for kind in ("tp", "fp")
     }
-    return counts["tp"], counts["tp"] | counts["fp"]
+    marked = [np.isin(species_ids, complete.get(name, ())) for name in recording_ids]
+    return counts["tp"], counts["tp"] | counts["fp"] | np.array(marked, bool)
 
 
 def masked_lwlrap(present: np.ndarray, known: np.ndarray, scores: np.ndarray) -> float:
@@ -57,7 +61,7 @@ class RecordingMonitor(keras.callbacks.Callback):
         self._config, self._manifest = config, reader.manifest
         sources = reader.manifest.audio_sources(fold, data_dir)
         self._rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
-        annotated = set(self._rows["recording_id"])
+        annotated = set(self._rows["recording_id"]) | self._manifest.complete.keys()
         self._sources = {name: sources[name] for name in sources if name in annotated}
         self._scorer: DetectorScorer | None = None
 
@@ -75,7 +79,9 @@ class RecordingMonitor(keras.callbacks.Callback):
             logs["val_recording_lwlrap"] = float("nan")
             return
         species_ids = [c.species_id for c in self._manifest.classes]
-        present, known = recording_labels(self._rows, list(scores), species_ids)
+        present, known = recording_labels(
+            self._rows, self._manifest.complete, list(scores), species_ids
+        )
         logs["val_recording_lwlrap"] = masked_lwlrap(
             present, known, np.stack(list(scores.values()))
         )

@@ -90,11 +90,12 @@ def train_run(
         f"{describe_devices(strategy)}, {precision}, batch {config.training.batch_size}; "
         f"{len(reader.manifest.classes)} classes, seed {config.seed}"
     )
-    if not (reader.index["kind"] == "fp").any():
+    if not (reader.manifest.complete or (reader.index["kind"] == "fp").any()):
         report(
             "No FP rows: nothing is learned of sounds that are only like a call, and no "
             "calibration can be made. Have people judge what the model hears (rfcx-tf predict "
-            "--events, rfcx-tf review), and train on what they say."
+            "--events, rfcx-tf review), and train on what they say. Or list recordings in which "
+            "all calls are marked in complete.csv of the data."
         )
     for fold in folds:
         # Here, since clearing the session after a fold forgets it.

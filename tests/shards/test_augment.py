@@ -164,12 +164,12 @@ def test_weighted_soft_targets_by_hand():
 
 
 def test_what_is_rather_present_stays_so_over_background():
-    over = augment.lay_under(make_soft([0.9, 0.5, 0.3, None]), tf.zeros([FRAMES, MELS, 1]), 0.7)
+    over = augment.lay_under(make_soft([0.9, 0.5, 0.3, None]), make_example(0, "uuuu"), 0.7)
     assert over["known"].numpy().tolist() == [1, 1, 0, 0]
     np.testing.assert_allclose(over["target"], [0.9, 0.5, 0, 0])
     # Hard labels of a weighted mix are present at any share.
     mix = augment.mixup(make_example(0, "paup"), make_example(0, "ppua"), 0.7, "weighted")
-    over = augment.lay_under(mix, tf.zeros([FRAMES, MELS, 1]), 0.7)
+    over = augment.lay_under(mix, make_example(0, "uuuu"), 0.7)
     np.testing.assert_allclose(over["target"], [1, 0.3, 0, 0.7], rtol=1e-6)
     assert over["known"].numpy().tolist() == [1, 1, 0, 1]
 
@@ -260,7 +260,7 @@ OPERATIONS = {
         example, augment.flip_time(example), tf.constant(0.7), power_of_log=2.0
     ),
     "lay_under": lambda example: augment.lay_under(
-        example, example["spectrogram"][::-1], tf.constant(0.7), 2.0
+        example, augment.flip_time(example), tf.constant(0.7), 2.0
     ),
     "bands": lambda example: augment.shift_bands(
         example | {"box_bands": tf.constant([1.0, 2.0])}, tf.constant(2)
@@ -335,11 +335,25 @@ def test_bands_move_with_their_box(bands):
 
 def test_over_unmarked_sound_absent_becomes_unknown():
     example = plain_example()
-    below = tf.ones_like(example["spectrogram"])
+    nothing = tf.zeros(3)
+    below = {"spectrogram": tf.ones_like(example["spectrogram"])}
+    below |= dict.fromkeys(("target", "known", "partly"), nothing)
     mixed = augment.lay_under(example, below, 0.75)
     np.testing.assert_allclose(mixed["spectrogram"], 0.75 * example["spectrogram"] + 0.25)
     assert mixed["target"].numpy().tolist() == [1.0, 0.0, 0.0]
     assert mixed["known"].numpy().tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("over", "below", "mix"),
+    # Present, absent, unknown, and partly heard.
+    [("pppp", "paup", "pppp"), ("aaaa", "paup", "hauh"), ("uuuu", "paup", "huuh")],
+)
+def test_over_sound_of_which_all_is_known_absent_stays_absent(over, below, mix):
+    mixed = augment.lay_under(make_example(1, over), make_example(2, below), 0.75)
+    labels = zip(*(mixed[name].numpy() for name in ("target", "known", "partly")), strict=True)
+    states = {(1, 1, 0): "p", (0, 1, 0): "a", (0, 0, 0): "u", (0, 0, 1): "h"}
+    assert "".join(states[label] for label in labels) == mix
 
 
 def test_noise_has_the_deviation_asked_for():

@@ -11,7 +11,7 @@ from rfcx_tf.shards import cut
 quickly = settings(max_examples=20, deadline=None)
 
 
-def labels(boxes, crop_frames=10, classes=3, spans=None):
+def labels(boxes, crop_frames=10, classes=3, spans=None, complete=(0, 0, 0)):
     """States by class after label_crop, h for partly heard; boxes: begin, end, class, present."""
     if spans is None:
         spans = [(0, crop_frames)] * classes
@@ -20,6 +20,7 @@ def labels(boxes, crop_frames=10, classes=3, spans=None):
         tf.constant([box[2] for box in boxes], tf.int64, [len(boxes)]),
         tf.constant([box[3] for box in boxes], tf.int64, [len(boxes)]),
         tf.constant(spans, tf.float32),
+        tf.constant(complete, tf.float32),
     )
     assert target.dtype == known.dtype == partly.dtype == tf.float32
     of_classes = zip(target.numpy(), known.numpy(), partly.numpy(), strict=True)
@@ -63,6 +64,18 @@ def test_present_wins_over_absent_and_only_where_it_counts():
     assert labels([(1, 3, 0, 0), (8, 30, 0, 1)]) == "huu"
     assert labels([(1, 3, 0, 1), (8, 30, 0, 1)]) == "puu"
     assert labels([]) == "uuu"
+
+
+def test_where_all_calls_are_marked_what_is_unmarked_is_absent():
+    complete = (1, 1, 0)
+    assert labels([], complete=complete) == "aau"
+    # Present wins; a call of which less than half lies in the crop stays in doubt.
+    assert labels([(1, 3, 0, 1)], complete=complete) == "pau"
+    assert labels([(8.5, 12.5, 0, 1)], complete=complete) == "hau"
+    assert labels([(20, 22, 0, 1), (1, 3, 2, 0)], complete=complete) == "aaa"
+    # Outside of the part that the windows of its class look at a call is not heard.
+    spans = [(4, 6), (0, 10), (0, 10)]
+    assert labels([(0, 3, 0, 1), (0, 3, 1, 1)], spans=spans, complete=complete) == "apu"
 
 
 # The half-box rule and the shift of FP rows together: as the training pipeline uses them.

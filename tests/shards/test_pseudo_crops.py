@@ -60,7 +60,15 @@ def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it
     )["rec"]
     probability = np.array([[0.5, 0.05], [0.3, 0.06]])
     first, second = cut_windows(
-        spectrogram, probability, np.array([0, 32]), rows, "rec", 4, [3, 7], CONFIG
+        spectrogram,
+        probability,
+        np.array([0, 32]),
+        rows,
+        np.array([0, 1]),
+        "rec",
+        4,
+        [3, 7],
+        CONFIG,
     )
     assert (first.kind, first.recording_id, first.fold) == ("pseudo", "rec", 4)
     # At the bounds a label counts as known.
@@ -79,6 +87,7 @@ def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it
     assert first.box_classes.tolist() == [1, 0]
     assert first.box_present.tolist() == [1, 0]
     np.testing.assert_allclose(first.box_times_s, [[2.0, 2.5], [3.0, 3.5]])
+    assert first.complete.tolist() == [0, 1]
 
 
 def test_a_recording_without_rows_has_crops_without_boxes():
@@ -87,6 +96,7 @@ def test_a_recording_without_rows_has_crops_without_boxes():
         np.array([[0.9]]),
         np.array([28]),
         rows_of_recording(t_min=[2.0], t_max=[2.5], species_id=[7], present=[True])["quiet"],
+        np.array([0]),
         "r",
         -1,
         [0],

@@ -260,7 +260,8 @@ def windows(listener, tiny_shards):
     boxes_s = {str(n): r[["t_min", "t_max"]].to_numpy() for n, r in rows.groupby("recording_id")}
     key = f"{listener.info.model_hash} {CONFIG.embedding_fingerprint}"
     store = EmbeddingStore(listener.path / "embeddings", key, boxes_s)
-    return annotated_windows(store, rows, _labeller(reader.manifest.classes, 1.0))
+    of = reader.manifest
+    return annotated_windows(store, rows, of, _labeller(rows, of, 1.0))
 
 
 @pytest.mark.parametrize("fold", [0, 1])

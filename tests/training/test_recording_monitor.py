@@ -16,9 +16,17 @@ def test_labels_of_recordings_by_hand():
             "species_id": [3, 3, 5, 9],
         }
     )
-    present, known = recording_labels(rows, ["b", "a"], [3, 5, 9])
+    present, known = recording_labels(rows, {}, ["b", "a"], [3, 5, 9])
     assert present.tolist() == [[False, False, False], [True, False, False]]
     assert known.tolist() == [[False, False, True], [True, True, False]]
+
+
+def test_what_is_not_marked_in_a_complete_recording_is_absent():
+    rows = pd.DataFrame({"recording_id": ["a"], "kind": ["tp"], "species_id": [3]})
+    complete = {"a": [3, 9], "c": [3, 5, 9], "elsewhere": [3]}
+    present, known = recording_labels(rows, complete, ["a", "b", "c"], [3, 5, 9])
+    assert present.tolist() == [[True, False, False], [False] * 3, [False] * 3]
+    assert known.tolist() == [[True, False, True], [False] * 3, [True] * 3]
 
 
 def test_unknown_classes_take_no_part_in_the_ranking():

@@ -27,6 +27,7 @@ from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, decode_bl
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.windows import at_times
 from rfcx_tf.frontend.recording import RecordingTransform
+from rfcx_tf.labels.complete import complete_mask
 from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
 from rfcx_tf.shards.pieces import rows_by_recording
 from rfcx_tf.shards.plans import (
@@ -135,6 +136,7 @@ def write_pseudo_labels(
                 probability[kept],
                 starts[kept],
                 boxes_of[recording_id],
+                complete_mask(manifest.complete, recording_id, manifest.classes),
                 recording_id,
                 fold,
                 species_ids,
@@ -150,7 +152,7 @@ def write_pseudo_labels(
         manifest,
         shards_id=plan_id,
         shards=shard_sizes(plans, out_dir),
-        counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS},
+        counts={kind: int((index["kind"] == kind).sum()) for kind in KINDS if kind != "absent"},
         recordings={
             name: {
                 # Relative paths only help where all lie in one folder.
@@ -253,7 +255,7 @@ def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra:
         str(_WINDOWS_VERSION),
         manifest.shards_id,
         config.frontend.fingerprint,
-        config.crops.model_dump_json(),
+        config.crops.model_dump_json(exclude={"absent_per_minute"}),
         str(labelling),
         str(config.seed),
         str(extra),

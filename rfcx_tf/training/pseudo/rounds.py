@@ -199,7 +199,7 @@ def _evaluate(
     species_ids = [c.species_id for c in reader.manifest.classes]
     columns = [c.column for c in reader.manifest.classes]
     scores = np.average([table.loc[names, columns] for table in tables], axis=0, weights=weights)
-    present, known = recording_labels(reader.index, names, species_ids)
+    present, known = recording_labels(reader.index, reader.manifest.complete, names, species_ids)
     masked = masked_lwlrap(present, known, scores)
     if truth is None:
         return masked, float("nan")
