@@ -7,7 +7,8 @@ exported/NAME/1/
                     [windows]; of a calibrated model also probabilities, window_probabilities
   batch             the same without window_start_s, so that every output is [batch, ...]:
                     what TensorFlow Serving asks for where it is to batch requests
-  wav               bytes of WAV files, string [] or [batch] -> as serving_default
+  wav               bytes of WAV files, string [] or [batch] -> as serving_default, and class_names
+                    [classes], the species in the order of the scores
   spectrogram       float32 [batch, frames, bands] -> as serving_default
   embedding         waveform -> embeddings [batch, D], window_embeddings [batch, windows, D]
   about             samples int32 [] -> windows int32 [], how many a recording of that length has,
@@ -103,9 +104,14 @@ class ServableModel:
         return {name: value for name, value in outputs.items() if name != "window_start_s"}
 
     def score_wav(self, wav) -> dict[str, tf.Tensor]:
-        """Scores of WAV files, string [] or [batch]."""
+        """Scores of WAV files, string [] or [batch], and class_names, string [classes].
+
+        Whoever sends files by hand reads the answer. The other signatures give numbers alone, which
+        XLA can compile and servers can batch; `about` says the names there.
+        """
         waveform = decode_wav_batch(wav, self._card.sample_rate_hz)
-        return self._with_probabilities(self._traced_score(waveform))
+        names = tf.constant([c.name for c in self._card.classes])
+        return self._with_probabilities(self._traced_score(waveform)) | {"class_names": names}
 
     def score_spectrogram(self, spectrogram) -> dict[str, tf.Tensor]:
         """Scores of spectrograms [batch, frames, bands]."""
