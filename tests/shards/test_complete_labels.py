@@ -19,6 +19,7 @@ from rfcx_tf.shards.dataset import _sampler, validation_dataset
 from rfcx_tf.shards.make import _plan_id, make_shards
 from rfcx_tf.shards.records import LABELLED, ShardReader
 from rfcx_tf.training.baseline import train_baseline
+from rfcx_tf.training.callbacks import ValidationMonitors
 from rfcx_tf.training.checks import check_monitor
 from rfcx_tf.training.listener import _labeller
 
@@ -175,6 +176,25 @@ def test_a_positives_only_data_set_has_absents(reader):
     assert "has no FP rows" in refused(check_monitor, positives, "val_fp_log_loss")
     positives.manifest = reader.manifest
     check_monitor(positives, "val_fp_log_loss")
+
+
+def test_nothing_is_looked_for_in_absent_crops(reader, tiny_config):
+    rows = reader.rows([0, 1], *LABELLED)
+    lines = reader.index.iloc[rows]
+    dataset = validation_dataset(reader, tiny_config, rows)
+    monitors = ValidationMonitors(dataset, lines, reader.manifest.classes, tiny_config.frontend)
+    outputs = {
+        "logits": np.zeros((len(rows), 3), np.float32),
+        "box": np.tile(np.float32([0.3, 0.7, 100, 200]), (len(rows), 3, 1)),
+    }
+    monitors.set_model(SimpleNamespace(predict=lambda *_, **__: outputs))
+    figures = monitors.validate()
+    is_absent = (lines["kind"] == "absent").tolist()
+    assert monitors.found.isna().all(axis=1).tolist() == is_absent
+    assert monitors.found["iou"].isna().tolist() == is_absent
+    assert figures["val_fp_log_loss"] == pytest.approx(np.log(2))
+    # All five TP rows are found, and both FP rows.
+    assert figures["val_event_f1"] == pytest.approx(2 * 5 / (5 + 5 + 2))
 
 
 @pytest.fixture(scope="module")
