@@ -16,6 +16,10 @@ from rfcx_tf.core.config import Config
 
 # Of configs/listeners/birdnet.yaml: what it can hear.
 _LISTENER_TOP_HZ = 15_000
+_NO_FP = (
+    "There are no FP rows. That is enough to train, but thresholds need some: judge what the "
+    "detector hears (rfcx-tf review serve), then train again."
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def propose_recipe(facts: Facts, machine: Machine, minutes: float | None = None)
         "where nothing else runs.",
         _listener(facts.species),
     ]
+    if not (~facts.rows["present"]).any():
+        remarks.insert(0, _NO_FP)
     here = int(facts.used_rows["present"].sum())
     if here < (all_rows := int(facts.rows["present"].sum())):
         remarks.insert(0, f"For all {all_rows} TP rows. {here} of them have their recording here.")

@@ -138,10 +138,10 @@ def run(arguments: argparse.Namespace) -> int:
         from rfcx_tf.cli.steps import report_predictions
 
         status |= report_predictions(arguments)
-    if events:
-        print_next(
-            *("review", "pick", "--events", events, "--audio", *arguments.audio, "--out", "review")
-        )
+        print_next("review", "serve", "--events", events, "--audio", *arguments.audio)
+    elif events:
+        words = ("review", "pick", "--events", events, "--audio", *arguments.audio)
+        print_next(*words, "--out", "review")
     return status
 
 

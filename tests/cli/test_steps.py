@@ -63,7 +63,7 @@ def test_results_are_tables_and_a_page_of_them(untrained_run, tiny_data, tmp_pat
     assert set(events["recording_id"]) == {"tiny00"}
     assert "tiny00" in (results / "report.html").read_text()
     last = result.stdout.splitlines()[-1]
-    assert last.startswith(f"Next: rfcx-tf review pick --events {results}/events.csv --audio")
+    assert last.startswith(f"Next: rfcx-tf review serve --events {results}/events.csv --audio")
 
 
 @pytest.mark.parametrize(
