@@ -30,21 +30,21 @@ EXTRAS = {
 # the verb that runs is imported.
 VERBS = {
     "Every day": {
-        "make-demo-data": "write a small synthetic rainforest with complete truth",
         "import-annotations": "add boxes drawn in Raven or Audacity to a data folder",
         "check": "say what a data folder holds, what is doubtful, and which recipe fits",
-        "make-tfrecords": "cut spectrogram crops around all boxes into shards",
-        "train": "train a detector, a listener or a baseline on shards",
-        "evaluate": "evaluate scores, or what a run held out",
-        "calibrate": "make probabilities and thresholds from what runs held out",
+        "train": "train a detector, a listener or a baseline; of a data folder all that it takes",
         "predict": "score recordings, and find events in them",
-        "events": "find events anew in window scores that predict kept",
+        "review": "pick events for a person to judge, show them, and take the verdicts back",
         "report": "make one HTML page of a run or of predictions",
-        "review": "pick events for a person to judge, and take the verdicts back",
+        "events": "find events anew in window scores that predict kept",
+        "evaluate": "evaluate scores, or what a run held out",
+        "calibrate": "make probabilities and thresholds from what runs held out, or of verdicts",
         "export": "export a run as a SavedModel that takes waveforms",
         "serve": "serve exported models over REST and gRPC",
     },
     "Advanced": {
+        "make-demo-data": "write a small synthetic rainforest with complete truth",
+        "make-tfrecords": "cut spectrogram crops around all boxes into shards",
         "devices": "say what training will use: devices, precision, memory",
         "ensemble": "fit weights of several runs on what they held out",
         "pseudo-label": "train students on labels by runs, in rounds",
