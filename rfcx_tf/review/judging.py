@@ -23,6 +23,7 @@ from rfcx_tf.core.names import has_control_characters, one_form
 from rfcx_tf.labels.annotations import read_box
 from rfcx_tf.labels.folder_labels import name_key
 from rfcx_tf.labels.marks import read_verdict
+from rfcx_tf.review.selection import not_judged_yet
 from rfcx_tf.review.sheet_rows import COLUMNS, Sheet, event_cells, read_sheet, sheet_text
 
 # `reason` of what no rule picked.
@@ -280,8 +281,6 @@ def _checked_row(place: str, cells: dict[str, str]) -> dict[str, str]:
 
 def _not_in(events: pd.DataFrame, items: Sequence[Item]) -> pd.DataFrame:
     """The events that have no row in the review."""
-    from rfcx_tf.review.selection import not_judged_yet
-
     names = ["recording_id", "species_id", "t_min", "t_max"]
     rows = pd.DataFrame([[i.cells[name] for name in names] for i in items], columns=names)
     return not_judged_yet(events, rows.astype({"species_id": int, "t_min": float, "t_max": float}))

@@ -48,7 +48,7 @@ function merge(answer) {
     }
     if (!items.has(item.id)) {
       const beside = list.indexOf(item.origin);
-      list.splice(beside < 0 ? list.length : beside + 1, 0, item.id);
+      if (beside >= 0) { list.splice(beside + 1, 0, item.id); } else if (matches(item)) { list.push(item.id); }
     }
     items.set(item.id, item);
   }
@@ -138,7 +138,7 @@ async function hear() {
   const before = items.get(current)?.version;
   merge(answer);
   draw();
-  if (items.get(current)?.version !== before && picture.view && !picture.busy) { picture.place(boxNow()); }
+  if (items.get(current)?.version !== before && picture.view && !picture.busy) { picture.place(boxNow(picture.limits)); }
 }
 
 // --- queue -----------------------------------------------------------------------------------
@@ -210,11 +210,10 @@ function drawList() {
 
 const mediaOf = (item) => ({ kind: "items", id: item.id, cells: item.cells });
 
-function boxNow() {
+function boxNow({ highest_hz }) {
   const { cells } = items.get(current);
-  const box = boxOf(cells);
-  // An event without a band.
-  return cells.f_max ? box : { ...box, f_max: picture.limits?.highest_hz ?? picture.view.top_hz };
+  // An event without a band is of all frequencies.
+  return cells.f_max ? boxOf(cells) : { ...boxOf(cells), f_max: highest_hz };
 }
 
 // What is seen and heard of an event: it lies in the middle.
@@ -246,9 +245,7 @@ async function open(id, play) {
     const [seen, heard] = [store.picture(media, view), store.sound(media, view)];
     const address = await seen;
     if (turn !== opening) { return; }
-    picture.limits = limits;
-    picture.view = view;
-    picture.show(address, view, limits, boxNow());
+    picture.show(address, view, limits, boxNow(limits));
     sound.src = await heard;
     if (turn === opening && play) { replay(sound); }
   } catch (error) {
@@ -414,9 +411,9 @@ for (const button of document.querySelectorAll("[data-verdict]")) {
     if (event.detail) { button.blur(); }
   });
 }
-document.querySelector("#filter form").addEventListener("input", () => enqueue(() => {
+document.querySelector("#filter form").addEventListener("input", ({ target }) => enqueue(() => {
   choose();
-  if (list.includes(current)) { draw(); } else { open(list[0], false); }
+  if (target !== filter.order && list.includes(current)) { draw(); } else { open(list[0], false); }
 }));
 document.querySelector("#filter form").addEventListener("reset", () => {
   setTimeout(() => enqueue(() => { fillFilter(); choose(); return draw(); }));
@@ -425,9 +422,10 @@ for (const form of document.querySelectorAll("#filter form, #numbers form")) {
   form.addEventListener("submit", (event) => event.preventDefault());
 }
 document.querySelector("#numbers form").addEventListener("change", ({ target }) => {
-  const value = target.name === "comment" ? target.value : Number(target.value);
-  edit({ [target.name]: value });
-  if (target.name !== "comment") { again(); }
+  if (target.name === "comment") { edit({ comment: target.value }); return; }
+  // Nothing, or no number: what was there comes back.
+  if (target.value !== "") { edit({ [target.name]: Number(target.value) }); }
+  again();
 });
 byId("download").addEventListener("click", () => {
   const url = URL.createObjectURL(new Blob([store.csv()], { type: "text/csv" }));
@@ -435,12 +433,14 @@ byId("download").addEventListener("click", () => {
   setTimeout(() => URL.revokeObjectURL(url), 10000);
 });
 
+addEventListener("pagehide", () => picture.finish());
+
 enqueue(async () => {
   for (const part of document.querySelectorAll("[data-served]")) { part.hidden = !store.served; }
   byId("download").hidden = store.served;
   const answer = await store.load();
-  ({ session, revision, references } = answer);
-  merge(answer);
+  ({ session, revision, references, species } = answer);
+  for (const item of answer.items) { items.set(item.id, item); }
   try { mine = store.served ? JSON.parse(sessionStorage.getItem(session)) || [] : []; } catch { mine = []; }
   fillFilter();
   choose();

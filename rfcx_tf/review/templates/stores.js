@@ -75,7 +75,9 @@ class ServedStore {
 
   async #post(address, body) {
     const headers = { "Content-Type": "application/json" };
-    return answerOf(await ask(address, { method: "POST", headers, body: JSON.stringify(body) }));
+    // Kept alive: the last change arrives although the tab is being closed.
+    const options = { method: "POST", headers, body: JSON.stringify(body), keepalive: true };
+    return answerOf(await ask(address, options));
   }
 }
 
