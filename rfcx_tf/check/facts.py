@@ -5,7 +5,7 @@ Of recordings the headers are read, unless they are to be listened to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,8 @@ class Facts:
         sounds: a line for every recording that can be opened: recording_id, rate_hz, channels,
             duration_s (of its header, or of what is there where it is shorter).
         damaged: a line for every recording that cannot be opened, or was cut short.
-        missing: recordings that rows name and that are not there, sorted.
+        missing: recordings that rows or complete.csv name and that are not there, sorted.
+        complete: recordings in which all calls of some species are marked (complete.csv).
         left_out: what may be recordings or tables and could not be used.
         notes: what else is to be said of how they were read.
     """
@@ -56,6 +57,7 @@ class Facts:
     sounds: pd.DataFrame
     damaged: Sequence[str]
     missing: Sequence[str]
+    complete: Collection[str]
     left_out: Sequence[str]
     notes: Sequence[str]
 
@@ -92,6 +94,7 @@ def read_data_folder(data_dir: Path, *, listen: bool = False, progress: bool = T
         sounds=sounds,
         damaged=damaged,
         missing=found.missing,
+        complete=found.complete,
         left_out=found.left_out,
         notes=found.notes,
     )
@@ -135,6 +138,7 @@ def read_tables(
         sounds=sounds,
         damaged=damaged,
         missing=imported.missing,
+        complete=(),
         left_out=imported.left_out,
         notes=imported.notes,
     )

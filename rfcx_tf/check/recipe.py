@@ -18,7 +18,8 @@ from rfcx_tf.core.config import Config
 _LISTENER_TOP_HZ = 15_000
 _NO_FP = (
     "There are no FP rows. That is enough to train, but thresholds need some: judge what the "
-    "detector hears (rfcx-tf review serve), then train again."
+    "detector hears (rfcx-tf review serve) and train again, or name recordings in which all calls "
+    "are marked in complete.csv."
 )
 
 
@@ -60,7 +61,7 @@ def propose_recipe(facts: Facts, machine: Machine, minutes: float | None = None)
         "where nothing else runs.",
         _listener(facts.species),
     ]
-    if not (~facts.rows["present"]).any():
+    if facts.rows["present"].all() and not facts.complete:
         remarks.insert(0, _NO_FP)
     here = int(facts.used_rows["present"].sum())
     if here < (all_rows := int(facts.rows["present"].sum())):

@@ -29,10 +29,14 @@ def screen_text(
     rows, sounds = facts.rows, facts.sounds
     hours, named = sounds["duration_s"].sum() / 3600, rows["recording_id"].nunique()
     missing = f", {len(facts.missing)} of them not there" if facts.missing else ""
+    complete = []
+    if facts.complete:
+        complete = [f"In {len(facts.complete)} recordings all calls are marked (complete.csv)."]
     parts = [
         f"{len(sounds)} recordings ({hours:.1f} h); rows name {named}{missing}. "
         f"{int(rows['present'].sum())} TP and {int((~rows['present']).sum())} FP rows of "
         f"{len(facts.species)} species.",
+        *complete,
         *facts.notes,
         "",
         species_lines(facts.species).to_string(index=False),

@@ -40,7 +40,7 @@ def find_suspicious(facts: Facts) -> dict[str, list[str]]:
     short = length_s < _SHORTEST_S
     long = length_s > _TIMES_MEDIAN * median_s
     found = {
-        "Recordings that rows name and that are not there": [
+        "Recordings that are named and not there": [
             f"{name}: {count} rows" for name, count in _rows_of(facts, facts.missing)
         ],
         "Recordings that are damaged": list(facts.damaged),
@@ -86,7 +86,7 @@ def _with(rows: pd.DataFrame, chosen: pd.Series, values: pd.Series) -> Iterator[
 
 def _rows_of(facts: Facts, names) -> list[tuple[str, int]]:
     counts = facts.rows["recording_id"].value_counts()
-    return [(name, int(counts[name])) for name in names]
+    return [(name, int(counts.get(name, 0))) for name in names]
 
 
 def _lone_species(species: pd.DataFrame) -> Iterator[str]:

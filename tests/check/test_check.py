@@ -83,6 +83,16 @@ def test_rows_that_contradict_each_other_and_damaged_sound_are_found(sound_folde
     assert "d.wav is cut short at 1.9" in line
 
 
+def test_recordings_that_complete_csv_names_must_be_there(sound_folder):
+    write_rows(sound_folder / "train_tp.csv", GOOD)
+    path = sound_folder / "complete.csv"
+    path.write_text("recording_id\na\ngone\n")
+    facts = read_data_folder(sound_folder, progress=False)
+    path.unlink()
+    assert find_suspicious(facts)["Recordings that are named and not there"] == ["gone: 0 rows"]
+    assert "a" in facts.complete
+
+
 def test_sound_is_listened_to_where_asked(sound_folder, monkeypatch):
     """Damage inside does not show in headers."""
     write_rows(sound_folder / "train_tp.csv", GOOD)

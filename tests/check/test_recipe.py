@@ -32,7 +32,7 @@ def made_facts(calls, rate_hz=48_000, rows=40, recordings=12, duration_s=60.0) -
         {"recording_id": names, "rate_hz": rate_hz, "channels": 1, "duration_s": duration_s}
     )
     found = dict.fromkeys(names)
-    return Facts(pd.DataFrame(lines), [], pd.DataFrame(species), found, sounds, [], [], [], [])
+    return Facts(pd.DataFrame(lines), [], pd.DataFrame(species), found, sounds, [], [], (), [], [])
 
 
 WHISTLES = [(0.8, 2000, 2600), (1.5, 3000, 3500), (2.0, 900, 1200)]
