@@ -36,6 +36,7 @@ and the same shards, wherever these lie. Run it again when a run has finished mo
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -111,6 +112,11 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_options(arguments, recipe.kind)
     status, from_data = 0, arguments.tfrecords is None
     if from_data:
+        if "TF_CONFIG" in os.environ:
+            raise UserError(
+                "Several workers train on shards that are there. TF_CONFIG is set. Make them first "
+                "with rfcx-tf make-tfrecords, and add --tfrecords DIR."
+            )
         from rfcx_tf.cli.steps import make_shards_for
 
         arguments.tfrecords, status = make_shards_for(

@@ -47,6 +47,10 @@ def test_a_training_on_a_data_folder_is_of_all_folds_and_ends_with_the_next_comm
     assert following == f"Next: rfcx-tf predict --run {run} --audio FOLDER --results results"
     result = run_script("train", "--config", "demo", "--tfrecords", "x", "--run", run)
     assert asked["folds"] == [0] and "rfcx-tf evaluate --run" in result.stdout
+    # All workers would make the same shards.
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    result = run_script("train", "--config", "demo", "--data", tiny_data, "--run", run)
+    assert result.returncode == 2 and "add --tfrecords DIR" in result.stderr
 
 
 def test_results_are_tables_and_a_page_of_them(untrained_run, tiny_data, tmp_path, run_script):
