@@ -67,7 +67,8 @@ def find_events(
     and has the species' usual band.
 
     Events end with the recording. Events of a class that overlap or are at most merge_gap_s apart
-    become one.
+    become one. Of those that are means of boxes, one that is less than low_ratio times as sure as
+    the one that it touches is left out: else one would grow the more, the lower the threshold.
 
     Args:
         recording: what the table says of it.
@@ -98,7 +99,8 @@ def find_events(
         if window_boxes is not None:
             boxes = window_boxes[:, column].astype(np.float64)
             has_box = np.isfinite(boxes).all(axis=1)
-            found += _events_of_boxes(np.where(has_box, own, 0.0), high, low, boxes, card)
+            of_boxes = _events_of_boxes(np.where(has_box, own, 0.0), high, low, boxes, card)
+            found += _merged(of_boxes, recording.duration_s, merge_gap_s, low_ratio)
             own = np.where(has_box, 0.0, own)
         found += _events_of_windows(
             own, high, low, centres_s[:, column], card.window_s, box_s, band_hz
@@ -180,23 +182,44 @@ def _connected_windows(values: np.ndarray, high: float, low: float) -> list[tupl
     ]
 
 
-def _merged(found: Iterable[_Found], duration_s: float, gap_s: float) -> list[_Found]:
-    """Events inside the recording, in order; those that overlap or nearly do so as one."""
-    merged: list[_Found] = []
-    for event in sorted(found, key=lambda event: event.start_s):
+def _merged(
+    found: Iterable[_Found], duration_s: float, gap_s: float, low_ratio: float = 0.0
+) -> list[_Found]:
+    """Events inside the recording that neither overlap nor nearly do so, in order.
+
+    The surest comes first. One that touches it becomes a part of it, if it is at least low_ratio
+    times as sure; else it is left out. So what is found of a sure call does not depend on how low
+    the threshold is.
+    """
+    kept: list[_Found] = []
+    for event in sorted(found, key=lambda event: -event.value):
         start_s, end_s = max(0.0, event.start_s), min(duration_s, event.end_s)
         if end_s - start_s <= _ROUNDING_S:
             continue
         event = event._replace(start_s=start_s, end_s=end_s)
-        if merged and start_s - merged[-1].end_s <= gap_s + _ROUNDING_S:
-            before = merged.pop()
-            surer = max(before, event, key=lambda e: e.value)
-            weight = before.weight + event.weight
-            band_hz = (before.weight * before.band_hz + event.weight * event.band_hz) / weight
-            end_s = max(before.end_s, end_s)
-            event = _Found(before.start_s, end_s, surer.peak, surer.value, band_hz, weight)
-        merged.append(event)
-    return merged
+        apart = gap_s + _ROUNDING_S
+        touched = [
+            other
+            for other in kept
+            if event.start_s - other.end_s <= apart and other.start_s - event.end_s <= apart
+        ]
+        if any(event.value < low_ratio * other.value for other in touched):
+            continue
+        for other in touched:
+            kept.remove(other)
+            event = _joined(other, event)
+        kept.append(event)
+    return sorted(kept, key=lambda event: event.start_s)
+
+
+def _joined(one: _Found, other: _Found) -> _Found:
+    weight = one.weight + other.weight
+    return max(one, other, key=lambda event: event.value)._replace(
+        start_s=min(one.start_s, other.start_s),
+        end_s=max(one.end_s, other.end_s),
+        band_hz=(one.weight * one.band_hz + other.weight * other.band_hz) / weight,
+        weight=weight,
+    )
 
 
 def _wall_clock(start: datetime | None, seconds: float) -> str:

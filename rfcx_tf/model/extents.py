@@ -29,8 +29,8 @@ _BAND_UNITS, _CELL_UNITS = 32, 128
 _LARGEST_LOG = 3.0
 # Mel bands that a box's middle moves by for an output of one.
 _BANDS_PER_UNIT = 8.0
-# For every cell that a cell is away from a window's middle, it counts as so much less sure.
-_LOGITS_PER_CELL = 1.0
+# For every second that a cell is away from a window's middle, it counts as so much less sure.
+_LOGITS_PER_S = 1.0
 
 
 def cell_boxes(
@@ -135,7 +135,7 @@ def window_boxes(boxes, window_cells: int, cell_s: float, frontend: FrontEndConf
     surest = chosen = None
     for number in sorted(range(window_cells), key=lambda n: (abs(n - middle), n)):
         own = boxes[:, number : number + windows]
-        sure = own[..., :1] - _LOGITS_PER_CELL * abs(number - middle)
+        sure = own[..., :1] - _LOGITS_PER_S * cell_s * abs(number - middle)
         if surest is None:
             surest, chosen = sure, own[..., 1:]
         else:

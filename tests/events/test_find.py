@@ -303,6 +303,23 @@ def test_calls_in_a_row_are_events_of_their_own():
     assert spans(find_boxed(scores, boxes, merge_gap_s=0.5)) == [(3.0, 4.7)]
 
 
+def test_what_is_found_of_a_sure_call_does_not_depend_on_the_threshold():
+    """Unsure windows around a call, with boxes that overlap from one to the next."""
+    scores, boxes = boxed([(0, 4.0, 5.0, 600, 900)])
+    weak = scores[:, 0] < 0.5
+    scores[weak, 0] = 0.3
+    boxes[weak, 0] = 0.2, 1.7, 100, 4000
+    sure = spans(find_boxed(scores, boxes))
+    assert sure == [(4.0, 5.0)]
+    recording = EventRecording("a", "a.wav", 11.5, None)
+    events = find_events(recording, scores, BOXED, 0.05, window_boxes=boxes)
+    assert len(events) > 1
+    assert spans(events[events["score"] > 0.5]) == sure
+    # About as sure, those that touch are one.
+    scores[weak, 0] = 0.8
+    assert len(find_boxed(scores, boxes, merge_gap_s=1.0)) == 1
+
+
 def test_boxes_end_with_the_recording_and_weak_windows_start_nothing():
     scores, boxes = boxed([(0, -0.2, 0.6, 600, 900), (0, 9.0, 12.0, 600, 900)])
     assert spans(find_boxed(scores, boxes)) == [(0.0, 0.6), (9.0, 11.5)]
