@@ -20,7 +20,7 @@ from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config, load_config, save_config
 from rfcx_tf.labels.annotations import read_kaggle_folder
 
-pytest_plugins = ["listener_fixtures"]
+pytest_plugins = ["listener_fixtures", "chromium"]
 
 # Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
 TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}

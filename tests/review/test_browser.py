@@ -1,6 +1,5 @@
 """The page in a browser: a person judges, and the rows of the data folder are what she said."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,23 +19,6 @@ from rfcx_tf.review.sheet_rows import COLUMNS, event_cells, sheet_text
 ROOT = Path(__file__).resolve().parents[2]
 BOX = ["t_min", "t_max", "f_min", "f_max"]
 VERDICTS = ["TP", "FP", "unsure"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed: requirements-browser.txt"
-    )
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        # As root a browser runs without its sandbox only.
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=path, args=options)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
