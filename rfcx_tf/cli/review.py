@@ -10,7 +10,8 @@
 `pick` writes review/review.csv with an empty column `verdict`. Find events with a low threshold, so
 that some lie on both sides of where the model decides.
 `serve` is a page on this machine to listen, see and judge by keys 1, 2 and 3; every verdict is in
-review.csv at once. With --events all events of a table can be judged, picked or not.
+review.csv at once. With --events all events of a table can be judged, picked or not; where no
+review is yet, it picks as `pick` does and begins one.
 With --sample events are drawn at random, by known probabilities, and not chosen: `calibrate
 --verdicts` makes thresholds of their verdicts that hold in these recordings. 180 take half an hour.
 `apply` adds the rows to DATA/train_tp.csv and DATA/train_fp.csv, which make-tfrecords reads. A
@@ -92,7 +93,7 @@ def _add_serve(commands) -> None:
         type=Path,
         default=Path("review"),
         metavar="DIR",
-        help="folder of the review, or its review.csv; default: review",
+        help="folder of the review, or its review.csv, new or begun; default: review",
     )
     serve.add_argument(
         "--events", type=Path, help="all events, of which any may be judged beside the picked ones"
@@ -108,6 +109,9 @@ def _add_serve(commands) -> None:
         type=Path,
         metavar="DIR",
         help="data folder: its calls are shown to compare with, what its rows judge is left out",
+    )
+    add_number(
+        serve, "--minutes", 30.0, "of a person: events for them are picked where no review is yet"
     )
     serve.add_argument(
         "--port", type=int, default=8765, metavar="N", help="0: any free one; default: 8765"

@@ -34,8 +34,9 @@ def _serve(arguments: argparse.Namespace, sheet) -> int:
     from rfcx_tf.labels.folder_labels import FolderLabels
     from rfcx_tf.review.judging import Judging
     from rfcx_tf.review.references import reference_calls
-    from rfcx_tf.review.selection import PickRules, middle_parts, not_judged_yet
+    from rfcx_tf.review.selection import PickRules, middle_parts, not_judged_yet, pick_events
     from rfcx_tf.review.server import serve_review
+    from rfcx_tf.review.sheet import begin_sheet
     from rfcx_tf.review.sheet_rows import read_sheet
     from rfcx_tf.review.sounds import Sounds
 
@@ -58,6 +59,10 @@ def _serve(arguments: argparse.Namespace, sheet) -> int:
     lost = sorted(set(events["recording_id"]) - files.keys())
     events = middle_parts(events[events["recording_id"].isin(files)], PickRules.longest_s)
     sounds = Sounds(files)
+    if not sheet.exists() and len(events):
+        picks = pick_events(events, PickRules(minutes=arguments.minutes))
+        begin_sheet(picks, files, sheet, lambda file: sounds.extent(file)[1])
+        print(f"Picked {len(picks)} of {len(events)} events into {sheet}.")
     judging = Judging(
         sheet, events, files, species, lambda name, file: sounds.extent(sounds.file(name, file))
     )

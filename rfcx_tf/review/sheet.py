@@ -7,9 +7,10 @@ column `inclusion`. The page works without a server, so that the folder can be g
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rfcx_tf.audio.decode import AudioError
@@ -36,6 +37,30 @@ def check_review_folder(out: str | Path) -> None:
             "name another folder."
         )
     check_writable(sheet)
+
+
+def begin_sheet(
+    picks: pd.DataFrame,
+    recordings: Mapping[str, Path],
+    path: str | Path,
+    highest_hz: Callable[[Path], float],
+) -> None:
+    """Writes review.csv alone, for a page that makes sound and pictures when they are asked for.
+
+    Args:
+        picks: of `pick_events`.
+        recordings: sound files by recording_id.
+        path: of review.csv.
+        highest_hz: gives the highest frequency of a recording, for events without a band.
+    """
+    rows = []
+    for event in picks.itertuples():
+        file = recordings[event.recording_id]
+        no_band = np.isnan(event.low_hz) or np.isnan(event.high_hz)
+        band_hz = event_band_hz(event, highest_hz(file) if no_band else np.nan)
+        cells = event_cells(event, os.path.abspath(file), band_hz)
+        rows.append(cells | {"reason": event.reason})
+    atomic_write_text(path, sheet_text(COLUMNS, rows))
 
 
 def write_review(

@@ -10,6 +10,8 @@ from refused import refused
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.events.table import EVENT_COLUMNS, empty_events
 from rfcx_tf.review.judging import ChangeError, ConflictError, Judging
+from rfcx_tf.review.selection import PickRules, pick_events
+from rfcx_tf.review.sheet import begin_sheet
 
 HEADER = "recording_id,species_id,t_min,t_max,f_min,f_max,verdict,inclusion"
 
@@ -119,6 +121,23 @@ def test_a_review_can_begin_with_nothing_but_events(tmp_path):
     assert path.read_bytes().startswith(b"\xef\xbb\xbfrecording_id,")
     assert on_disk(path)[0]["recording_id"] == "'=a"
     assert judging_of(path, event("=a", 2, 1, 2, 0.5)).verdict_counts() == {"TP": 1}
+
+
+def test_a_review_begins_with_what_is_picked(tmp_path):
+    path = tmp_path / "new" / "review.csv"
+    rows = [
+        event("a", 2, 1.0, 2.0, 0.5),
+        event("b", 5, 3.0, 4.0, 0.9, band=(float("nan"), float("nan"))),
+    ]
+    events = pd.DataFrame(rows).astype(EVENT_COLUMNS)
+    picks = pick_events(events, PickRules(minutes=1))
+    begin_sheet(picks, {"a": Path("a.wav"), "b": Path("b.wav")}, path, lambda file: 4000.0)
+    found = on_disk(path)
+    assert [(row["recording_id"], row["f_min"], row["f_max"], row["reason"]) for row in found] == [
+        ("a", "100.0", "200.0", "uncertain"),
+        ("b", "0.0", "4000.0", "uncertain"),
+    ]
+    assert [item.place for item in judging_of(path, *rows).items] == ["review", "review"]
 
 
 @pytest.mark.parametrize(
