@@ -30,6 +30,8 @@ _POINTS = 200
 # Knots of a map, a logit apart: between them the mean of logistic curves is all but straight.
 _KNOTS = np.arange(-LARGEST_LOGIT, LARGEST_LOGIT + 1)
 FEWEST_VERDICTS = 20
+# Parts of the scores of a species, as shares of its events: those that samples are drawn from.
+_PARTS = (0.5, 0.75, 0.875)
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,12 @@ def fit_field_calibration(
             f"Found {len(right)}. Judge more of the review, or draw a larger one with rfcx-tf "
             "review pick --sample N."
         )
+    logits = score_logits(judged["score"])
+    judged_column = judged["species_id"].map(columns).to_numpy()
     model = fit_field_model(
-        score_logits(judged["score"]),
+        logits,
         right,
-        judged["species_id"].map(columns).to_numpy(),
+        judged_column,
         pd.factorize(judged["recording_id"])[0],
         1 / verdicts["inclusion"].to_numpy(float),
         len(classes),
@@ -113,6 +117,15 @@ def fit_field_calibration(
     known = np.full(len(events), np.nan)
     known[verdicts["event"].to_numpy()] = right
     random = np.random.default_rng([seed, 1])
+    place = events.groupby("species_id")["score"].rank(method="first", pct=True).to_numpy()
+    part = np.searchsorted(_PARTS, place[verdicts["event"]])
+    offsets = np.stack(
+        [
+            model.part_offsets(*(a[part == p] for a in (logits, right, judged_column)), random)
+            for p in range(len(_PARTS) + 1)
+        ],
+        axis=1,
+    )
     thresholds, maps, rows, table, curves, totals = [], [], [], [], [], []
     for column, species in enumerate(classes):
         knots = model.draws(_KNOTS, column).mean(axis=0)
@@ -137,7 +150,7 @@ def fit_field_calibration(
         )
         if not len(own):
             continue
-        of_class = _OfClass.make(model, column, scores, verdict, random)
+        of_class = _OfClass.make(model, column, offsets, scores, verdict, random)
         name = {"class": species.column, "name": species.name}
         curves.append(of_class.curve(maps[-1]).assign(**name))
         probability = _map(scores, maps[-1])
@@ -194,11 +207,14 @@ class _OfClass:
         cls,
         model: FieldModel,
         column: int,
+        offsets: np.ndarray,
         scores: np.ndarray,
         verdict: np.ndarray,
         random: np.random.Generator,
     ) -> _OfClass:
         """Of the scores [events] of a class, descending, with verdicts 1, 0 or NaN.
+
+        Offsets [draws, parts] are those of the parts of the scores.
 
         What is judged is known. Of the others every draw decides by its own probability: it is
         these events that count, not others like them.
@@ -209,7 +225,8 @@ class _OfClass:
         unjudged = np.add.reduceat(open_.astype(int), begins)
         certain = np.add.reduceat(np.nan_to_num(verdict), begins)
         logits = np.add.reduceat(score_logits(scores), begins) / (ends - begins)
-        found = random.binomial(unjudged, model.draws(logits, column))
+        part = np.searchsorted(_PARTS, 1 - (begins + ends) / 2 / len(scores))
+        found = random.binomial(unjudged, model.draws(logits, column, offsets[:, part]))
         return cls(scores[ends - 1], ends, np.cumsum(certain + found, axis=1))
 
     def totals(self, detected: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,9 @@ probability to be in the sample (Horvitz & Thompson 1952).
 Uncertainty is that of draws: every draw weighs whole recordings anew, by exponential weights
 (the Bayesian bootstrap of Rubin 1981, on clusters, since calls of one recording resemble each
 other), moves the prior's centres by its own spread and fits again. The second is what keeps a
-species without verdicts uncertain.
+species without verdicts uncertain. The third is that the curve need not be a
+logistic one all along: every part of the scores has an offset from the line (`part_offsets`), and
+its own verdicts say how large it may be.
 
 References:
     Wood & Kahl 2024, "Guidelines for appropriate use of BirdNET scores and other detector
@@ -37,6 +39,8 @@ _NEAREST = 1e-6
 # they say, give or take a half; the value may be anything. Species differ from the common line.
 LINE, LINE_SD = np.array([1.0, 0.0]), np.array([0.5, 5.0])
 DEVIATION_SD = np.array([0.6, 1.5])
+# Of the offset of a part of the scores, in logits, and the offsets that are tried.
+_OFFSET_SD, _OFFSETS = 1.0, np.linspace(-6, 6, 121)
 # A higher score never means less.
 _LEAST_SLOPE = 0.05
 _STEPS, _DONE = 60, 1e-6
@@ -54,18 +58,52 @@ class FieldModel:
     lines: np.ndarray
     middle: float
 
-    def draws(self, logits: np.ndarray, column: int) -> np.ndarray:
+    def draws(
+        self, logits: np.ndarray, column: int, offsets: np.ndarray | float = 0.0
+    ) -> np.ndarray:
         """Probability of every draw that events of a class are right.
 
         Args:
             logits: of their scores, [events].
             column: number of the class.
+            offsets: from the line, in logits, [draws, events].
 
         Returns:
             float [draws, events].
         """
-        slope, value = self.lines[:, column, 0, None], self.lines[:, column, 1, None]
-        return expit(slope * (logits - self.middle) + value)
+        return expit(self._on_lines(logits, np.full(len(logits), column)) + offsets)
+
+    def part_offsets(
+        self,
+        logits: np.ndarray,
+        right: np.ndarray,
+        column: np.ndarray,
+        random: np.random.Generator,
+    ) -> np.ndarray:
+        """How far a part of the scores lies off the lines, in logits, by its verdicts.
+
+        Without verdicts that is the prior, normal with a deviation of one logit.
+
+        Args:
+            logits: of the scores of these verdicts, [verdicts].
+            right: bool [verdicts].
+            column: number of the class, int [verdicts].
+            random: chooses one for every draw, by how likely each is.
+
+        Returns:
+            float [draws].
+        """
+        margins = self._on_lines(logits, column)[:, np.newaxis] + _OFFSETS[:, np.newaxis]
+        likely = -np.logaddexp(0, np.where(right, -1, 1) * margins).sum(axis=2)
+        likely -= (_OFFSETS / _OFFSET_SD) ** 2 / 2
+        share = np.cumsum(np.exp(likely - likely.max(axis=1, keepdims=True)), axis=1)
+        chance = random.random((len(share), 1)) * share[:, -1:]
+        return _OFFSETS[(share < chance).sum(axis=1)]
+
+    def _on_lines(self, logits: np.ndarray, column: np.ndarray) -> np.ndarray:
+        """Logits of the probabilities of the draws, [draws, events]."""
+        slope, value = self.lines[:, column, 0], self.lines[:, column, 1]
+        return slope * (logits - self.middle) + value
 
 
 def score_logits(scores: np.ndarray) -> np.ndarray:

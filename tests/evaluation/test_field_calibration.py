@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from refused import refused
+from scipy.integrate import quad
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.evaluation.field_calibration import fit_field_calibration
-from rfcx_tf.evaluation.field_model import fit_field_model, most_probable
+from rfcx_tf.evaluation.field_model import FieldModel, fit_field_model, most_probable
 from rfcx_tf.evaluation.thresholds import Wanted
 
 PRECISION = Wanted("precision", 0.9)
@@ -120,6 +121,24 @@ def test_what_is_judged_is_counted_not_guessed():
         curve["precision"], np.cumsum(in_order) / np.arange(1, len(order) + 1)
     )
     assert "'=middle" in found.curve_csv()
+
+
+@pytest.mark.parametrize(("right", "of"), [(0, 0), (0, 45), (3, 45), (30, 40)])
+def test_offsets_of_a_part_follow_its_verdicts(right, of):
+    """Against the integral: a normal prior of one logit times the likelihood, on a line of 0.02."""
+    model = FieldModel(np.tile([1.0, logit(0.02)], (4000, 1, 1)), middle=0.0)
+    verdicts = np.arange(of) < right
+    found = model.part_offsets(np.zeros(of), verdicts, np.zeros(of, int), np.random.default_rng(1))
+
+    def weight(offset, power=0):
+        chance = expit(logit(0.02) + offset)
+        likely = chance**right * (1 - chance) ** (of - right)
+        return offset**power * likely * np.exp(-(offset**2) / 2)
+
+    whole, first, second = (quad(weight, -8, 8, (power,))[0] for power in (0, 1, 2))
+    mean = first / whole
+    assert found.mean() == pytest.approx(mean, abs=0.06)
+    assert found.std() == pytest.approx(np.sqrt(second / whole - mean**2), abs=0.06)
 
 
 def test_intervals_hold_what_they_promise():
