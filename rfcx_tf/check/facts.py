@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from rfcx_tf.audio.decode import AudioError, AudioSource, decode_blocks, open_recording
-from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.labels.annotation_import import read_annotations
 from rfcx_tf.labels.annotations import (
     RowProblem,
@@ -123,9 +123,11 @@ def read_tables(
     """
     imported = read_annotations(tables, audio, columns, "unknown", same_names=same_names)
     if not imported.rows:
+        detected = len(imported.detections)
         raise UserError(
-            f"Annotation tables must have rows that a person judged. The {len(tables)} tables have "
-            f"none; {len(imported.detections)} rows are a detector's."
+            f"Annotation tables must have rows that a person judged. Found none in "
+            f"{first_few(map(str, tables))}"
+            + (f", and {detected} rows of a detector." if detected else ".")
         )
     rows, problems = check_rows(imported.rows)
     recordings = {name: AudioSource(path) for name, path in imported.recordings.items()}

@@ -13,8 +13,8 @@ from rfcx_tf.core.config import Config, as_pair
 from rfcx_tf.core.machine import cores, cpu_multiplies_bfloat16
 
 # Examples a second of configs/fieldmix.yaml on two cores: with AMX (docs/recipe.md), and with
-# AVX-512 alone (an AMD EPYC, measured while other work ran beside it).
-_CPU_RATE = {True: 330.0, False: 100.0}
+# AVX-512 alone (an AMD EPYC: the fastest of 27 epochs, with other work beside it).
+_CPU_RATE = {True: 330.0, False: 140.0}
 # Of configs/rfcx.yaml in bfloat16 on an NVIDIA H200 (docs/performance.md).
 _GPU_RATE = 3347.0
 # What a core draws and augments a second (docs/performance.md); a GPU waits for that.

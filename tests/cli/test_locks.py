@@ -66,6 +66,7 @@ def test_tables_of_scores(tmp_path, capsys):
         "prior-shift --run none --scores none.csv --out prior.yaml --apply OUT",
         "report --run none --out OUT",
         "review serve --review OUT --events none.csv",
+        "check none --recipe OUT",
     ],
 )
 def test_files(command, tmp_path, untrained_run, capsys, monkeypatch):

@@ -68,6 +68,8 @@ export --run FILE --out OUT
 export --run RUN --calibration FILE --out OUT
 export --run RUN --weights FILE --out OUT
 import-annotations --tables FILE --data DATA
+check DIR
+check --annotations FILE --audio TRAIN
 serve --model FILE
 """
 OUTPUTS = (".yaml", ".csv", ".events.csv", ".html")
