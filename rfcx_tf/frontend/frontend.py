@@ -284,6 +284,7 @@ class FrontEnd(keras.layers.Layer):
                 tf.TensorSpec([None, None], tf.float32),
                 tf.TensorSpec([None, self.config.n_mels], self.precision),
             ],
+            autograph=False,
         )
 
     def _spectrogram(self, samples, state):

@@ -90,7 +90,7 @@ class DetectorScorer(tf.Module):
     def traced_passes(self) -> tf.types.experimental.PolymorphicFunction:
         """`window_passes` of [1, frames, bands], traced once for all lengths."""
         spectrogram = tf.TensorSpec([1, None, self.config.frontend.bands], tf.float32)
-        return tf.function(self.window_passes, [spectrogram])
+        return tf.function(self.window_passes, [spectrogram], autograph=False)
 
     def stream(self, recording_id: str | None = None) -> _DetectorStream:
         """See `Scorer`."""

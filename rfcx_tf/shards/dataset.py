@@ -20,6 +20,9 @@ from rfcx_tf.shards.records import NO_FOLD, ShardReader
 from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
 
 LABELS = ("target", "known", "partly", "pseudo", "boxes", "inside")
+# No Python branch here goes by a tensor, so there is nothing for AutoGraph to rewrite, which would
+# take seconds before the first batch.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 def training_dataset(
@@ -66,6 +69,7 @@ def training_dataset(
         pseudo_sampler = _pseudo_sampler(pseudo, config, folds)
         pseudo.check(pseudo_rows(pseudo, folds))
 
+    @_as_written
     def read(numbers):
         def crops_of(number: int) -> list[bytes]:
             is_pseudo, own_number = split_draw(number, pseudo_fraction)
@@ -83,6 +87,7 @@ def training_dataset(
         crops.set_shape([None, None])
         return numbers, crops
 
+    @_as_written
     def make(number, crops):
         # A draw number can pass 2**31, a seed is two int32.
         low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
@@ -111,11 +116,13 @@ def validation_dataset(
     reader.check(rows)
     cutter = CropCutter(config, reader.manifest)
 
+    @_as_written
     def read(row):
         serialized = tf.numpy_function(lambda r: reader[r], [row], tf.string)
         serialized.set_shape([])
         return serialized
 
+    @_as_written
     def make(serialized):
         return _for_batch(cutter.centred(serialized), config)
 
