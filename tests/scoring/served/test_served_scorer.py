@@ -262,7 +262,7 @@ def test_few_pieces_of_a_long_recording_are_on_their_way(serving, protocol):
         time.sleep(0.2)
         assert len(serving.requests) == 3 and len(pushed) <= 4
     # The end of the scorer is the end of what is on its way.
-    thread.join(5)
+    thread.join(300)
     assert not thread.is_alive()
     assert failed == ["the connection to the server was closed."]
 
