@@ -11,10 +11,12 @@ from pathlib import Path
 # spin while they wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import numpy as np
 import pytest
 import soundfile
+from short_backbone import SHORT_BACKBONE
 
 from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config, load_config, save_config
@@ -83,7 +85,7 @@ def tiny_data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory) -> Config:
-    """A recipe for `tiny_data`: frames of 16 ms, crops of 64 frames, margins of 32."""
+    """A recipe for `tiny_data`: frames of 16 ms, crops of 64 frames, margins of 32; two blocks."""
     values = {
         "frontend.sample_rate_hz": 8000,
         "frontend.n_fft": 256,
@@ -93,7 +95,7 @@ def tiny_config(tmp_path_factory) -> Config:
         "crops.crop_s": 1.024,
         "crops.margin_s": 0.512,
         "crops.recordings_per_shard": 2,
-        "model.backbone.name": "resnet10",
+        **{f"model.backbone.{key}": json.dumps(value) for key, value in SHORT_BACKBONE.items()},
         "model.backbone.width": 4,
         "training.folds": 2,
         "training.epochs": 2,
@@ -107,6 +109,14 @@ def tiny_config(tmp_path_factory) -> Config:
     config = load_config(path, [f"{key}={value}" for key, value in values.items()])
     save_config(config, path)
     return config
+
+
+@pytest.fixture(scope="session")
+def longer_config(tiny_config) -> Config:
+    """The tiny recipe with a network of four blocks, whose random weights give high scores too."""
+    values = tiny_config.model_dump()
+    values["model"]["backbone"] = {"name": "resnet10", "width": 4}
+    return Config.model_validate(values)
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +184,7 @@ def write_pseudo_shards(tiny_shards):
 
 
 @pytest.fixture(scope="session")
-def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
+def untrained_run(longer_config, tiny_shards, tmp_path_factory):
     """A `RunFolder` with one fold of random weights, as if trained."""
     import keras
 
@@ -183,9 +193,9 @@ def untrained_run(tiny_config, tiny_shards, tmp_path_factory):
     from rfcx_tf.shards.records import read_manifest
 
     path = tmp_path_factory.mktemp("untrained") / "run"
-    run = RunFolder.create(path, tiny_config, read_manifest(tiny_shards), tiny_shards)
+    run = RunFolder.create(path, longer_config, read_manifest(tiny_shards), tiny_shards)
     keras.utils.set_random_seed(0)
-    detector = build_detector(tiny_config, run.info.classes, run.info.mean_box_s)
+    detector = build_detector(longer_config, run.info.classes, run.info.mean_box_s)
     run.fold(0).mkdir()
     detector.save_weights(run.weights(0))
     (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))

@@ -439,7 +439,7 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
     tensors = torchvision_tensors("resnet10")
     path = saved(tmp_path, tensors)
     values = tiny_config.model_dump()
-    values["model"]["backbone"] |= {"weights": str(path)}
+    values["model"]["backbone"] = {"name": "resnet10", "width": WIDTH, "weights": str(path)}
     values["model"]["frequency_coordinate"] = True
     # So slow that two steps leave the weights where they began.
     values["training"] |= {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4}

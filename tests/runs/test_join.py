@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,7 +16,6 @@ from rfcx_tf.runs.join import join_folds
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.shards.records import Manifest
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES = [SpeciesClass(2, "low"), SpeciesClass(5, "high")]
 
 
@@ -195,11 +192,11 @@ def test_nothing_to_join_is_refused(tmp_path):
     assert "holds something else" in refused([part], tmp_path / "other")
 
 
-def test_script_prints_the_summary_and_what_it_wrote(tmp_path):
+def test_script_prints_the_summary_and_what_it_wrote(tmp_path, monkeypatch, run_script):
     parts = [make_part(tmp_path / "a", [0]).path, make_part(tmp_path / "b", [2]).path]
-    command = [sys.executable, ROOT / "scripts" / "train.py", "--join", *parts]
-    command += ["--run", tmp_path / "all"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    words = ["--join", *parts, "--run", tmp_path / "all"]
+    monkeypatch.setattr(sys, "argv", ["scripts/train.py", *map(str, words)])
+    result = run_script("train", *words)
     assert (result.returncode, result.stderr) == (0, "")
     assert "2 of 3 folds finished; missing: 1." in result.stdout
     assert (tmp_path / "all" / "summary.md").read_text() in result.stdout

@@ -116,9 +116,9 @@ def fake_teacher(monkeypatch):
 
 
 @pytest.fixture
-def pseudo_recipe(tiny_config, tmp_path):
+def pseudo_recipe(longer_config, tmp_path):
     """The tiny recipe with bounds that an untrained network reaches, one epoch."""
-    save_config(tiny_config, tmp_path / "recipe.yaml")
+    save_config(longer_config, tmp_path / "recipe.yaml")
     return load_config(
         tmp_path / "recipe.yaml",
         [
@@ -164,9 +164,9 @@ def train_nothing(
 
 
 @pytest.fixture(scope="session")
-def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
+def own_run(longer_config, tiny_shards, tmp_path_factory) -> RunFolder:
     """A run of detectors, both folds, as if trained. Read only."""
-    return train_nothing(tiny_config, tiny_shards, tmp_path_factory.mktemp("own") / "own", [0, 1])
+    return train_nothing(longer_config, tiny_shards, tmp_path_factory.mktemp("own") / "own", [0, 1])
 
 
 @pytest.fixture

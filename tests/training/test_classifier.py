@@ -78,6 +78,8 @@ def test_the_box_of_a_crop_is_that_of_its_surest_window(tiny_config):
 
 def test_a_step_reports_the_loss_of_its_batch_and_lowers_it(tiny_config):
     classifier = classifier_for(tiny_config, schedule="plateau", monitor="val_lrap")
+    # Building the graph of a step takes longer than all steps.
+    classifier.run_eagerly = True
     spectrograms, target, known = batch()
     logits = classifier(spectrograms, training=True)["logits"].numpy().astype(float)
     of_known = known.astype(bool)
@@ -186,6 +188,8 @@ def test_the_mean_gradient_is_clipped_and_not_those_of_the_parts(tiny_config):
         classifier = classifier_for(tiny_config, accumulation_steps=2)
         before = [np.array(v) for v in classifier.trainable_variables]
         classifier.compile(keras.optimizers.SGD(1.0, global_clipnorm=limit), jit_compile=False)
+        # Building the graph of a step takes longer than the step.
+        classifier.run_eagerly = True
         classifier.train_on_batch(spectrograms, labels_of(target, known))
         after = classifier.trainable_variables
         steps.append(np.concatenate([np.ravel(b - a) for b, a in zip(before, after, strict=True)]))

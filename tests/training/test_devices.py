@@ -55,6 +55,7 @@ def test_a_system_without_cpuinfo_is_float32(monkeypatch):
 ON_TWO_DEVICES = """
 import sys
 from pathlib import Path
+import tests.short_backbone
 from rfcx_tf.core.config import load_config
 from rfcx_tf.training.run import train_run
 

@@ -306,7 +306,7 @@ def test_every_fold_trains_in_the_precision_that_was_said(
         classifier = fold_module._build_classifier(
             config, reader.manifest, fold, strategy, boxes=True
         )
-        backbone = classifier.detector.get_layer("resnet10")
+        backbone = classifier.detector.get_layer(config.model.backbone.name)
         seen.append(backbone.get_layer("stem_conv").compute_dtype)
 
     monkeypatch.setattr(run_module, "train_fold", make_fold)

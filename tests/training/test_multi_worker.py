@@ -79,6 +79,21 @@ def test_shares_are_the_batch(tiny_config, tiny_shards):
             np.testing.assert_array_equal(values, together)
 
 
+# A worker that another one waits for long, as on a busy machine, is not lost.
+TRAIN = """
+import functools
+import sys
+import tests.short_backbone
+from tensorflow.python.eager.context import Context
+from rfcx_tf.cli.main import main
+
+Context.configure_coordination_service = functools.partialmethod(
+    Context.configure_coordination_service, heartbeat_timeout_in_ms=600_000
+)
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
 def free_ports(count) -> list[int]:
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
@@ -98,13 +113,14 @@ def test_two_workers_train_as_one(recipe_of_single_steps, run_on_one_device, tin
     def start(run, number):
         return subprocess.Popen(
             [
-                *(sys.executable, ROOT / "scripts" / "train.py"),
+                *(sys.executable, "-c", TRAIN),
                 *("--config", recipe_of_single_steps, "--tfrecords", tiny_shards),
                 *("--run", tmp_path / run),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             env={**os.environ, "TF_CONFIG": tf_config("worker", number, worker=addresses)},
         )
 
