@@ -91,7 +91,7 @@ def two_devices(tiny_config, recipe_of_single_steps, tiny_shards, tmp_path_facto
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=3600,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("2 x CPU") == 2

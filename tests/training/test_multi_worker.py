@@ -126,7 +126,7 @@ def test_two_workers_train_as_one(recipe_of_single_steps, run_on_one_device, tin
 
     processes = [start("two", 0), start("nothing", 1)]
     try:
-        ends = [process.communicate(timeout=1200) for process in processes]
+        ends = [process.communicate(timeout=3600) for process in processes]
     finally:
         for process in processes:
             process.kill()
