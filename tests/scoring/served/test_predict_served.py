@@ -177,8 +177,10 @@ def test_script_ends_at_once_when_it_is_stopped_and_goes_on_later(query, serving
     """It is a process of its own, which shows too that a REST client needs no TensorFlow."""
     out = tmp_path / "scores.csv"
     serving.script = [None, None] + ["hang"] * 20
+    # What a shell starts in the background would not hear of Ctrl-C, nor would its children.
     code = (
-        "import sys; from rfcx_tf.cli.main import main; status = main(sys.argv[1:]); "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from rfcx_tf.cli.main import main; status = main(sys.argv[1:]); "
         "sys.exit(99 if 'tensorflow' in sys.modules else status)"
     )
     options = ["--model", "fake", "--audio", field, "--out", out, "--concurrency", "1"]
