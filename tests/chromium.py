@@ -5,9 +5,12 @@ import shutil
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium by Playwright, or a skip where either is missing."""
+    """Chromium by Playwright, or a skip where either is missing.
+
+    Of one module: while it is there an event loop runs, beside which tests have no loop of their own.
+    """
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="Playwright is not installed: requirements-browser.txt"
     )
