@@ -9,7 +9,7 @@ import pytest
 def browser():
     """Chromium by Playwright, or a skip where either is missing.
 
-    Of one module: while it is there an event loop runs, beside which tests have no loop of their own.
+    Of one module: while it is there an event loop runs, and tests can have none of their own.
     """
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="Playwright is not installed: requirements-browser.txt"
