@@ -307,6 +307,8 @@ class _Progress:
             total=sum(self._sizes.values()),
             desc="predict",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            # What was done before is seen at once.
+            postfix=f"{self._finished}/{self._of} recordings",
             shown=bool(shown and recordings),
         )
 
