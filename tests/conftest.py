@@ -16,7 +16,6 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
-from short_backbone import SHORT_BACKBONE
 
 from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config, load_config, save_config
@@ -86,6 +85,9 @@ def tiny_data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory) -> Config:
     """A recipe for `tiny_data`: frames of 16 ms, crops of 64 frames, margins of 32; two blocks."""
+    # Not above: it imports TensorFlow, which the process that only hands out tests need not.
+    from short_backbone import SHORT_BACKBONE
+
     values = {
         "frontend.sample_rate_hz": 8000,
         "frontend.n_fft": 256,

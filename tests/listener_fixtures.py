@@ -1,14 +1,15 @@
 """An embedding model that the tests make themselves."""
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 
 @pytest.fixture(scope="session")
 def tone_model(tmp_path_factory):
     """A TFLite file: 1 s at 16 kHz -> 32 log energies of tones, 200 Hz apart -> 3 numbers."""
+    import keras
+    import tensorflow as tf
+
     rate, length = 16000, 320
     times_s = np.arange(length) / rate
     phases = 2 * np.pi * np.outer(times_s, np.arange(200, 3400, 200))
