@@ -49,8 +49,9 @@ class WindowCurves:
         import pyarrow
 
         try:
-            wanted = [("recording_id", "in", sorted(set(recordings)))]
-            table = pd.read_parquet(path, filters=wanted)
+            # Of an empty list Arrow cannot tell the type.
+            wanted = sorted(set(recordings)) or [""]
+            table = pd.read_parquet(path, filters=[("recording_id", "in", wanted)])
         except (OSError, pyarrow.ArrowException) as error:
             line = str(error).splitlines()[0]
             raise UserError(f"The window scores {path} cannot be read: {line}") from None

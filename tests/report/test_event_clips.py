@@ -125,6 +125,8 @@ def windows(folder):
 def test_curves_hold_the_windows_around_a_stretch(tmp_path):
     path, values = windows(tmp_path)
     curves = WindowCurves(path, ["r"])
+    # Without events there is nothing to draw, and no error.
+    assert WindowCurves(path, []).curve("r", 2, 0.0, 1.0) is None
     curve = curves.curve("r", 2, 1.4, 2.6)
     # Middles at 1.5, 2 and 2.5 s lie inside; one more on either side.
     assert curve.times_s.tolist() == [1.0, 1.5, 2.0, 2.5, 3.0]
