@@ -63,9 +63,10 @@ def fit_platt(
         raise UserError(
             "A calibration needs labels that are known to be present and labels that are known "
             f"to be absent. Held out were {present.sum()} present and {absent.sum()} absent ones. "
-            "Finish more folds, or, where the data has no such rows, have people judge what the "
-            "model hears (rfcx-tf predict --events, rfcx-tf review) and train on what they say, or "
-            "list recordings in which all calls are marked in complete.csv of the data."
+            "Where the data has no such rows, have people judge what the model hears (rfcx-tf "
+            "predict --events, rfcx-tf review) and train on what they say, or list recordings in "
+            "which all calls are marked in complete.csv of the data. Where it has some, finish "
+            "more folds."
         )
     known = present | absent
     logits, sign = logits_of(scores[known]), np.where(present[known], 1.0, -1.0)
