@@ -32,8 +32,9 @@ from rfcx_tf.model.weight_files import all_or_error
 
 # Factors on the widths and on the repeats of the table below.
 _SCALES = {"efficientnet_b0": (1.0, 1.0), "efficientnet_b2": (1.1, 1.2)}
-# Kernel, repeats, filters, expansion, stride; stage 6 was published with stride 2.
-_STAGES = (
+# Kernel, repeats, filters, expansion, stride; stage 6 was published with stride 2. They are
+# EfficientNet-Lite's too (`rfcx_tf.model.mobilenet`).
+STAGES = (
     (3, 1, 16, 1, 1),
     (3, 2, 24, 6, 2),
     (5, 2, 40, 6, 2),
@@ -75,19 +76,24 @@ class LocalSqueeze(layers.Layer):
         return {**super().get_config(), "window": self.window}
 
 
+def kernel_initializer() -> keras.Initializer:
+    """Of one convolution: one that has drawn before draws the same numbers again."""
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
+
+
+def scaled_width(filters: int, scale: float) -> int:
+    """Filters times a factor, as a multiple of 8 that is not more than 10 % less."""
+    scaled = filters * scale
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
 def build(config: BackboneConfig, mels: int, channels: int, window_frames, synchronized):
     """An EfficientNet, as `build_backbone` describes it."""
     width_scale, depth_scale = _SCALES[config.name]
 
-    def initializer():
-        # One for each layer: an initialiser draws the same numbers every time.
-        return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-
     def width(filters):
-        """Scaled, as a multiple of 8 that is not more than 10 % less."""
-        scaled = filters * width_scale
-        rounded = max(8, int(scaled + 4) // 8 * 8)
-        return rounded + 8 if rounded < 0.9 * scaled else rounded
+        return scaled_width(filters, width_scale)
 
     def convolution(x, filters, name, kernel=1, stride=1, depthwise=False):
         padding = "same"
@@ -96,8 +102,10 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
             padding = "valid"
         options = {"strides": stride, "padding": padding, "use_bias": False, "name": name}
         if depthwise:
-            return layers.DepthwiseConv2D(kernel, depthwise_initializer=initializer(), **options)(x)
-        return layers.Conv2D(filters, kernel, kernel_initializer=initializer(), **options)(x)
+            return layers.DepthwiseConv2D(
+                kernel, depthwise_initializer=kernel_initializer(), **options
+            )(x)
+        return layers.Conv2D(filters, kernel, kernel_initializer=kernel_initializer(), **options)(x)
 
     def normalize(x, name):
         return BatchNormalization(
@@ -120,7 +128,7 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
                 filters,
                 1,
                 activation=activation,
-                kernel_initializer=initializer(),
+                kernel_initializer=kernel_initializer(),
                 name=f"{name}se_{step}",
             )(gate)
         return layers.Multiply(name=f"{name}se_excite")([x, gate])
@@ -144,7 +152,7 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
     total_stride = _STEM_STRIDE
     x = convolution(inputs, width(_STEM_FILTERS), "stem_conv", 3, _STEM_STRIDE)
     x = swish(normalize(x, "stem_"), "stem_")
-    for stage, (kernel, repeats, filters, expansion, stage_stride) in enumerate(_STAGES, start=1):
+    for stage, (kernel, repeats, filters, expansion, stage_stride) in enumerate(STAGES, start=1):
         total_stride *= stage_stride
         for index in range(math.ceil(depth_scale * repeats)):
             stride = stage_stride if index == 0 else 1

@@ -5,9 +5,9 @@ is exactly what its crops are. The layers are those of the publications. What di
 
 - The last strided layer has stride 1, and the depthwise convolutions behind it look at every
   second cell: stride 16 instead of 32. Every second cell is the published network's own.
-- Widths are padded as published, along frequency and time: MobileNetV2 symmetrically, as
-  torchvision does; EfficientNet-Lite as TensorFlow does images of an even size, for which the
-  input is padded to whole strides (`WholeStrides`).
+- Strided layers pad as published: MobileNetV2's both sides alike, as torchvision does;
+  EfficientNet-Lite's as TensorFlow does images of an even size, for which the input is padded to
+  whole strides (`WholeStrides`).
 
 References: Sandler et al. (2018), arXiv:1801.04381; EfficientNet-Lite, in
 https://github.com/tensorflow/tpu, under models/official/efficientnet/lite.
@@ -26,14 +26,13 @@ from keras import layers
 
 from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.efficientnet import STAGES, kernel_initializer, scaled_width
 from rfcx_tf.model.normalization import BatchNormalization
 from rfcx_tf.model.tensor_files import fill_from_tensors, read_tensors
-from rfcx_tf.model.whole_strides import CellsOfFrames, WholeStrides
+from rfcx_tf.model.whole_strides import LATE_FRAMES, CellsOfFrames, WholeStrides
 
 _STRIDE = 16
 _STEM_FILTERS, _TOP_FILTERS = 32, 1280
-# Frames that a cell of TensorFlow's padding stands for later: 1 + 2 + 4 + 8.
-_LATE_FRAMES = 15
 # Kernel, repeats, filters, expansion, stride. The sixth stage was published with stride 2.
 _MOBILENET = (
     (3, 1, 16, 1, 1),
@@ -44,16 +43,8 @@ _MOBILENET = (
     (3, 3, 160, 6, 1),
     (3, 1, 320, 6, 1),
 )
-_EFFICIENTNET = (
-    (3, 1, 16, 1, 1),
-    (3, 2, 24, 6, 2),
-    (5, 2, 40, 6, 2),
-    (3, 3, 80, 6, 2),
-    (5, 3, 112, 6, 1),
-    (5, 4, 192, 6, 1),
-    (3, 1, 320, 6, 1),
-)
-_DENSE_STAGE = 6
+# The stage, from 0, that begins with the stride which is left out.
+_OPENED_STAGE = 5
 _PREFIXES = re.compile(r"^((module|model|backbone|net)\.)+")
 
 
@@ -76,9 +67,9 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "mobilenet_v2": _Kind(_MOBILENET, 1.0, 1.0, 1e-5, True),
-    "efficientnet_lite0": _Kind(_EFFICIENTNET, 1.0, 1.0, 1e-3, False),
-    "efficientnet_lite1": _Kind(_EFFICIENTNET, 1.0, 1.1, 1e-3, False),
-    "efficientnet_lite2": _Kind(_EFFICIENTNET, 1.1, 1.2, 1e-3, False),
+    "efficientnet_lite0": _Kind(STAGES, 1.0, 1.0, 1e-3, False),
+    "efficientnet_lite1": _Kind(STAGES, 1.0, 1.1, 1e-3, False),
+    "efficientnet_lite2": _Kind(STAGES, 1.1, 1.2, 1e-3, False),
 }
 
 
@@ -101,14 +92,14 @@ def _blocks(kind: _Kind) -> list[_Block]:
         if 0 < stage < len(kind.stages) - 1:
             repeats = math.ceil(kind.depth * repeats)
         for index in range(repeats):
-            is_behind = (stage + 1, index) > (_DENSE_STAGE, 0)
+            is_behind = (stage, index) > (_OPENED_STAGE, 0)
             blocks.append(
                 _Block(
                     len(blocks),
                     stage,
                     index,
                     kernel,
-                    _width(filters, kind.width),
+                    scaled_width(filters, kind.width),
                     expansion,
                     stride if index == 0 else 1,
                     2 if is_behind else 1,
@@ -117,20 +108,9 @@ def _blocks(kind: _Kind) -> list[_Block]:
     return blocks
 
 
-def _width(filters: int, scale: float) -> int:
-    """Scaled, as a multiple of 8 that is not more than 10 % less."""
-    scaled = filters * scale
-    rounded = max(8, int(scaled + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * scaled else rounded
-
-
 def build(config: BackboneConfig, mels: int, channels: int, window_frames, synchronized):
     """A network without its classifier, as `build_backbone` describes it."""
     kind = _KINDS[config.name]
-
-    def initializer():
-        # One for each layer: an initialiser draws the same numbers every time.
-        return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
 
     def convolution(x, name, filters, kernel=1, stride=1, dilation=1, activate=True):
         """Convolution, depthwise where filters is None, and normalisation."""
@@ -141,10 +121,15 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
         options = {"strides": stride, "padding": padding, "use_bias": False, "name": f"{name}_conv"}
         if filters is None:
             x = layers.DepthwiseConv2D(
-                kernel, dilation_rate=dilation, depthwise_initializer=initializer(), **options
+                kernel,
+                dilation_rate=dilation,
+                depthwise_initializer=kernel_initializer(),
+                **options,
             )(x)
         else:
-            x = layers.Conv2D(filters, kernel, kernel_initializer=initializer(), **options)(x)
+            x = layers.Conv2D(filters, kernel, kernel_initializer=kernel_initializer(), **options)(
+                x
+            )
         x = BatchNormalization(
             momentum=0.9, epsilon=kind.epsilon, synchronized=synchronized, name=f"{name}_bn"
         )(x)
@@ -153,7 +138,7 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
     image = keras.Input((None, mels, channels), name="image")
     x = image
     if not kind.is_symmetric:
-        x = WholeStrides(_STRIDE, _LATE_FRAMES, name="whole_strides")(x)
+        x = WholeStrides(_STRIDE, LATE_FRAMES, name="whole_strides")(x)
     x = convolution(x, "stem", _STEM_FILTERS, 3, 2)
     for block in _blocks(kind):
         entering, name = x, f"block{block.number}"
@@ -161,7 +146,8 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
             x = convolution(x, f"{name}_expand", x.shape[-1] * block.expansion)
         x = convolution(x, f"{name}_depthwise", None, block.kernel, block.stride, block.dilation)
         x = convolution(x, f"{name}_project", block.filters, activate=False)
-        if block.stride == 1 and entering.shape[-1] == block.filters and block.index > 0:
+        # The first block of a stage changes the filters, so nothing leads around it.
+        if block.index > 0:
             x = layers.Add(name=f"{name}_add")([x, entering])
     x = convolution(x, "top", _TOP_FILTERS)
     if not kind.is_symmetric:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import keras
 from keras import layers, ops
 
+# How much later than frame i * 16 cell i stands after four layers of stride 2, padded as TensorFlow
+# pads an even length: one frame less before than behind, 1 + 2 + 4 + 8 of the input's.
+LATE_FRAMES = 15
+
 
 @keras.saving.register_keras_serializable("rfcx_tf")
 class WholeStrides(layers.Layer):

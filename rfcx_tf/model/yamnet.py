@@ -24,13 +24,12 @@ from keras import layers
 
 from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.efficientnet import kernel_initializer
 from rfcx_tf.model.image_weights import adapt_stem, reason
 from rfcx_tf.model.normalization import BatchNormalization
-from rfcx_tf.model.whole_strides import CellsOfFrames, WholeStrides
+from rfcx_tf.model.whole_strides import LATE_FRAMES, CellsOfFrames, WholeStrides
 
 _STRIDE = 16
-# A strided layer sees one frame less before its own than behind it: 1 + 2 + 4 + 8 frames in all.
-_LATE_FRAMES = 15
 _STEM_FILTERS = 32
 # Filters, stride, dilation of each depthwise and 1x1 convolution. The twelfth had stride 2.
 _LAYERS = (
@@ -62,10 +61,6 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
         )(x)
         return layers.ReLU(name=f"{name}_relu")(x)
 
-    def initializer():
-        # One for each layer: an initialiser draws the same numbers every time.
-        return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal")
-
     def plain(filters, kernel, stride, name):
         return layers.Conv2D(
             filters,
@@ -73,12 +68,12 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
             stride,
             padding="same",
             use_bias=False,
-            kernel_initializer=initializer(),
+            kernel_initializer=kernel_initializer(),
             name=f"{name}_conv",
         )
 
     image = keras.Input((None, mels, channels), name="image")
-    x = WholeStrides(_STRIDE, _LATE_FRAMES, name="whole_strides")(image)
+    x = WholeStrides(_STRIDE, LATE_FRAMES, name="whole_strides")(image)
     x = convolution(x, plain(_STEM_FILTERS, 3, 2, "layer1"), "layer1")
     for number, (filters, stride, dilation) in enumerate(_LAYERS, start=2):
         depthwise = layers.DepthwiseConv2D(
@@ -87,7 +82,7 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
             padding="same",
             dilation_rate=dilation,
             use_bias=False,
-            depthwise_initializer=initializer(),
+            depthwise_initializer=kernel_initializer(),
             name=f"layer{number}_depthwise_conv",
         )
         x = convolution(x, depthwise, f"layer{number}_depthwise")

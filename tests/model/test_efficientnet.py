@@ -37,9 +37,9 @@ def policy():
 def shorten(monkeypatch):
     """Networks of 8 blocks instead of 16, ours and the published ones."""
     repeats = (1, 2, 1, 1, 1, 1, 1)
-    stages = zip(efficientnet._STAGES, repeats, strict=True)
+    stages = zip(efficientnet.STAGES, repeats, strict=True)
     short = [(kernel, n, *others) for (kernel, _, *others), n in stages]
-    monkeypatch.setattr(efficientnet, "_STAGES", short)
+    monkeypatch.setattr(efficientnet, "STAGES", short)
     blocks = zip(KERAS_MODULE.DEFAULT_BLOCKS_ARGS, repeats, strict=True)
     short = [block | {"repeats": n} for block, n in blocks]
     monkeypatch.setattr(KERAS_MODULE, "DEFAULT_BLOCKS_ARGS", short)
@@ -55,7 +55,7 @@ def short_networks(monkeypatch):
 def tiny_network(monkeypatch):
     """Five narrow blocks, one of them with a way around it, of stride 16 too."""
     stages = ((3, 1, 16, 1, 1), (5, 2, 24, 6, 2), (3, 1, 40, 6, 2), (5, 1, 80, 6, 2))
-    monkeypatch.setattr(efficientnet, "_STAGES", stages)
+    monkeypatch.setattr(efficientnet, "STAGES", stages)
     monkeypatch.setattr(efficientnet, "_SCALES", {"efficientnet_b0": (0.5, 1.0)})
 
 
