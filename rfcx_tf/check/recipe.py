@@ -10,12 +10,20 @@ import pandas as pd
 import yaml
 
 from rfcx_tf.check.facts import Facts
+from rfcx_tf.check.frontend_rules import middle_hz
 from rfcx_tf.check.rules import BATCH, Choice, choose_values, schedule
 from rfcx_tf.check.speed import Machine, examples_per_s, fold_minutes
 from rfcx_tf.core.config import Config
 
 # Of configs/listeners/birdnet.yaml: what it can hear.
 _LISTENER_TOP_HZ = 15_000
+# Of configs/yamnet.yaml: the sample rate, and what it can hear.
+_YAMNET_RATE_HZ, _YAMNET_TOP_HZ = 16_000, 7500
+_YAMNET = (
+    "Published weights are the better start: on fieldmix YAMNet's gave 0.90 where random ones gave "
+    "0.85 (docs/recipe.md). Fetch https://storage.googleapis.com/audioset/yamnet.h5 (15 MB) and "
+    "add --weights yamnet.h5."
+)
 _NO_FP = (
     "There are no FP rows. That is enough to train, but thresholds need some: judge what the "
     "detector hears (rfcx-tf review serve) and train again, or name recordings in which all calls "
@@ -38,18 +46,21 @@ class Proposal:
     remarks: Sequence[str]
 
 
-def propose_recipe(facts: Facts, machine: Machine, minutes: float | None = None) -> Proposal:
+def propose_recipe(
+    facts: Facts, machine: Machine, minutes: float | None = None, start: Config | None = None
+) -> Proposal:
     """The recipe for a data folder and a machine.
 
     Args:
         facts: of the folder.
         machine: that will train it.
         minutes: for all folds together; fewer examples are seen where these would take longer.
+        start: as for `choose_values`.
 
     Raises:
         UserError: as `choose_values`.
     """
-    choices = choose_values(facts, machine)
+    choices = choose_values(facts, machine, start)
     config = _config(choices)
     if minutes is not None:
         choices, config = _within(minutes, choices, config, machine)
@@ -59,8 +70,10 @@ def propose_recipe(facts: Facts, machine: Machine, minutes: float | None = None)
         f"{_in_words(folds * minutes_a_fold)}: an estimate from measured rates, here "
         f"{examples_per_s(config, machine):.0f} examples a second, right to within a factor of two "
         "where nothing else runs.",
-        _listener(facts.species),
     ]
+    if start is None and _could_begin_from_yamnet(facts):
+        remarks.append(_YAMNET)
+    remarks.append(_listener(facts.species))
     if facts.rows["present"].all() and not facts.complete:
         remarks.insert(0, _NO_FP)
     here = int(facts.used_rows["present"].sum())
@@ -104,7 +117,7 @@ def _within(
     if wanted <= minutes:
         return choices, config
     examples = training.epochs * training.steps_per_epoch * BATCH
-    steps, epochs = schedule(examples * minutes / wanted)
+    steps, epochs = schedule(examples * minutes / wanted, training.epochs)
     why = (
         f"As much as {minutes:g} minutes allow: {epochs * steps * BATCH:,} examples, where "
         f"{examples:,} would take {_in_words(wanted)}."
@@ -112,6 +125,12 @@ def _within(
     fewer = {"training.epochs": epochs, "training.steps_per_epoch": steps}
     choices = [Choice(c.key, fewer[c.key], why) if c.key in fewer else c for c in choices]
     return choices, _config(choices)
+
+
+def _could_begin_from_yamnet(facts: Facts) -> bool:
+    """Whether most recordings, and the usual boxes of all species, lie where YAMNet hears."""
+    rate_hz = facts.sounds["rate_hz"].mode().max()
+    return bool(rate_hz >= _YAMNET_RATE_HZ and middle_hz(facts.species).max() < _YAMNET_TOP_HZ)
 
 
 def _listener(species: pd.DataFrame) -> str:

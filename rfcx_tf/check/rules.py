@@ -8,167 +8,73 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from rfcx_tf.check.facts import Facts
+from rfcx_tf.check.frontend_rules import (
+    Choice,
+    Sound,
+    check_hears,
+    choose_frontend,
+    published_frontend,
+    values_of,
+)
 from rfcx_tf.check.speed import Machine
+from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
 
-# A call's highest frequency lies so far below half the sample rate.
-_HEADROOM = 1.1
-# Fewer samples a second save nothing that matters.
-_LOWEST_RATE_HZ = 8000
-# Seconds of a frame, and from one to the next without a GPU and with one; less for short calls.
-_WINDOW_S, _FRAME_S = 0.04, {False: 0.0213, True: 0.0107}
-_FRAMES_A_CALL = 8
 # A crop is so many times as long as the mean call of nine species in ten.
 _CROP_TIMES, _LONGEST_CROP_S = 1.2, 10.0
 _FEWEST_CELLS, _STRIDE = 4, 16
-# Calls are narrow if the usual band of the middle species is less than this part of the mel scale.
-_NARROW = 1 / 3
 # A window so many times as long as the shortest call is too long for it.
 _ONE_WINDOW = 6
 # Examples for every TP row: more where the sound itself is changed from draw to draw.
 _EXAMPLES_A_ROW = {"pcen": 150, "log": 300}
 _FEWEST_EXAMPLES, _MOST_EXAMPLES = 20_000, 400_000
+# As configs/yamnet.yaml, of which ten epochs were measured.
+_EXAMPLES_A_ROW_PUBLISHED, _FEWEST_EXAMPLES_PUBLISHED, _EPOCHS_PUBLISHED = 60, 10_000, 10
 _EPOCHS, _FEWEST_STEPS, BATCH = 48, 20, 64
 # TP rows from which a deeper network is proposed: without a GPU and narrow calls, with a GPU.
 _SOME_ROWS, _MANY_ROWS = 400, 1000
 
 
-class Choice(NamedTuple):
-    """A value of a recipe, by its dotted key, and why."""
-
-    key: str
-    value: object
-    reason: str
-
-
-def choose_values(facts: Facts, machine: Machine) -> list[Choice]:
+def choose_values(facts: Facts, machine: Machine, start: Config | None = None) -> list[Choice]:
     """The values that fit a data folder and a machine, defaults among them.
 
     All boxes count, those of recordings that are not here too.
 
+    Args:
+        facts: of the folder.
+        machine: that will train.
+        start: a recipe that begins with published weights, whose front end and network are taken;
+            None for random weights.
+
     Raises:
-        UserError: if there is no TP row, or no recording can be opened.
+        UserError: if there is no TP row, no recording can be opened, or a published network cannot
+            hear them.
     """
     if not facts.rows["present"].any():
         raise UserError("A recipe is proposed by TP rows. There are none.")
     species = facts.species[facts.species["tp"] > 0]
-    sound = _Sound.of(facts)
-    choices = _frontend(sound, species, machine)
+    sound = Sound.of(facts)
+    if start:
+        check_hears(start, sound, species)
+        sound = sound._replace(rate_hz=start.frontend.sample_rate_hz)
+        choices = published_frontend(start)
+        network = _published_network(start)
+    else:
+        choices = choose_frontend(sound, species, machine)
+        network = _network(choices, facts.rows, machine)
     choices += _crops(choices, sound, species)
     choices += _examples(choices, species)
-    choices += _network(choices, species, facts.rows, machine)
-    return choices + _training(choices, species, facts.rows, machine)
+    choices += network
+    choices += _head(choices, species, machine)
+    return choices + _training(choices, species, facts.rows, machine, start)
 
 
-class _Sound(NamedTuple):
-    """The most common sample rate of the annotated recordings, and what calls there are."""
-
-    file_rate_hz: int
-    rate_hz: int
-    low_hz: float
-    high_hz: float
-    median_s: float
-
-    @classmethod
-    def of(cls, facts: Facts) -> _Sound:
-        tp = facts.rows[facts.rows["present"]]
-        rates_hz = facts.sounds[facts.sounds["recording_id"].isin(set(tp["recording_id"]))]
-        rates_hz = rates_hz if len(rates_hz) else facts.sounds
-        if rates_hz.empty:
-            raise UserError("A recipe needs recordings that can be opened. There are none.")
-        file_rate_hz = int(rates_hz["rate_hz"].mode().max())
-        high_hz = min(float(tp["f_max"].quantile(0.99)), file_rate_hz / 2)
-        # Whole parts of the files' own rate: nothing is resampled for little.
-        part = max(1, math.floor(file_rate_hz / (2 * _HEADROOM * high_hz)))
-        while file_rate_hz % part or (part > 1 and file_rate_hz // part < _LOWEST_RATE_HZ):
-            part -= 1
-        return cls(
-            file_rate_hz,
-            file_rate_hz // part,
-            float(tp["f_min"].quantile(0.01)),
-            high_hz,
-            float(facts.sounds["duration_s"].median()),
-        )
-
-
-def _frontend(sound: _Sound, species: pd.DataFrame, machine: Machine) -> list[Choice]:
-    shortest_s = float(species["mean_s"].min())
-    frame_s = min(_FRAME_S[machine.has_gpu], shortest_s / _FRAMES_A_CALL)
-    window_s = min(_WINDOW_S, 4 * frame_s)
-    n_fft = 2 ** math.ceil(math.log2(window_s * sound.rate_hz))
-    hop = min(n_fft, 2 ** round(math.log2(frame_s * sound.rate_hz)))
-    low_hz = 10 * round(0.8 * sound.low_hz / 10)
-    top_hz = sound.rate_hz / 2
-    bands, why_bands = 128, "As a GPU has the time for them."
-    if not machine.has_gpu:
-        bands = 64
-        why_bands = "With twice the examples no worse than 128 in the same time (docs/recipe.md)."
-
-    def are_filled(highest_hz: float) -> bool:
-        """Whether no band is narrower than the distance of two frequencies of a frame."""
-        width_hz = (_mel(highest_hz) - _mel(low_hz)) / bands / _mel(1)
-        return width_hz > sound.rate_hz / n_fft
-
-    high_hz = 500 * round(_HEADROOM * sound.high_hz / 500)
-    spares = 1 - (_mel(high_hz) - _mel(low_hz)) / (_mel(top_hz) - _mel(low_hz))
-    if high_hz >= top_hz or spares < 0.1 or not are_filled(high_hz):
-        high_hz = None
-    of_top = top_hz if high_hz is None else high_hz
-    if bands > 64 and not are_filled(of_top):
-        bands, why_bands = 64, "With more bands the lowest would be empty at this window."
-    rate = (
-        f"The boxes end at {sound.high_hz:.0f} Hz (99 % of them) and the recordings have "
-        f"{sound.file_rate_hz} Hz"
-    )
-    rate += (
-        f": 1 of {sound.file_rate_hz // sound.rate_hz} samples holds that."
-        if sound.rate_hz != sound.file_rate_hz
-        else ", which are kept."
-    )
-    narrow = _narrow(species, of_top)
-    share = f"{np.median(_band_share(species, of_top)):.0%} of the mel scale in the middle species"
-    compression = (
-        "pcen",
-        f"Calls are narrow ({share}): PCEN levels out the steady noise that they stand in.",
-    )
-    if not narrow:
-        compression = (
-            "log",
-            f"Sounds are broad ({share}), as rain and engines are, which PCEN removes: log-mel was "
-            "0.05 better on such (docs/recipe.md).",
-        )
-    frames = (
-        f"Frames of {1000 * n_fft / sound.rate_hz:.0f} ms, one every "
-        f"{1000 * hop / sound.rate_hz:.1f} ms: the shortest mean call lasts "
-        f"{shortest_s:.2f} s."
-    )
-    return [
-        Choice("frontend.sample_rate_hz", sound.rate_hz, rate),
-        Choice("frontend.n_fft", n_fft, frames),
-        Choice("frontend.win_length", n_fft, frames),
-        Choice("frontend.hop_length", hop, frames),
-        Choice("frontend.n_mels", bands, why_bands),
-        Choice(
-            "frontend.f_min_hz", low_hz, f"A fifth below the lowest boxes ({sound.low_hz:.0f} Hz)."
-        ),
-        Choice(
-            "frontend.f_max_hz",
-            high_hz,
-            f"A tenth above the highest boxes ({sound.high_hz:.0f} Hz): the bands above would be "
-            f"{spares:.0%} of all.",
-        ),
-        Choice("frontend.compression", *compression),
-    ]
-
-
-def _crops(choices: Sequence[Choice], sound: _Sound, species: pd.DataFrame) -> list[Choice]:
-    values = _values(choices)
+def _crops(choices: Sequence[Choice], sound: Sound, species: pd.DataFrame) -> list[Choice]:
+    values = values_of(choices)
     cell_s = _STRIDE * values["frontend.hop_length"] / sound.rate_hz
     usual_s = float(species["mean_s"].quantile(0.9))
     wanted_s = min(_CROP_TIMES * usual_s, _LONGEST_CROP_S)
@@ -191,17 +97,12 @@ def _crops(choices: Sequence[Choice], sound: _Sound, species: pd.DataFrame) -> l
     ]
 
 
-def _values(choices: Sequence[Choice]) -> dict[str, object]:
-    """Values by key."""
-    return {choice.key: choice.value for choice in choices}
-
-
 def _shift_s(crop_s: float) -> float:
     return min(1.0, round(0.4 * crop_s, 1))
 
 
 def _examples(choices: Sequence[Choice], species: pd.DataFrame) -> list[Choice]:
-    values = _values(choices)
+    values = values_of(choices)
     bands = values["frontend.n_mels"]
     found = [
         Choice(
@@ -248,10 +149,20 @@ def _examples(choices: Sequence[Choice], species: pd.DataFrame) -> list[Choice]:
     ]
 
 
-def _network(
-    choices: Sequence[Choice], species: pd.DataFrame, rows: pd.DataFrame, machine: Machine
-) -> list[Choice]:
-    values = _values(choices)
+def _published_network(start: Config) -> list[Choice]:
+    backbone = start.model.backbone
+    found = (
+        "On fieldmix these weights gave 0.90 where random ones gave 0.85, with a fifth of the "
+        "examples (docs/recipe.md)."
+    )
+    return [
+        Choice("model.backbone.name", backbone.name, found),
+        Choice("model.backbone.weights", backbone.weights, found),
+    ]
+
+
+def _network(choices: Sequence[Choice], rows: pd.DataFrame, machine: Machine) -> list[Choice]:
+    values = values_of(choices)
     tp = int(rows["present"].sum())
     is_narrow = values["frontend.compression"] == "pcen"
     if machine.has_gpu:
@@ -280,6 +191,12 @@ def _network(
         if not is_narrow:
             half = "Half the cost of [2, 2]: the bands of broad sounds need not be told finely."
             found.append(Choice("model.backbone.stem_stride", [2, 4], half))
+    return found
+
+
+def _head(choices: Sequence[Choice], species: pd.DataFrame, machine: Machine) -> list[Choice]:
+    values = values_of(choices)
+    found = []
     shortest_s, crop_s = float(species["mean_s"].min()), values["crops.crop_s"]
     if crop_s > _ONE_WINDOW * shortest_s:
         found.append(
@@ -309,19 +226,29 @@ def _network(
 
 
 def _training(
-    choices: Sequence[Choice], species: pd.DataFrame, rows: pd.DataFrame, machine: Machine
+    choices: Sequence[Choice],
+    species: pd.DataFrame,
+    rows: pd.DataFrame,
+    machine: Machine,
+    start: Config | None,
 ) -> list[Choice]:
-    values = _values(choices)
+    values = values_of(choices)
     tp = int(rows["present"].sum())
     annotated = rows["recording_id"].nunique()
     a_row = _EXAMPLES_A_ROW["log" if machine.has_gpu else values["frontend.compression"]]
-    examples = min(max(a_row * tp, _FEWEST_EXAMPLES), _MOST_EXAMPLES)
+    fewest, most_epochs = _FEWEST_EXAMPLES, _EPOCHS
+    if start:
+        a_row, fewest = _EXAMPLES_A_ROW_PUBLISHED, _FEWEST_EXAMPLES_PUBLISHED
+        most_epochs = _EPOCHS_PUBLISHED
+    examples = min(max(a_row * tp, fewest), _MOST_EXAMPLES)
     usual = float(species["recordings"].quantile(0.25))
     folds = int(min(5, max(2, math.floor(usual)), annotated))
-    steps, epochs = schedule(examples)
+    steps, epochs = schedule(examples, most_epochs)
     shown = epochs * steps * BATCH
     why = f"{shown:,} examples, {shown / tp:.0f} for every TP row."
-    if values["frontend.compression"] == "log":
+    if start:
+        why = why[:-1] + "; 62 gave 0.90 on fieldmix (docs/recipe.md)."
+    elif values["frontend.compression"] == "log":
         why = why[:-1] + "; a quarter of that scored 0.04 lower on fieldmix (docs/recipe.md)."
     found = [
         Choice(
@@ -333,7 +260,10 @@ def _training(
         Choice("training.epochs", epochs, why),
         Choice("training.steps_per_epoch", steps, why),
     ]
-    if not machine.has_gpu:
+    if start:
+        why = "As in the recipe that was measured."
+        found.append(Choice("training.learning_rate", start.training.learning_rate, why))
+    elif not machine.has_gpu:
         found.append(
             Choice(
                 "training.learning_rate",
@@ -344,29 +274,10 @@ def _training(
     return found
 
 
-def schedule(examples: float) -> tuple[int, int]:
+def schedule(examples: float, most_epochs: int) -> tuple[int, int]:
     """Steps an epoch, and epochs."""
-    steps = max(_FEWEST_STEPS, math.floor(examples / _EPOCHS / BATCH))
+    steps = max(_FEWEST_STEPS, math.floor(examples / most_epochs / BATCH))
     return steps, max(1, round(examples / BATCH / steps))
-
-
-def _mel(hz: float) -> float:
-    """Slaney's mel scale, as librosa has it."""
-    return hz * 3 / 200 if hz < 1000 else 15 + math.log(hz / 1000) * 27 / math.log(6.4)
-
-
-def _band_share(species: pd.DataFrame, top_hz: float) -> np.ndarray:
-    """What part of the mel scale the usual box of every species covers."""
-    return np.array(
-        [
-            (_mel(min(row.high_hz, top_hz)) - _mel(row.low_hz)) / _mel(top_hz)
-            for row in species.itertuples()
-        ]
-    )
-
-
-def _narrow(species: pd.DataFrame, top_hz: float) -> bool:
-    return bool(np.median(_band_share(species, top_hz)) < _NARROW)
 
 
 def _alike(species: pd.DataFrame) -> tuple[str, str] | None:

@@ -15,6 +15,8 @@ from rfcx_tf.core.machine import cores, cpu_multiplies_bfloat16
 # Examples a second of configs/fieldmix.yaml on two cores: with AMX (docs/recipe.md), and with
 # AVX-512 alone (an AMD EPYC: the fastest of 27 epochs, with other work beside it).
 _CPU_RATE = {True: 330.0, False: 140.0}
+# Of configs/yamnet.yaml on two cores without AMX, 13 minutes a fold (docs/recipe.md).
+_YAMNET_RATE = 60.0
 # Of configs/rfcx.yaml in bfloat16 on an NVIDIA H200 (docs/performance.md).
 _GPU_RATE = 3347.0
 # What a core draws and augments a second (docs/performance.md); a GPU waits for that.
@@ -23,6 +25,8 @@ _PIPELINE_RATE = 1000.0
 _DEPTH = {"resnet10": 0.6, "resnet18": 1.0, "resnet34": 1.75, "resnet50": 2.8}
 # Twice the width has four times the arithmetic, and better use of the hardware.
 _WIDTH_POWER = 1.5
+# Examples a second go down as this goes up; of configs/fieldmix.yaml.
+_FIELDMIX = 128 / 2 * 64 / 4 * 32**_WIDTH_POWER
 # Validation and prediction of what is held out, beside the steps.
 _BESIDE_STEPS = 1.15
 
@@ -65,9 +69,8 @@ def examples_per_s(config: Config, machine: Machine) -> float:
     if machine.has_gpu:
         rfcx = _cost(468, 128, (2, 2), 64, "resnet34")
         return min(_GPU_RATE * rfcx / _cost_of(config), _PIPELINE_RATE * machine.cores)
-    fieldmix = _cost(128, 64, (2, 4), 32, "resnet18")
     rate = _CPU_RATE[machine.has_amx] * machine.cores / 2
-    return rate * fieldmix / _cost_of(config)
+    return rate * _FIELDMIX / _cost_of(config)
 
 
 def fold_minutes(config: Config, machine: Machine) -> float:
@@ -79,6 +82,9 @@ def fold_minutes(config: Config, machine: Machine) -> float:
 
 def _cost_of(config: Config) -> float:
     backbone = config.model.backbone
+    if backbone.name == "yamnet":
+        of_measured = config.crop_frames * config.frontend.n_mels / (272 * 64)
+        return _CPU_RATE[False] / _YAMNET_RATE * _FIELDMIX * of_measured
     stride = as_pair(backbone.stem_stride)
     return _cost(config.crop_frames, config.frontend.n_mels, stride, backbone.width, backbone.name)
 

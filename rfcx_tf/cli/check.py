@@ -9,8 +9,10 @@ rate, doubled ones, TP and FP rows that contradict each other, species in one re
 each fold will hold out. The page that --out writes has pictures and sound besides.
 
 --recipe writes a recipe for these boxes and this machine, with the reason for every value; train
-on it as on any other. --annotations takes Raven selection tables and Audacity labels as
-import-annotations does, before anything is imported.
+on it as on any other. With --weights it begins with YAMNet's weights, which hear up to 7.5 kHz.
+
+--annotations takes Raven selection tables and Audacity labels as import-annotations does, before
+anything is imported.
 
 The exit status is 0 where nothing is missing, damaged or doubtful, and 1 otherwise.
 """
@@ -21,7 +23,12 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import above_zero, add_recording_ids_argument, print_next
+from rfcx_tf.cli.arguments import (
+    above_zero,
+    add_recording_ids_argument,
+    find_recipe,
+    print_next,
+)
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_file
 
@@ -55,6 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=above_zero(float),
         metavar="X",
         help="the recipe's training may take, all folds together; default: as long as it pays",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="the recipe begins with YAMNet's weights: yamnet.h5, or the folder of a SavedModel",
     )
     parser.add_argument(
         "--listen",
@@ -91,11 +104,12 @@ def _run(data: Path | None, arguments: argparse.Namespace) -> int:
     from rfcx_tf.core.config import TrainingConfig
     from rfcx_tf.core.files import atomic_write_text
 
+    start = _published_start(arguments.weights) if arguments.weights else None
     facts = _facts(data, arguments)
     suspicious = find_suspicious(facts)
     machine = Machine.this(arguments.machine)
     try:
-        proposal = propose_recipe(facts, machine, arguments.minutes)
+        proposal = propose_recipe(facts, machine, arguments.minutes, start)
     except UserError as error:
         proposal = str(error)
     try:
@@ -121,6 +135,18 @@ def _run(data: Path | None, arguments: argparse.Namespace) -> int:
         print(f"Wrote {arguments.recipe}: {len(proposal.choices)} values, each with its reason.")
     _print_next(data, arguments)
     return 1 if suspicious else 0
+
+
+def _published_start(weights: Path):
+    """The recipe that begins with these weights of YAMNet."""
+    from rfcx_tf.core.config import load_config
+
+    if not weights.exists():
+        raise UserError(
+            f"--weights names yamnet.h5 or a SavedModel of YAMNet. Not found: {weights}. Fetch "
+            "https://storage.googleapis.com/audioset/yamnet.h5, or leave --weights out."
+        )
+    return load_config(find_recipe("yamnet"), [f"model.backbone.weights={weights}"])
 
 
 def _facts(data: Path | None, arguments: argparse.Namespace):
