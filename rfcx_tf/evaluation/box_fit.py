@@ -3,7 +3,8 @@
 Rows say where some calls are and where some are not. The rest of a recording is unknown, so not
 every event can be judged by them, as `rfcx_tf.evaluation.event_scores` does by all calls. What can
 be judged is what a network finds in the crop of a row, of the row's species: the box of the crop's
-surest window (`FOUND`), and whether its score makes an event of it.
+surest window (`FOUND`), and whether its score makes an event of it. Crops without a row, of
+completely annotated recordings, hold none of many species: an event of one of these is wrong.
 """
 
 from __future__ import annotations
@@ -44,8 +45,23 @@ def found_boxes(found: np.ndarray, rows: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(np.column_stack([found, *fit]), columns=FOUND)
 
 
+def events_without_row(has_row: np.ndarray, absent: np.ndarray, scores: np.ndarray) -> int:
+    """Counts events in crops without a row, of species that are known to be absent from them.
+
+    Args:
+        has_row: bool [crops].
+        absent: bool [crops, classes].
+        scores: [crops, classes].
+    """
+    return int((absent & (scores >= UNCALIBRATED_THRESHOLD))[~has_row].sum())
+
+
 def box_figures(
-    is_tp: np.ndarray, is_absent: np.ndarray, score: np.ndarray, found: pd.DataFrame
+    is_tp: np.ndarray,
+    is_absent: np.ndarray,
+    score: np.ndarray,
+    found: pd.DataFrame,
+    wrong_elsewhere: int = 0,
 ) -> dict[str, float]:
     """How well what was found in crops fits the rows that they were cut for.
 
@@ -59,6 +75,7 @@ def box_figures(
         is_absent: bool [crops], the row's species is known to be absent from the crop.
         score: [crops], of the row's species.
         found: DataFrame with `iou` and `band_iou`, NaN where there is no box.
+        wrong_elsewhere: events of `events_without_row`.
 
     Returns:
         event_f1: 2 x right events / (events + TP rows).
@@ -73,7 +90,7 @@ def box_figures(
     is_event = (call | rejected) & (score >= UNCALIBRATED_THRESHOLD) & (iou > 0)
     right = is_event & call & (iou >= _FITS)
     return {
-        "event_f1": 2 * float(right.sum()) / float(is_event.sum() + call.sum()),
+        "event_f1": 2 * float(right.sum()) / float(is_event.sum() + wrong_elsewhere + call.sum()),
         "median_iou": float(np.median(iou[call])),
         "median_band_iou": float(np.median(found["band_iou"].to_numpy(float)[call])),
     }

@@ -25,8 +25,9 @@ _LEGEND = (
 )
 _BOX_LEGEND = (
     "Boxes found in these crops: event F1 from a score of 0.5 and an overlap of 0.5 in time on, "
-    "where an event on an FP row is wrong and a TP row without one is missed; IoU and band IoU: "
-    "median overlaps with TP rows in time and in frequency.\n"
+    "where an event on an FP row, or of a species that is known to be absent from a crop without "
+    "rows, is wrong and a TP row without one is missed; IoU and band IoU: median overlaps with TP "
+    "rows in time and in frequency.\n"
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from rfcx_tf.evaluation.box_fit import box_figures
+from rfcx_tf.evaluation.box_fit import box_figures, events_without_row
 from rfcx_tf.evaluation.crop_table import label_matrix, read_crops
 from rfcx_tf.evaluation.metrics import fp_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.evaluation.recordings import Evaluation, evaluate_scores, truth_of_recordings
@@ -62,8 +62,9 @@ def _monitors(table: pd.DataFrame, fold: str) -> dict:
         "lrap": single_label_lrap(present[is_tp], probability[is_tp]),
     }
     if "iou" in table:
-        # Absent crops are of no species, and nothing was looked for in them.
+        # Absent crops are of no species, and have no box.
         column = table["species_id"].map(lambda i: 0 if i < 0 else columns.index(f"s{i}"))
         own = np.arange(len(table)), column
-        figures |= box_figures(is_tp, absent[own], probability[own], table)
+        wrong = events_without_row(~is_absent, absent, probability)
+        figures |= box_figures(is_tp, absent[own], probability[own], table, wrong)
     return figures

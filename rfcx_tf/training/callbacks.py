@@ -17,7 +17,7 @@ from rfcx_tf.core.documents import DocumentError, read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.evaluation.box_fit import box_figures, found_boxes
+from rfcx_tf.evaluation.box_fit import box_figures, events_without_row, found_boxes
 from rfcx_tf.evaluation.metrics import fp_log_loss, masked_log_loss, single_label_lrap, tp_log_loss
 from rfcx_tf.frontend.frontend import mel_frequency_hz
 from rfcx_tf.model.weight_files import load_network
@@ -61,7 +61,7 @@ class ValidationMonitors(keras.callbacks.Callback):
         self.target, self.known, boxes = (np.concatenate(of) for of in zip(*labels, strict=True))
         self._is_tp = (rows["kind"] == "tp").to_numpy()
         species_ids = [c.species_id for c in classes]
-        # Absent crops are of no species: nothing is looked for in them.
+        # Absent crops are of no species, and have no box.
         self._has_row = (rows["species_id"] >= 0).to_numpy()
         own_class = rows["species_id"].map(lambda i: 0 if i < 0 else species_ids.index(i))
         self._own_class = own_class.to_numpy()
@@ -106,8 +106,9 @@ class ValidationMonitors(keras.callbacks.Callback):
         found[:, :2] = np.maximum(0.0, found[:, :2] + self._crop_begins_s[:, np.newaxis])
         found[~self._has_row] = np.nan
         self.found = found_boxes(found, self._row_boxes)
-        is_absent = (self.known[own] > 0) & (self.target[own] == 0)
-        return box_figures(self._is_tp, is_absent, self.probability[own], self.found)
+        absent = (self.known > 0) & (self.target == 0)
+        wrong = events_without_row(self._has_row, absent, self.probability)
+        return box_figures(self._is_tp, absent[own], self.probability[own], self.found, wrong)
 
     def on_epoch_end(self, epoch, logs=None):
         logs.update(self.validate())

@@ -189,6 +189,7 @@ def test_the_page_holds_pictures_rows_and_the_recipe(tiny_data, tmp_path, run_sc
         (["DIR", "--species", "Owl"], "--species is for --annotations"),
         (["--annotations", "x"], "Add --audio FOLDER"),
         (["DIR"], "The data must be a folder"),
+        (["DIR", "--weights", "yamnet.h5"], "Not found: yamnet.h5"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(arguments, says, run_script):

@@ -11,6 +11,7 @@ from rfcx_tf.check.facts import SPECIES_COLUMNS, Facts, read_data_folder
 from rfcx_tf.check.recipe import propose_recipe, recipe_text
 from rfcx_tf.check.speed import Machine, examples_per_s, fold_minutes
 from rfcx_tf.core.config import Config, differences, load_config
+from rfcx_tf.core.errors import UserError
 
 CPU = Machine(has_gpu=False, cores=2, has_amx=True)
 GPU = Machine(has_gpu=True, cores=16, has_amx=False)
@@ -138,6 +139,44 @@ def test_the_listed_time_is_that_of_the_examples_and_can_be_limited():
     for name, ms in {"resnet18": 46.9, "resnet34": 81.0}.items():
         full = Config(crops={"crop_s": 2.5}, model={"backbone": {"name": name}})
         assert 0.5 < examples_per_s(full, CPU) * ms / 1000 < 2
+
+
+def test_published_weights_bring_their_front_end_and_a_short_schedule():
+    measured = load_config("configs/yamnet.yaml", ["model.backbone.weights=yamnet.h5"])
+    facts = made_facts(ENGINES, 24_000, rows=217)
+    proposal = propose_recipe(facts, CPU, start=measured)
+    config = proposal.config
+    assert config.frontend == measured.frontend
+    assert config.model == measured.model
+    assert config.augment == measured.augment
+    training = config.training
+    # As many examples for a row as was measured: 40,320 for 651.
+    examples = training.epochs * training.steps_per_epoch * training.batch_size
+    assert training.epochs == measured.training.epochs
+    assert examples == pytest.approx(40_320, rel=0.05)
+    # 13 minutes a fold of 40,320 examples were measured on two cores without AMX.
+    assert fold_minutes(measured, replace(CPU, has_amx=False)) == pytest.approx(13, rel=0.05)
+    assert not any("yamnet.h5" in remark for remark in proposal.remarks)
+
+
+@pytest.mark.parametrize(
+    ("calls", "rate_hz", "why"),
+    [
+        (WHISTLES, 8000, "at 16000 Hz or more. Most have 8000"),
+        (WHISTLES + BATS, 192_000, "up to 7500 Hz. Above that calls s3, s4"),
+    ],
+)
+def test_yamnet_is_proposed_where_it_hears_the_calls(calls, rate_hz, why):
+    start = load_config("configs/yamnet.yaml", ["model.backbone.weights=yamnet.h5"])
+    with pytest.raises(UserError, match=why):
+        propose_recipe(made_facts(calls, rate_hz), CPU, start=start)
+
+    def is_named(calls, rate_hz):
+        remarks = propose_recipe(made_facts(calls, rate_hz), CPU).remarks
+        return any("--weights yamnet.h5" in remark for remark in remarks)
+
+    assert not is_named(calls, rate_hz)
+    assert is_named(WHISTLES, 16_000)
 
 
 def test_real_recordings_get_the_recipe_that_was_found_for_them(real_data):

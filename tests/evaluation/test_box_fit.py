@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from rfcx_tf.evaluation.box_fit import FIGURES, FOUND, box_figures, found_boxes, interval_iou
+from rfcx_tf.evaluation.box_fit import (
+    FIGURES,
+    FOUND,
+    box_figures,
+    events_without_row,
+    found_boxes,
+    interval_iou,
+)
 
 
 def test_overlaps_in_time_and_frequency():
@@ -32,11 +39,13 @@ ROWS = {
 }
 
 
-def figures_of(*names):
+def figures_of(*names, **elsewhere):
     kind, absent, score, iou = zip(*(ROWS[name] for name in names), strict=True)
     found = np.zeros((len(names), 4))
     table = found_boxes(found, found).assign(iou=iou, band_iou=np.arange(len(names)) / 10)
-    return box_figures(np.array(kind) == "tp", np.array(absent), np.array(score), table)
+    return box_figures(
+        np.array(kind) == "tp", np.array(absent), np.array(score), table, **elsewhere
+    )
 
 
 def test_events_of_rows():
@@ -60,6 +69,15 @@ def test_events_of_rows():
 )
 def test_what_each_row_costs(names, f1):
     assert figures_of(*names)["event_f1"] == pytest.approx(f1)
+
+
+def test_events_where_nothing_calls_are_wrong():
+    has_row = np.array([True, False, False])
+    absent = np.array([[True, True], [True, True], [False, True]])
+    scores = np.array([[0.9, 0.9], [0.9, 0.5], [0.9, 0.4]])
+    # Not in the crop of a row, not of a species that may call there, not below 0.5.
+    assert events_without_row(has_row, absent, scores) == 2
+    assert figures_of("right", wrong_elsewhere=2)["event_f1"] == pytest.approx(2 / (3 + 1))
 
 
 def test_without_a_call_that_has_a_box_there_are_no_figures():

@@ -52,6 +52,16 @@ def test_boxes_of_rows_are_judged_by_their_own_species(run, tmp_path):
     np.testing.assert_allclose(crops["median_band_iou"], [0.5, 0.7, 0.6])
 
 
+def test_events_of_absent_species_in_crops_without_rows_are_wrong(run):
+    """Of three species two are known to be absent, and one of them is heard."""
+    path = run.path / "oof_crops.csv"
+    table = CROPS + "001,0,absent,-1,5.0,6.0,,2;15,0.5,0.4,0.9\n"
+    crops = pd.read_csv(io.StringIO(table), dtype=str, keep_default_na=False)
+    crops.assign(iou=[0.9, 0, 0.9, 0, ""], band_iou=[0.5, 0, 0.7, 0, ""]).to_csv(path, index=False)
+    crops = evaluate_run(run)[0].set_index("fold")
+    assert crops["event_f1"].to_list() == [2 / (2 + 1), 1.0, 2 * 2 / (3 + 2)]
+
+
 def test_lwlrap_of_held_out_recordings(run):
     """001 holds s2 (rank 1) and s15 (rank 3: precision 2/3), 007 holds s15 (rank 2)."""
     truth = pd.DataFrame(
