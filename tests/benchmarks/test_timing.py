@@ -51,10 +51,11 @@ def test_tasks_run_in_turn_and_the_first_round_does_not_count():
     assert [t.seconds for t in timings["b"]] == [4.0, 6.0]
 
 
-def test_waiting_costs_wall_time_but_no_cpu_time():
-    waited = timed(lambda: time.sleep(0.05) or "slept")
-    assert waited.value == "slept"
-    assert waited.seconds >= 0.05 > waited.cpu_seconds
+def test_wall_time_and_cpu_time_are_those_between(monkeypatch):
+    wall_s, cpu_s = iter([10.0, 12.5]), iter([3.0, 3.25])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(wall_s))
+    monkeypatch.setattr(time, "process_time", lambda: next(cpu_s))
+    assert timed(lambda: "slept") == Timing(2.5, 0.25, "slept")
 
 
 def test_a_worker_runs_tasks_in_a_process_of_its_own_on_its_cores():

