@@ -16,12 +16,17 @@ os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 
 from rfcx_tf.cli.main import main
 from rfcx_tf.core.config import Config, load_config, save_config
 from rfcx_tf.labels.annotations import read_kaggle_folder
 
 pytest_plugins = ["listener_fixtures", "chromium"]
+
+# On a busy machine an example may take as long as it takes.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Band of each species' call in Hz; the ids are neither from 0 nor without gaps.
 TINY_BANDS_HZ = {2: (600, 800), 5: (1400, 1700), 9: (2600, 3000)}

@@ -403,7 +403,7 @@ SEEKABLE = [
 
 
 @pytest.mark.parametrize(("format", "subtype", "channels"), SEEKABLE)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

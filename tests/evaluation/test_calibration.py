@@ -127,7 +127,7 @@ def test_scores_of_exactly_0_and_1_and_apart_stay_finite():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 300))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_bins_and_error_are_scikit_learns(seed, labels):
     random = np.random.default_rng(seed)
     probability = random.random(labels)

@@ -76,7 +76,7 @@ def test_lwlrap_agrees_with_scikit_learn(levels):
     assert lwlrap(truth, scores) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labelled_scores())
 def test_what_holds_for_any_ranking(case):
     truth, scores = case

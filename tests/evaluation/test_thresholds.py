@@ -29,7 +29,7 @@ probabilities = npst.arrays(
 
 
 @given(probabilities, st.floats(0.05, 0.95))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_thresholds_keep_what_is_wanted_and_no_more(probability, value):
     precision, recall, values = expected_curve(probability)
     threshold, reached = choose_threshold(probability, Wanted("precision", value))

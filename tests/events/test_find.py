@@ -211,7 +211,7 @@ def cases(draw):
     return np.array(scores) / 16, draw(st.integers(1, 16)) / 16, changes, rules
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(cases())
 def test_what_holds_for_any_scores(case):
     scores, threshold, changes, rules = case

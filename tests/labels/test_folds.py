@@ -48,7 +48,7 @@ def test_rows_of_every_species_are_spread_over_the_folds(folds):
     assert max(recordings_per_fold.values()) - min(recordings_per_fold.values()) <= 10
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(one_row, min_size=1, max_size=40), st.integers(2, 5), st.integers(0, 9))
 def test_every_recording_gets_one_fold_and_every_fold_an_annotated_recording(rows, folds, seed):
     rows = table(rows)

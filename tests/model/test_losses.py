@@ -110,7 +110,7 @@ def test_soft_targets_have_the_soft_cross_entropy():
     np.testing.assert_allclose(gradient, 0.5 * known * (p - t) / 2, rtol=1e-4, atol=1e-7)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(hnp.arrays(np.float32, (2, 3), elements=st.floats(-8, 8, width=32)), st.floats(0.125, 4))
 def test_nothing_is_learned_where_the_probability_is_the_soft_target(logits, weight):
     target = sigmoid(logits).astype(np.float32)
@@ -148,7 +148,7 @@ matrices = {
 }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(**matrices)
 def test_unknown_logits_change_nothing(labels, logits, others):
     """Labels are 1 present, 0 absent, -1 unknown."""

@@ -41,7 +41,7 @@ def test_events_of_recordings_over_the_hour_and_over_midnight():
     assert activity.offsets == ["", "+0000"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.datetimes(datetime(2023, 1, 1), datetime(2024, 1, 1)).map(
         lambda t: t.replace(microsecond=0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from page_reader import NASTY, Page
 
@@ -11,7 +11,6 @@ from rfcx_tf.report.page import TEMPLATES, fill_template
 data_table = TEMPLATES.get_template("parts.html").module.data_table
 
 
-@settings(deadline=None)
 @given(st.text(), st.text())
 def test_text_and_attributes_come_back_as_they_were(text, attribute):
     table = data_table(

@@ -64,7 +64,7 @@ def test_scores_of_0_and_1_are_clipped_log_odds():
 
 
 @given(calibrations(), npst.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_maps_do_not_fall(calibration, scores):
     probability = calibration.probabilities(
         np.tile(np.sort(scores)[:, None], len(calibration.rows))
@@ -74,7 +74,7 @@ def test_maps_do_not_fall(calibration, scores):
 
 
 @given(calibrations(), npst.arrays(np.float32, 20, elements=st.floats(0, 1, width=32)))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_score_thresholds_detect_what_thresholds_detect(calibration, scores):
     edge = calibration.score_thresholds()
     assert edge.dtype == np.float32
@@ -95,7 +95,7 @@ def test_a_threshold_that_no_score_reaches_is_above_1():
 
 
 @given(calibrations())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_file_keeps_every_digit(tmp_path_factory, calibration):
     path = tmp_path_factory.mktemp("file") / "new" / "calibration.yaml"
     write_calibration(calibration, path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rfcx_tf.shards import augment
 
 FRAMES, MELS, CHANNELS, CLASSES = 12, 5, 2, 4
-quickly = settings(max_examples=20, deadline=None)
+quickly = settings(max_examples=20)
 
 
 def make_example(seed=0, states="pau-"):

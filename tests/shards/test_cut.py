@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rfcx_tf.shards import cut
 
-quickly = settings(max_examples=20, deadline=None)
+quickly = settings(max_examples=20)
 
 
 def labels(boxes, crop_frames=10, classes=3, spans=None, complete=(0, 0, 0)):

@@ -33,7 +33,7 @@ def test_windows_follow_each_other_by_whole_cells_and_end_inside():
     assert window_starts(20, CONFIG).tolist() == [0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     holds=st.lists(st.booleans(), min_size=1, max_size=60),
     name=st.text(min_size=1, max_size=8),

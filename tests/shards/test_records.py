@@ -45,7 +45,7 @@ finite_float16 = np_st.arrays(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(finite_float16, st.text(min_size=1, max_size=9), st.integers(0, 3))
 def test_a_crop_survives_its_round_trip_exactly(spectrogram, name, boxes):
     crop = replace(

@@ -37,7 +37,7 @@ def runs_of(values, size):
     return [values[i : i + size] for i in range(0, len(values) - size + 1, size)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 16), st.integers(1, 200))
 def test_every_prefix_holds_its_share_of_tp(sixteenths, count):
     sampler = make_sampler(tp_fraction=sixteenths / 16)
@@ -136,7 +136,7 @@ def test_draws_are_those_that_they_have_been():
     assert backgrounds == [50, 81, 61, 60, 84, 69, 62, 52]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 16), st.integers(0, 200))
 def test_both_sides_of_a_split_are_numbered_without_gaps(sixteenths, count):
     sides = [split_draw(number, sixteenths / 16) for number in range(count)]
