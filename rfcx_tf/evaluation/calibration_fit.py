@@ -64,9 +64,9 @@ def fit_platt(
             "A calibration needs labels that are known to be present and labels that are known "
             f"to be absent. Held out were {present.sum()} present and {absent.sum()} absent ones. "
             "Where the data has no such rows, have people judge what the model hears (rfcx-tf "
-            "predict --events, rfcx-tf review) and train on what they say, or list recordings in "
-            "which all calls are marked in complete.csv of the data. Where it has some, finish "
-            "more folds."
+            "predict --results, rfcx-tf review serve) and train on what they say, or list "
+            "recordings in which all calls are marked in complete.csv of the data. Where it has "
+            "some, finish more folds."
         )
     known = present | absent
     logits, sign = logits_of(scores[known]), np.where(present[known], 1.0, -1.0)

@@ -94,8 +94,8 @@ def train_run(
         report(
             "No FP rows: nothing is learned of sounds that are only like a call, and no "
             "calibration can be made. Have people judge what the model hears (rfcx-tf predict "
-            "--events, rfcx-tf review), and train on what they say. Or list recordings in which "
-            "all calls are marked in complete.csv of the data."
+            "--results, rfcx-tf review serve), and train on what they say. Or list recordings in "
+            "which all calls are marked in complete.csv of the data."
         )
     for fold in folds:
         # Here, since clearing the session after a fold forgets it.
