@@ -13,18 +13,20 @@ def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):
 
     Args:
         labels: `target`, probability that the class is present [batch, classes], 0 where
-            unknown; `known`, 1 where the label is known, 0 where it is not [batch, classes];
-            `partly`, 1 where less than half of a call is heard [batch, classes]; `pseudo`, 1 for
-            examples that models labelled, 0 for others [batch].
+            unknown but in mixes with what models labelled (`shards.augment.mixup`); `known`, 1
+            where the label is known, 0 where it is not [batch, classes]; `partly`, 1 where less
+            than half of a call is heard [batch, classes]; `pseudo`, 1 for examples that models
+            labelled, 0 for others [batch].
         config: the weights.
         pseudo_weight: factor on the weights of what models labelled.
 
     Returns:
         float32 [batch, classes]: a mix of `present_weight` and `absent_weight` where known;
         where unknown, `unknown_negative_weight`, by default only in examples with a
-        known-present class: a crop around a call says a little about the other species, one
-        around a template's false alarm does not. What is partly heard weighs nothing, and what
-        models left unknown they were unsure of, so neither does that.
+        class that is known, and rather present than not: a crop around a call says a little
+        about the other species, one around a template's false alarm does not. What is partly
+        heard weighs nothing, and what models left unknown they were unsure of, so neither does
+        that.
     """
     target, known = labels["target"], labels["known"]
     is_pseudo = _is_pseudo(labels)
@@ -32,7 +34,7 @@ def label_weights(labels: dict, config: LossConfig, pseudo_weight: float = 1.0):
     if config.unknown_negative_weight > 0:
         unknown = (1.0 - known) * (1.0 - labels["partly"])
         if config.unknown_negative_in == "tp":
-            holds_call = ops.max(known * target, axis=-1, keepdims=True) > 0
+            holds_call = ops.max(known * target, axis=-1, keepdims=True) >= 0.5
             unknown = unknown * ops.cast(holds_call, "float32")
         unknown_weight = ops.where(is_pseudo, 0.0, config.unknown_negative_weight)
         weights = weights + unknown * unknown_weight

@@ -14,7 +14,8 @@ An example is a dict of float32 tensors:
 A class is *present* where known and target are 1, *absent* where known is 1 and target 0, *unknown*
 where known is 0; target is 0 there. Where partly is 1, less than half of a call lies in the crop:
 not known, and not even weakly absent as others that are unknown may be. Models give soft targets,
-the probability that the class is present, which counts as rather present from one half on.
+the probability that the class is present, which counts as rather present from one half on. Of an
+unknown class the target is not 0 in one case, see `mixup`.
 
 Every operation is a pure function: what is random comes in as an argument or as a stateless seed
 (int32 [2]), so the same call gives the same example, inside a tf.data graph or outside.
@@ -78,6 +79,11 @@ def mixup(
     targets a and b: it is in either crop with probability 1 - (1 - a)(1 - b), and known if both
     crops know it, or the one that does holds it rather than not.
 
+    A mix of a crop of people with one of models is as one of people: what people left unknown may
+    count as weakly absent. Of such a class the models' target b stays, for it may well be in their
+    crop: absent in the one and b in the other is b. What models left unknown, and is not known to
+    be present in the crop of people, weighs nothing, as what is partly heard.
+
     Args:
         example, partner: two examples of the same shapes.
         weight: share of `example` in the mix, in [0, 1]; `partner` has the rest.
@@ -96,8 +102,11 @@ def mixup(
         target = 1.0 - (1.0 - own) * (1.0 - other)
     present = tf.cast(tf.maximum(own, other) >= _RATHER_PRESENT, tf.float32)
     known = tf.maximum(present, example["known"] * partner["known"])
-    partly = tf.maximum(example["partly"], partner["partly"]) * (1.0 - known)
-    labels = {"target": target * known, "known": known, "partly": partly}
+    partly = tf.maximum(example["partly"], partner["partly"])
+    with_models = partner["pseudo"] * (1.0 - example["pseudo"])
+    partly = tf.maximum(partly, with_models * (1.0 - partner["known"])) * (1.0 - known)
+    target *= tf.maximum(known, with_models * partner["known"] * (1.0 - example["known"]))
+    labels = {"target": target, "known": known, "partly": partly}
     boxes = {
         "other_box": own_box(partner),
         "inside": tf.maximum(example["inside"], partner["inside"]),

@@ -141,7 +141,8 @@ class CropCutter:
     def _soft_labels(self, stored: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Target and known [classes] of a pseudo-labelled crop; all unknown for another."""
         known = self._of_classes(stored["soft_known"])
-        target = tf.where(known > 0, self._of_classes(stored["soft_target"]), 0.0)
+        probability = self._of_classes(stored["soft_target"]) ** self._config.pseudo.power
+        target = tf.where(known > 0, probability, 0.0)
         return target, tf.cast(known, tf.float32)
 
     def _of_classes(self, stored) -> tf.Tensor:

@@ -17,7 +17,13 @@ from rfcx_tf.shards.augment import beta_weight, lay_under, mixup, own_box
 from rfcx_tf.shards.augmentations import chance, stream, vary
 from rfcx_tf.shards.cut import CropCutter
 from rfcx_tf.shards.records import NO_FOLD, ShardReader
-from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
+from rfcx_tf.shards.sampler import (
+    BalancedSampler,
+    PseudoSampler,
+    WeightedSampler,
+    is_mixed_with_window,
+    split_draw,
+)
 
 LABELS = ("target", "known", "partly", "pseudo", "boxes", "inside")
 # No Python branch here goes by a tensor, so there is nothing for AutoGraph to rewrite, which would
@@ -45,7 +51,8 @@ def training_dataset(
         first_draw: number of the first example, for resuming.
         pseudo: shards of pseudo-labelled crops. `pseudo.fraction` of the examples are drawn from
             those of the same folds and of recordings that are in no fold; the others are the
-            very rows that would be drawn without.
+            very rows that would be drawn without. `pseudo.mixup_into_rows` mixes such crops into
+            them.
         share: which of how many equal parts of every batch, as for one of several workers; only
             these examples are made.
 
@@ -63,37 +70,43 @@ def training_dataset(
             f"augment.background needs shards with unlabelled crops. {reader.folder} has none "
             "in these folds. Make them with crops.unlabelled_per_recording above 0."
         )
-    pseudo_fraction, pseudo_sampler = 0.0, None
+    pseudo_fraction, into_rows, pseudo_sampler = 0.0, 0.0, None
     if pseudo is not None:
-        pseudo_fraction = config.pseudo.fraction
-        pseudo_sampler = _pseudo_sampler(pseudo, config, folds)
+        pseudo_fraction, into_rows = config.pseudo.fraction, config.pseudo.mixup_into_rows
         pseudo.check(pseudo_rows(pseudo, folds))
+        pseudo_sampler = _pseudo_sampler(pseudo, config, folds, cutter)
 
     @_as_written
     def read(numbers):
-        def crops_of(number: int) -> list[bytes]:
+        def crops_of(number: int) -> tuple[list[bytes], bool]:
             is_pseudo, own_number = split_draw(number, pseudo_fraction)
             source, draws = (pseudo, pseudo_sampler) if is_pseudo else (reader, sampler)
             row, partner = draws.draw(own_number)
-            crops = [source[row], source[partner]]
+            is_into_row = not is_pseudo and is_mixed_with_window(number, into_rows, seed)
+            if is_into_row:
+                crops = [source[row], pseudo[pseudo_sampler.draw_into_row(number)]]
+            else:
+                crops = [source[row], source[partner]]
             if config.augment.background > 0:
                 crops.append(reader[sampler.draw_background(number, unmarked)])
-            return crops
+            return crops, is_into_row
 
         def draw(numbers):
-            return np.array([crops_of(int(n)) for n in numbers], dtype=object)
+            crops, are_into_rows = zip(*(crops_of(int(n)) for n in numbers), strict=True)
+            return np.array(crops, dtype=object), np.array(are_into_rows)
 
-        crops = tf.numpy_function(draw, [numbers], tf.string)
+        crops, are_into_rows = tf.numpy_function(draw, [numbers], [tf.string, tf.bool])
         crops.set_shape([None, None])
-        return numbers, crops
+        are_into_rows.set_shape([None])
+        return numbers, crops, are_into_rows
 
     @_as_written
-    def make(number, crops):
+    def make(number, crops, is_into_row):
         # A draw number can pass 2**31, a seed is two int32.
         low = tf.cast(tf.bitwise.bitwise_and(number, 0x7FFFFFFF), tf.int32)
         high = tf.cast(tf.bitwise.right_shift(number, 31), tf.int32)
         key = tf.random.fold_in(tf.stack([tf.constant(seed, tf.int32), high]), low)
-        return _training_example(crops, key, config, cutter)
+        return _training_example(crops, is_into_row, key, config, cutter)
 
     batch = config.training.batch_size
     own = batch // share[1]
@@ -152,7 +165,9 @@ def pseudo_rows(pseudo: ShardReader, folds: list[int]) -> np.ndarray:
     return pseudo.rows([*folds, NO_FOLD], "pseudo")
 
 
-def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> PseudoSampler:
+def _pseudo_sampler(
+    pseudo: ShardReader, config: Config, folds: list[int], cutter: CropCutter
+) -> PseudoSampler | WeightedSampler:
     rows = pseudo_rows(pseudo, folds)
     if len(rows) == 0:
         raise UserError(
@@ -160,27 +175,55 @@ def _pseudo_sampler(pseudo: ShardReader, config: Config, folds: list[int]) -> Ps
             f"({', '.join(map(str, folds))}). {pseudo.folder} holds none. Label recordings of "
             "these folds, or train without."
         )
+    if config.pseudo.draw == "label_sum":
+        sums = _label_sums(pseudo, rows, cutter)
+        if not sums.any():
+            raise UserError(
+                "pseudo.draw label_sum needs windows with a target above 0. "
+                f"{pseudo.folder} holds none for these folds. Set pseudo.draw to even."
+            )
+        return WeightedSampler(rows, sums, seed=config.seed)
     species = pseudo.index["species_id"].to_numpy()[rows]
     groups = species if config.pseudo.balance_classes else np.zeros_like(species)
     return PseudoSampler(rows, groups, seed=config.seed)
 
 
-def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
-    """One example from the serialised crop, its partner in a mix, and perhaps background."""
+def _label_sums(pseudo: ShardReader, rows: np.ndarray, cutter: CropCutter) -> np.ndarray:
+    """Sum of the targets of some pseudo-labelled crops over the classes, float32 [rows]."""
+
+    @_as_written
+    def sum_of(serialized):
+        return tf.reduce_sum(cutter.centred(serialized)["target"])
+
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (pseudo[row] for row in rows), output_signature=tf.TensorSpec([], tf.string)
+    )
+    dataset = dataset.map(sum_of, num_parallel_calls=tf.data.AUTOTUNE).batch(4096)
+    return np.concatenate([*dataset.as_numpy_iterator()])
+
+
+def _training_example(crops, is_into_row, seed, config: Config, cutter: CropCutter) -> dict:
+    """One example from the serialised crop, its partner in a mix, and perhaps background.
+
+    Where `is_into_row`, the partner is a pseudo-labelled crop, and is mixed in.
+    """
     options = config.augment
     example, is_fp = cutter.varied(crops[0], stream(seed, "crop"))
     example = vary(example, "fp", config, stream(seed, "fp"), is_fp)
     of_rows = tf.where(is_fp, options.fp_mixup, options.tp_mixup)
     probability = tf.where(example["pseudo"] > 0, config.pseudo.mixup, of_rows)
+    probability = tf.where(is_into_row, 1.0, probability)
     # The front end takes the log of magnitudes or of powers.
     power_of_log = (
         2.0 / config.frontend.magnitude_power if options.mixup_domain == "power" else None
     )
-    if max(options.tp_mixup, options.fp_mixup, config.pseudo.mixup) > 0:
+    of_windows = max(config.pseudo.mixup, config.pseudo.mixup_into_rows)
+    if max(options.tp_mixup, options.fp_mixup, of_windows) > 0:
 
         def mixed():
             other, _ = cutter.varied(crops[1], stream(seed, "partner"))
-            other = vary(other, "fp", config, stream(seed, "partner_fp"), is_fp)
+            varied_as_fp = is_fp & ~is_into_row
+            other = vary(other, "fp", config, stream(seed, "partner_fp"), varied_as_fp)
             weight = beta_weight(options.mixup_alpha, stream(seed, "mixup_weight"))
             return mixup(example, other, weight, options.mixup_labels, power_of_log)
 
@@ -194,7 +237,8 @@ def _training_example(crops, seed, config: Config, cutter: CropCutter) -> dict:
             return lay_under(unmixed, below, weight, power_of_log)
 
         # Over sound in which nobody looked for its species, a crop of an FP row would know nothing.
-        chosen = (chance(seed, "background") < options.background) & ~is_fp
+        # What is mixed with a window that models labelled lies over other sound already.
+        chosen = (chance(seed, "background") < options.background) & ~is_fp & ~is_into_row
         example = tf.cond(chosen, over_background, lambda: unmixed)
     return _for_batch(vary(example, "mix", config, seed), config)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 # Stands apart the random streams of one seed.
 _ROW_STREAM, _CLASS_STREAM, _PARTNER_STREAM, _BACKGROUND_STREAM = 1, 2, 3, 4
-_PSEUDO_PARTNER_STREAM = 5
+_PSEUDO_PARTNER_STREAM, _INTO_ROW_STREAM, _WEIGHTED_STREAM = 5, 6, 7
 # Stands apart the passes through rows of different kinds.
 _FP, _TP, _PSEUDO = 0, 1, 2
 
@@ -106,6 +106,16 @@ class BalancedSampler:
         return int(rows[chance.integers(len(rows))])
 
 
+def is_mixed_with_window(number: int, probability: float, seed: int) -> bool:
+    """Whether a pseudo-labelled crop is mixed into the crop of this draw.
+
+    By chance, not evenly as `split_draw`: evenly, one draw in four and every fourth TP or FP draw
+    could be the same ones.
+    """
+    chance = np.random.default_rng([seed, _INTO_ROW_STREAM, number, 0])
+    return bool(chance.random() < probability)
+
+
 class PseudoSampler:
     """Draws pseudo-labelled rows, every group of them equally often."""
 
@@ -141,6 +151,47 @@ class PseudoSampler:
         if len(partners) == 0:
             return row, row
         return row, int(partners[chance.integers(len(partners))])
+
+    def draw_into_row(self, number: int) -> int:
+        """A row to be mixed into a crop of people, of any group, each equally likely."""
+        chance = np.random.default_rng([self._seed, _INTO_ROW_STREAM, number, 1])
+        rows = self._passes.groups[chance.integers(len(self._passes.groups))]
+        return int(rows[chance.integers(len(rows))])
+
+
+class WeightedSampler:
+    """Draws pseudo-labelled rows, each in proportion to its weight."""
+
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, *, seed: int):
+        """Prepares the draws.
+
+        Args:
+            rows: int [n], rows of the index.
+            weights: float [n], at least 0, not all 0.
+            seed: decides the order.
+        """
+        # What weighs nothing is never drawn, whatever is rounded.
+        self._rows = rows[weights > 0]
+        self._ends = np.cumsum(weights[weights > 0], dtype=np.float64)
+        self._seed = seed
+
+    def draw(self, number: int) -> tuple[int, int]:
+        """The row of a draw, and of the crop to mix it with, which may be the same.
+
+        Args:
+            number: number of the draw, from 0.
+        """
+        return self._row(_WEIGHTED_STREAM, number, 0), self._row(_WEIGHTED_STREAM, number, 1)
+
+    def draw_into_row(self, number: int) -> int:
+        """A row to be mixed into a crop of people."""
+        return self._row(_INTO_ROW_STREAM, number, 1)
+
+    def _row(self, *key: int) -> int:
+        place = np.random.default_rng([self._seed, *key]).random() * self._ends[-1]
+        found = np.searchsorted(self._ends, place, side="right")
+        # The place can be rounded up to the last end.
+        return int(self._rows[min(found, len(self._rows) - 1)])
 
 
 class _Passes:

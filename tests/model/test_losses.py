@@ -99,6 +99,18 @@ def test_labels_of_models_weigh_what_is_said_and_their_unknown_classes_nothing()
         assert gradient[2, 2] > 0
 
 
+def test_a_mix_of_people_with_models_learns_a_weak_soft_target_where_it_rather_holds_a_call():
+    target = np.array([[0.6, 0.25, 0], [0.4, 0.25, 0]], np.float32)
+    known = np.array([[1, 0, 0], [1, 0, 0]], np.float32)
+    _, gradient = loss_and_gradient(
+        target, known, LOGITS[[0, 1], :3], [0, 0], unknown_negative_weight=0.5
+    )
+    p = sigmoid(LOGITS[:2, :3])
+    np.testing.assert_allclose(gradient[:, 0], (p[:, 0] - [0.6, 0.4]) / 2, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0, 1:], 0.5 * (p[0, 1:] - [0.25, 0]) / 2, rtol=1e-5)
+    assert (gradient[1, 1:] == 0).all()
+
+
 def test_soft_targets_have_the_soft_cross_entropy():
     target = np.array([[0.9, 0.03, 0.6, 0], [0.7, 0.01, 0, 0.5]], np.float32)
     known = (target > 0).astype(np.float32)

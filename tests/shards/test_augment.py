@@ -163,6 +163,25 @@ def test_weighted_soft_targets_by_hand():
     assert mix["known"].numpy().tolist() == [1, 1, 1, 0]
 
 
+def test_a_mix_of_people_with_models_is_labelled_by_hand():
+    """People's states along the rows, what models say along the columns."""
+    said = [0.9, 0.4, 0.0, None]
+    expected = {
+        # (target, known, partly) for each of what models say.
+        "p": [(1, 1, 0), (1, 1, 0), (1, 1, 0), (1, 1, 0)],
+        "a": [(0.9, 1, 0), (0.4, 1, 0), (0, 1, 0), (0, 0, 1)],
+        "u": [(0.9, 1, 0), (0.4, 0, 0), (0, 0, 0), (0, 0, 1)],
+        "h": [(0.9, 1, 0), (0.4, 0, 1), (0, 0, 1), (0, 0, 1)],
+    }
+    for state_of_people, labels in expected.items():
+        mix = augment.mixup(make_example(1, 4 * state_of_people), make_soft(said), 0.6)
+        found = np.stack([mix[name] for name in ("target", "known", "partly")], axis=1)
+        np.testing.assert_allclose(found, labels, rtol=1e-6)
+        assert float(mix["pseudo"]) == 0
+    weighted = augment.mixup(make_example(1, "puuu"), make_soft(said), 0.75, "weighted")
+    np.testing.assert_allclose(weighted["target"], [0.75 + 0.225, 0.1, 0, 0], rtol=1e-6)
+
+
 def test_what_is_rather_present_stays_so_over_background():
     over = augment.lay_under(make_soft([0.9, 0.5, 0.3, None]), make_example(0, "uuuu"), 0.7)
     assert over["known"].numpy().tolist() == [1, 1, 0, 0]

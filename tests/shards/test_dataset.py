@@ -573,9 +573,82 @@ def test_pseudo_crops_are_varied_as_tp_crops_and_mixed_among_themselves(
     assert (targets[:, 2][mixed["known"][is_pseudo][:, 2] == 0] == 0).all()
 
 
+def test_rows_are_mixed_with_windows_in_their_share_and_labelled_as_mixes(
+    reader, pseudo, plain, tiny_config
+):
+    def crops_with(share, **augment):
+        options = {"fraction": 0.0, "mixup_into_rows": share}
+        config = changed(tiny_config, augment=NO_CHANGE | augment, pseudo=options)
+        return as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 5))
+
+    assert_same(crops_with(0.0), plain)
+    mixed = crops_with(1.0)
+    assert (mixed["spectrogram"] != plain["spectrogram"]).any(axis=(1, 2)).all()
+    assert (mixed["pseudo"] == 0).all()
+    for target, known, partly, own, own_known in zip(
+        *(mixed[name] for name in ("target", "known", "partly")),
+        *(plain[name] for name in ("target", "known")),
+        strict=True,
+    ):
+        # Of the windows models say: class 0 likely, class 1 hardly, class 2 unknown; but a row in
+        # the window may say it is there, or not.
+        assert (target[own == 1] == 1).all() and (known[own == 1] == 1).all()
+        if own[0] == 0:
+            assert (target[0], known[0]) in {(SOFT[0], 1.0), (1.0, 1.0), (0.0, own_known[0])}
+        if own[1] == 0:
+            assert target[1] in (0.0, np.float32(SOFT[1]), 1.0)
+            assert known[1] == max(own_known[1], target[1] == 1)
+        if own[2] == 0:
+            assert known[2] == 0 or target[2] == 1 or own_known[2] == 1
+            assert target[2] in (0.0, 1.0)
+            assert known[2] == 0 or partly[2] == 0
+    assert (mixed["partly"][:, 2] == 1).any()
+    # FP rows' own variations are not those of the windows; what is not mixed stays as it is.
+    some = crops_with(0.5)
+    same = (some["spectrogram"] == plain["spectrogram"]).all(axis=(1, 2))
+    assert 8 < same.sum() < 32
+    for name, values in some.items():
+        np.testing.assert_array_equal(values[same], plain[name][same])
+        np.testing.assert_array_equal(values[~same], mixed[name][~same])
+
+
+def test_probabilities_have_their_power_when_they_are_learned_from(reader, pseudo, tiny_config):
+    targets = {}
+    for power in (1.0, 2.0):
+        config = with_pseudo(tiny_config, fraction=1.0, mixup=0.0, power=power)
+        crops = as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 3))
+        targets[power] = crops["target"]
+    # 0.875 and 0.03125 have exact squares; what rows say is 0 or 1.
+    np.testing.assert_array_equal(targets[2.0], targets[1.0] ** 2)
+    assert (targets[1.0] == SOFT[0]).any()
+
+
+def test_windows_are_drawn_by_the_sum_of_their_targets(
+    reader, write_pseudo_shards, tiny_config, tmp_path
+):
+    rows = reader.rows([0], "fp")[:3]
+    soft = np.array([[0.5, 0.0, 0.0], [0.75, 0.0, 0.25], [0.25, 0.0, 0.0]])
+    own = [SPECIES.index(species) for species in reader.index.loc[rows, "species_id"]]
+    # What rows say is absent adds nothing.
+    soft[np.arange(3), own] = 1.0
+    known = np.ones((3, 3), int)
+    folder = ShardReader(write_pseudo_shards(tmp_path, rows, soft, known))
+    options = {"fraction": 1.0, "mixup": 0.0, "slide_s": 0.01}
+    config = with_pseudo(tiny_config, draw="label_sum", power=2.0, **options)
+    squares = (soft**2).sum(axis=1) - 1.0
+    config = changed(config, training={"batch_size": 400})
+    (batch,) = take(training_dataset(reader, config, [0], pseudo=folder), 1)
+    found = batch["target"].numpy().sum(axis=1)
+    for total in np.unique(squares):
+        share = squares[squares == total].sum() / squares.sum()
+        assert np.isclose(found, total).mean() == pytest.approx(share, abs=0.1)
+    assert len(np.unique(squares)) > 1
+
+
 def test_a_resumed_run_sees_the_pseudo_crops_that_it_would_have_seen(reader, pseudo, tiny_config):
     options = NO_CHANGE | {"stretch": 0.2, "tp_shift_s": 0.3, "gain_sd": 0.2}
-    config = changed(tiny_config, augment=options, pseudo={"fraction": 0.375})
+    drawn = {"fraction": 0.375, "mixup_into_rows": 0.5, "draw": "label_sum"}
+    config = changed(tiny_config, augment=options, pseudo=drawn)
     whole = as_numpy(take(training_dataset(reader, config, [0], pseudo=pseudo), 5))
     resumed = training_dataset(reader, config, [0], first_draw=13, pseudo=pseudo)
     assert_same(

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.species import SpeciesClass
 from rfcx_tf.shards.pieces import rows_by_recording
-from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
+from rfcx_tf.shards.pseudo_crops import (
+    choose_windows,
+    cut_windows,
+    say_rows_first,
+    window_starts,
+)
 
 # 10 frames a second; crops of 3.2 s with 1 s either side; a cell is 1.6 s.
 CONFIG = Config.model_validate(
@@ -50,6 +55,30 @@ def test_windows_with_something_present_come_first_and_never_too_many(holds, nam
     np.testing.assert_array_equal(kept, choose_windows(probability, name, CONFIG))
 
 
+def test_rows_have_their_say_about_windows_before_models():
+    """Windows of 3.2 s from 0 and 1.6 s; species 3 and 7, all calls of 7 marked."""
+    rows = rows_of_recording(
+        t_min=[0.5, 3.0, 2.0], t_max=[1.0, 5.0, 2.5], species_id=[3, 7, 3], present=[1, 1, 0]
+    )["rec"]
+    said = say_rows_first(
+        np.array([[0.2, 0.9], [0.7, 0.1], [0.6, 0.3], [0.4, 0.8]], np.float32),
+        np.array([0, 16, 32, 64]),
+        rows,
+        np.array([0, 1]),
+        np.float32([[0, 32], [0, 32]]),
+        CONFIG,
+    )
+    # Of 7 a tenth lies in the first window, and no row says that it is all: models have the say.
+    # In the second 3 is not at 2 s; from 3.2 s on no row speaks of it; from 6.4 s on none of 7.
+    np.testing.assert_allclose(said, [[1, 0.9], [0, 1], [0.6, 1], [0.4, 0]])
+    assert choose_windows(said, "rec", CONFIG).tolist() == [0, 1, 2, 3]
+    # Without the rows the last window would count as one with a call.
+    alone = CONFIG.model_copy(
+        update={"pseudo": CONFIG.pseudo.model_copy(update={"background": 0.0})}
+    )
+    assert choose_windows(said, "rec", alone).tolist() == [0, 1, 2]
+
+
 def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it():
     spectrogram = np.arange(100 * 128, dtype=np.float16).reshape(100, 128)
     rows = rows_of_recording(
@@ -62,6 +91,7 @@ def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it
     first, second = cut_windows(
         spectrogram,
         probability,
+        np.array([[0.5, 1.0], [0.3, 0.0]]),
         np.array([0, 32]),
         rows,
         np.array([0, 1]),
@@ -72,7 +102,7 @@ def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it
     )
     assert (first.kind, first.recording_id, first.fold) == ("pseudo", "rec", 4)
     # At the bounds a label counts as known.
-    assert first.species_id == 3
+    assert first.species_id == 7
     assert first.soft_known.tolist() == [1, 1]
     np.testing.assert_allclose(first.soft_target, [0.5, 0.05])
     assert second.species_id == -1
@@ -93,6 +123,7 @@ def test_a_crop_says_what_the_teacher_is_sure_of_and_carries_the_boxes_beside_it
 def test_a_recording_without_rows_has_crops_without_boxes():
     [crop] = cut_windows(
         np.zeros((60, 128), np.float16),
+        np.array([[0.9]]),
         np.array([[0.9]]),
         np.array([28]),
         rows_of_recording(t_min=[2.0], t_max=[2.5], species_id=[7], present=[True])["quiet"],

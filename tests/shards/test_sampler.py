@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rfcx_tf.shards.sampler import BalancedSampler, PseudoSampler, split_draw
+from rfcx_tf.shards.sampler import (
+    BalancedSampler,
+    PseudoSampler,
+    WeightedSampler,
+    is_mixed_with_window,
+    split_draw,
+)
 
 # Classes of very different sizes; FP rows are 100 and more.
 TP_CLASSES = np.array([4] * 2 + [7] * 11 + [9] * 5)
@@ -183,3 +189,47 @@ def test_a_pseudo_draw_depends_on_its_number_and_the_seed_alone():
     assert [sampler.draw(number) for number in reversed(numbers)][::-1] == forwards
     other = PseudoSampler(PSEUDO_ROWS, PSEUDO_SPECIES, seed=2)
     assert [other.draw(number) for number in numbers] != forwards
+
+
+def test_windows_are_drawn_in_proportion_to_their_weights():
+    weights = np.array([0, 0.5, 1, 2.5, 0, 6, 0])
+    sampler = WeightedSampler(np.arange(50, 57), weights, seed=0)
+    draws = [(*sampler.draw(number), sampler.draw_into_row(number)) for number in range(4000)]
+    for drawn_rows in zip(*draws, strict=True):
+        counts = np.array([Counter(drawn_rows)[row] for row in range(50, 57)])
+        # Binomial: 4 standard deviations of the share of 0.6 are 0.031.
+        np.testing.assert_allclose(counts / 4000, weights / 10, atol=0.031)
+        assert (counts[weights == 0] == 0).all()
+    assert Counter(row == partner for row, partner, _ in draws)[False] > 1500
+
+
+@pytest.mark.parametrize("kind", ["weighted", "even"])
+def test_a_window_for_a_mix_depends_on_the_draws_number_and_the_seed_alone(kind):
+    def make(seed):
+        if kind == "even":
+            return PseudoSampler(PSEUDO_ROWS, PSEUDO_SPECIES, seed=seed)
+        return WeightedSampler(PSEUDO_ROWS, np.arange(len(PSEUDO_ROWS)), seed=seed)
+
+    numbers = [*range(40), 2**40]
+    sampler = make(1)
+    forwards = [(sampler.draw(n), sampler.draw_into_row(n)) for n in numbers]
+    again = make(1)
+    assert [(again.draw(n), again.draw_into_row(n)) for n in numbers[::-1]][::-1] == forwards
+    other = make(2)
+    assert [(other.draw(n), other.draw_into_row(n)) for n in numbers] != forwards
+
+
+def test_windows_for_mixes_are_of_any_group():
+    sampler = PseudoSampler(PSEUDO_ROWS, PSEUDO_SPECIES, seed=0)
+    drawn_rows = [sampler.draw_into_row(number) for number in range(1600)]
+    groups = Counter(PSEUDO_SPECIES[row - 200] for row in drawn_rows)
+    assert all(330 < groups[species] < 470 for species in (-1, 4, 7, 9))
+
+
+def test_which_rows_are_mixed_with_windows_does_not_go_by_their_kind():
+    assert not any(is_mixed_with_window(number, 0.0, 0) for number in range(50))
+    assert all(is_mixed_with_window(number, 1.0, 0) for number in range(50))
+    # Four standard deviations of a quarter of 1000 are 55.
+    for rest in range(4):
+        mixed = sum(is_mixed_with_window(number, 0.25, 3) for number in range(rest, 4000, 4))
+        assert abs(mixed - 250) < 55

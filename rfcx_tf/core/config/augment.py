@@ -25,8 +25,7 @@ class AugmentConfig(ConfigSection):
             another's backwards.
         fp_cut_paste: probability that an FP box is pasted a second time, shifted.
         fp_mixup: probability that an FP crop is mixed with another FP crop of its class.
-        tp_mixup: probability that a TP crop is mixed with any other TP crop, or a pseudo-labelled
-            one with any other of its kind.
+        tp_mixup: probability that a TP crop is mixed with any other TP crop.
         mixup_alpha: the first crop of a mix weighs the larger of x and 1 - x, where x is drawn
             from Beta(alpha, alpha). A small alpha gives mixes in which the second crop, whose
             labels count too, can hardly be heard.

@@ -25,7 +25,7 @@ import numpy as np
 import rfcx_tf
 from rfcx_tf.audio.decode import AudioError, AudioSource, SoundRemark, decode_blocks
 from rfcx_tf.core.config import Config
-from rfcx_tf.core.windows import at_times
+from rfcx_tf.core.windows import at_times, crop_spans
 from rfcx_tf.frontend.recording import RecordingTransform
 from rfcx_tf.labels.complete import complete_mask
 from rfcx_tf.scoring.scorer import RecordingScores, ScoreStream
@@ -39,7 +39,12 @@ from rfcx_tf.shards.plans import (
     shard_sizes,
     write_plans,
 )
-from rfcx_tf.shards.pseudo_crops import choose_windows, cut_windows, window_starts
+from rfcx_tf.shards.pseudo_crops import (
+    choose_windows,
+    cut_windows,
+    say_rows_first,
+    window_starts,
+)
 from rfcx_tf.shards.pseudo_folder import begin_per_fold, fold_folder, write_probability
 from rfcx_tf.shards.records import (
     KINDS,
@@ -54,7 +59,17 @@ from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
 
 _BLOCK_S = 60.0
 # Of the files beside the shards.
-_WINDOWS_VERSION = 2
+_WINDOWS_VERSION = 3
+# What counts only when labels are learned from.
+_OF_TRAINING = {
+    "fraction",
+    "weight",
+    "power",
+    "draw",
+    "balance_classes",
+    "mixup",
+    "mixup_into_rows",
+}
 
 
 def write_pseudo_labels(
@@ -113,6 +128,7 @@ def write_pseudo_labels(
     boxes = boxes.assign(present=boxes["kind"] == "tp")
     boxes_of = rows_by_recording(boxes, manifest.classes, sources)
     species_ids = [c.species_id for c in manifest.classes]
+    spans = crop_spans(config, manifest.classes, manifest.mean_box_s)
 
     def cut(recording_id: str) -> tuple[list[Crop], list[str], list[str]]:
         source, fold = sources[recording_id], fold_of[recording_id]
@@ -130,13 +146,17 @@ def write_pseudo_labels(
             own_s = teachers.scorer(fold).card.centres_s(len(found.window_scores))
             probability = at_times(own_s, found.window_scores, centres_s)
             write_probability(out_dir, recording_id, centres_s, probability)
-            kept = choose_windows(probability, recording_id, config)
+            rows = boxes_of[recording_id]
+            complete = complete_mask(manifest.complete, recording_id, manifest.classes)
+            known_first = say_rows_first(probability, starts, rows, complete, spans, config)
+            kept = choose_windows(known_first, recording_id, config)
             crops = cut_windows(
                 spectrogram,
                 probability[kept],
+                known_first[kept],
                 starts[kept],
-                boxes_of[recording_id],
-                complete_mask(manifest.complete, recording_id, manifest.classes),
+                rows,
+                complete,
                 recording_id,
                 fold,
                 species_ids,
@@ -249,7 +269,7 @@ def write_pseudo_labels_per_fold(
 
 def _hash_labelling(labelled_by: str, manifest: Manifest, config: Config, extra: list[str]) -> str:
     """Identifies labels, so that those of other teachers or bounds never share a folder."""
-    labelling = config.pseudo.model_dump(exclude={"fraction", "weight", "balance_classes", "mixup"})
+    labelling = config.pseudo.model_dump(exclude=_OF_TRAINING)
     parts = [
         str(SCHEMA_VERSION),
         str(_WINDOWS_VERSION),
