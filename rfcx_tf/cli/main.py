@@ -8,9 +8,10 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rfcx_tf import __version__
 from rfcx_tf.core.errors import UserError, WorkStopped
@@ -48,6 +49,7 @@ VERBS = {
         "devices": "say what training will use: devices, precision, memory",
         "ensemble": "fit weights of several runs on what they held out",
         "pseudo-label": "train students on labels by runs, in rounds",
+        "gather": "put the parts together that predict --part left",
         "prior-shift": "estimate how common species are in unlabelled recordings",
     },
 }
@@ -162,6 +164,44 @@ class Parser(argparse.ArgumentParser):
                     option = (action.option_strings or [action.metavar])[0]
                     raise UserError(f"{option} {why}")
 
+    def plain_values(self, arguments: argparse.Namespace) -> dict[str, Any]:
+        """The values of all options by their first names, as JSON can hold them."""
+
+        def plain(value):
+            if isinstance(value, list):
+                return [plain(one) for one in value]
+            return str(value) if isinstance(value, Path) else value
+
+        return {
+            action.option_strings[0]: plain(getattr(arguments, action.dest))
+            for action in self._actions
+            if action.option_strings and hasattr(arguments, action.dest)
+        }
+
+    def from_plain_values(self, values: Mapping[str, Any]) -> argparse.Namespace:
+        """Arguments with the values of `plain_values`; defaults for options that these lack."""
+        arguments = argparse.Namespace(parser=self)
+        for action in self._actions:
+            value = action.default
+            if action.option_strings and action.option_strings[0] in values:
+                value = values[action.option_strings[0]]
+                if action.type is Path and value is not None:
+                    value = [*map(Path, value)] if isinstance(value, list) else Path(value)
+            setattr(arguments, action.dest, value)
+        return arguments
+
+
+def parser_of(verb: str) -> tuple[ModuleType, Parser]:
+    """The module of a verb, and the parser of its arguments."""
+    module = importlib.import_module(f"rfcx_tf.cli.{verb.replace('-', '_')}")
+    parser = Parser(
+        prog=f"rfcx-tf {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    return module, parser
+
 
 def parse(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     """The module of a verb, and what its `run` takes.
@@ -173,13 +213,7 @@ def parse(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     verb = argv[0].replace("_", "-")
     if not any(verb in verbs for verbs in VERBS.values()):
         raise UserError(f"There is no verb {argv[0]!r}. See rfcx-tf --help.")
-    module = importlib.import_module(f"rfcx_tf.cli.{verb.replace('-', '_')}")
-    parser = Parser(
-        prog=f"rfcx-tf {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(parser)
+    module, parser = parser_of(verb)
     arguments = parser.parse_args(argv[1:])
     arguments.parser = parser
     arguments.command_line = shlex.join(["rfcx-tf", verb, *argv[1:]])

@@ -6,6 +6,7 @@
     rfcx-tf predict --run runs/a runs/b --weights 0.7 0.3 --audio DIR --out scores.csv
     rfcx-tf predict --run runs/rfcx --audio FIELD --out scores.csv \\
         --events events --format csv raven --recording-times starts.csv
+    rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv --part 3/100
     rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv --workers 8
     rfcx-tf predict --run runs/rfcx --audio ARCHIVE --out scores.csv \\
         --runner FlinkRunner -- --flink_master=HOST:8081 --environment_type=LOOPBACK
@@ -37,6 +38,10 @@ Events (what was heard when) are found in calibrated probabilities where there i
 else in scores. --events names a file for all recordings (events.csv), or a folder for one file
 each, in subfolders where recordings are called by their paths.
 
+--part I/N is for the batch system of a cluster: N jobs run the same command, but for I, 1 to N.
+Each scores its own share of the recordings and writes no table. `rfcx-tf gather --out OUT` writes
+them when all have ended. A job that was stopped is run again.
+
 --workers and --runner make it an Apache Beam pipeline. Runs, recordings and the output must then
 lie where every worker finds them by the same path (give absolute ones), and workers on other
 machines need this package.
@@ -54,9 +59,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import sys
-from contextlib import nullcontext
+import re
 from pathlib import Path
+from typing import Any
 
 from rfcx_tf.audio.find import find_recordings
 from rfcx_tf.cli.arguments import (
@@ -66,23 +71,39 @@ from rfcx_tf.cli.arguments import (
     add_number,
     add_recording_ids_argument,
     add_run_override_argument,
-    list_left_out,
-    list_remarks,
     print_next,
     print_notes,
 )
+from rfcx_tf.cli.predicted import (
+    list_unused,
+    locked_tables,
+    report_and_next,
+    write_predictions,
+)
+from rfcx_tf.cli.score import is_bulk, score
 from rfcx_tf.cli.tables import add_table_arguments, name_results, output_tables
 from rfcx_tf.core.errors import UserError
-from rfcx_tf.core.lock import lock_files, lock_folder
-from rfcx_tf.events.write import writes_one_file
 
 _RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
+# Of the settings of a part: the folder in which it was run, where paths are given from there.
+FOLDER = "the folder"
+# What decides no result: every part may have its own.
+_OF_ONE_PART = {
+    *("-h", "--part", "--workers", "--runner", "--server"),
+    *("--max-request-mib", "--concurrency", "--timeout-s", "--retries"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run", nargs="+", type=Path, help="run folder(s)")
     source.add_argument("--server", help="http://HOST:8501, https://HOST or grpc://HOST:8500")
+    parser.add_argument(
+        "--part",
+        type=_part,
+        metavar="I/N",
+        help="score the I-th of N shares of the recordings, I from 1; `gather` makes the tables",
+    )
     parser.add_argument(
         "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
     )
@@ -127,58 +148,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check_options(arguments)
+    # What the parts of a prediction must have in common is what was given, not what follows.
+    settings = _settings(arguments)
     name_results(arguments)
-    events = arguments.events
-    in_file = not events or any(writes_one_file(events, name) for name in arguments.formats)
-    files = (arguments.out, arguments.tidy, arguments.window_scores, events if in_file else None)
-    folder = nullcontext() if in_file else lock_folder(events, "predict")
-    with lock_files(files, "predict"), folder:
+    if arguments.part:
+        return _run_part(arguments, settings)
+    with locked_tables(arguments, "predict"):
         status = _run(arguments)
-    if arguments.results:
-        from rfcx_tf.cli.steps import report_predictions
-
-        status |= report_predictions(arguments)
-        print_next("review", "serve", "--events", events, "--audio", *arguments.audio)
-    elif events:
-        words = ("review", "pick", "--events", events, "--audio", *arguments.audio)
-        print_next(*words, "--out", "review")
-    return status
+    return status | report_and_next(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rfcx_tf.scoring.left_out import left_out_path, left_out_table, write_left_out
-
-    recordings = find_recordings(arguments.audio, arguments.recording_ids)
+    recordings, tables = _recordings_and_tables(arguments)
     print_notes(recordings.notes)
+    folder = _folder_of_one_process(arguments.out)
+    card, journal, predictions = score(arguments, recordings, tables, folder)
+    status = write_predictions(
+        *(arguments, tables, card, recordings, predictions),
+        lambda: map(journal.read, predictions.scores["recording_id"]),
+        f"The same command tries these again; {journal.folder} has the others.",
+    )
+    if not predictions.failed:
+        journal.remove()
+    return status
+
+
+def _run_part(arguments: argparse.Namespace, settings: dict[str, Any]) -> int:
+    from rfcx_tf.scoring.parts import begin_part, end_part, parts_folder
+
+    part, folder = arguments.part, parts_folder(arguments.out)
+    recordings, tables = _recordings_and_tables(arguments)
+    with begin_part(folder, part):
+        card, journal, predictions = score(arguments, recordings, tables, part.journal(folder))
+        end_part(folder, part, settings, recordings, journal, card, predictions)
+    status = list_unused(predictions)
+    scored = len(predictions.scores)
+    print(f"Part {part.number} of {part.of}: {scored} of {len(recordings)} recordings are scored.")
+    of_all = ("--results", arguments.results) if arguments.results else ("--out", arguments.out)
+    print_next("gather", *of_all)
+    return status
+
+
+def _recordings_and_tables(arguments: argparse.Namespace):
+    recordings = find_recordings(arguments.audio, arguments.recording_ids)
     # What could go wrong at the end is checked before hours of work.
     tables = output_tables(arguments)
     tables.check(len(recordings))
-    score = _score_served if arguments.server else _score_with_runs
-    card, journal, predictions = score(arguments, recordings, tables)
+    return recordings, tables
 
-    def results():
-        return map(journal.read, predictions.scores["recording_id"])
 
-    # First: scores without it would seem to be of everything.
-    left_out = left_out_table(predictions, recordings, recordings.left_out)
-    write_left_out(left_out, left_out_path(arguments.out))
-    tables.write(card, predictions.scores, results, complete=not predictions.failed)
-    if not predictions.failed:
-        journal.remove()
-    list_remarks(predictions.remarks_where(is_cut=False))
-    status = list_left_out("Scored as far as they go", predictions.remarks_where(is_cut=True))
-    failed = [*predictions.failed.values(), *recordings.left_out]
-    status = max(status, list_left_out("Could not be scored", failed))
-    if len(left_out):
-        print(f"These lines are in {left_out_path(arguments.out)} too.", file=sys.stderr)
-    if predictions.failed:
-        print(
-            f"  The same command tries these again; {journal.folder} has the others.",
-            file=sys.stderr,
-        )
-        if arguments.like:
-            print(f"  {arguments.out} is not in the order of {arguments.like}.", file=sys.stderr)
-    return status
+def _folder_of_one_process(out: Path) -> Path:
+    """Where results of single recordings are kept, unless parts of a prediction are there."""
+    from rfcx_tf.scoring.parts import parts_folder, refuse_parts
+
+    refuse_parts(folder := parts_folder(out))
+    return folder
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What must be the same for all parts of a prediction."""
+    values = arguments.parser.plain_values(arguments)
+    settings = {option: value for option, value in values.items() if option not in _OF_ONE_PART}
+    paths = [p for v in vars(arguments).values() for p in (v if isinstance(v, list) else [v])]
+    if any(isinstance(path, Path) and not path.is_absolute() for path in paths):
+        settings[FOLDER] = os.getcwd()
+    return settings
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
@@ -204,102 +238,17 @@ def _check_options(arguments: argparse.Namespace) -> None:
             f"--workers is for this machine. Received: --runner {arguments.runner}. Say after -- "
             "how many workers it has."
         )
-    if _is_bulk(arguments):
+    if is_bulk(arguments):
         importlib.import_module("apache_beam")  # Whether it is installed shows before any work.
 
 
-def _is_bulk(arguments: argparse.Namespace) -> bool:
-    return bool(arguments.workers or arguments.runner or arguments.beam)
+def _part(text: str):
+    from rfcx_tf.scoring.parts import Part
 
-
-def _open_journal(arguments, fingerprint: str):
-    from rfcx_tf.scoring.journal import Journal
-
-    journal = Journal(f"{arguments.out.resolve()}.parts", fingerprint)
-    if journal.started_over:
-        print(
-            f"{journal.folder} was of another model or options, or is damaged: all recordings are "
-            "new."
-        )
-    return journal
-
-
-def _score_with_runs(arguments, recordings, tables):
-    """Scores recordings here or in bulk: the card, the journal and the predictions."""
-    from rfcx_tf.runs.open import channel_of, open_runs
-    from rfcx_tf.scoring.ensemble_weights import choose_weights
-    from rfcx_tf.scoring.journal import fingerprint_runs
-    from rfcx_tf.scoring.load import load_together
-    from rfcx_tf.scoring.predict import predict_recordings
-
-    weights = choose_weights(arguments.weights, arguments.run)
-    runs = open_runs(arguments.run, arguments.overrides)
-    scorer = load_together(runs, weights, arguments.combine)
-    tables.check_model(scorer.card, recordings)
-    sources = _sources(recordings, arguments.channel or channel_of(runs))
-    fingerprint = fingerprint_runs(runs, weights, arguments.combine, tables.keep_windows)
-    journal = _open_journal(arguments, fingerprint)
-    if _is_bulk(arguments):
-        from rfcx_tf.scoring.beam import LOCAL_RUNNER, BulkJob, predict_in_bulk
-
-        job = BulkJob(
-            runs=[path.resolve() for path in arguments.run],
-            overrides=arguments.overrides,
-            weights=weights,
-            rule=arguments.combine,
-            journal=journal,
-            keep_windows=tables.keep_windows,
-        )
-        options = list(arguments.beam)
-        if arguments.workers:
-            options.append(f"--direct_num_workers={arguments.workers}")
-            options.append("--direct_running_mode=multi_processing")
-        # The local runner's processes must find the package, wherever the command was started.
-        root = str(Path(__file__).resolve().parents[2])
-        os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-        runner = arguments.runner or LOCAL_RUNNER
-        predictions = predict_in_bulk(job, sources, scorer.card, runner=runner, options=options)
-    else:
-        predictions = predict_recordings(
-            scorer, sources, journal=journal, keep_windows=tables.keep_windows
-        )
-    return scorer.card, journal, predictions
-
-
-def _sources(recordings, channel: str):
-    from rfcx_tf.audio.decode import AudioSource
-
-    return {name: AudioSource(path, channel=channel) for name, path in recordings.items()}
-
-
-def _score_served(arguments, recordings, tables):
-    """Scores recordings by a server: the card, the journal and the predictions."""
-    from rfcx_tf.core.species import read_species
-    from rfcx_tf.scoring.predict import predict_recordings
-    from rfcx_tf.scoring.served.retries import RetryRules
-    from rfcx_tf.scoring.served.scorer import open_served
-
-    with open_served(
-        arguments.server,
-        arguments.model,
-        longest_s=arguments.chunk_s,
-        overlap_s=arguments.overlap_s,
-        request_bytes=arguments.max_request_mib * 2**20,
-        concurrency=arguments.concurrency,
-        timeout_s=arguments.timeout_s,
-        rules=RetryRules(arguments.retries),
-        sample_rate_hz=arguments.sample_rate,
-        classes=read_species(arguments.classes) if arguments.classes else None,
-    ) as scorer:
-        tables.check_model(scorer.card, recordings)
-        journal = _open_journal(arguments, scorer.fingerprint(tables.keep_windows))
-        predictions = predict_recordings(
-            scorer,
-            _sources(recordings, arguments.channel or "mean"),
-            journal=journal,
-            keep_windows=tables.keep_windows,
-        )
-    return scorer.card, journal, predictions
+    match = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not match or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"must be I/N, I from 1 to N. Received: {text}")
+    return Part(int(match[1]), int(match[2]))
 
 
 def _seconds_or_whole(text: str) -> float:

@@ -41,6 +41,7 @@ class Journal:
 
     Attributes:
         folder: its path.
+        fingerprint: of all that decides results.
         started_over: whether there were parts of other models or options, or of which that is no
             longer known; now removed.
     """
@@ -55,7 +56,7 @@ class Journal:
         Raises:
             UserError: if something else is there, or nothing can be written.
         """
-        self.folder = Path(folder)
+        self.folder, self.fingerprint = Path(folder), fingerprint
         about = self.folder / "about.json"
         found = _read_fingerprint(about)
         if found is None and self.folder.exists() and _holds_something(self.folder):
@@ -70,31 +71,8 @@ class Journal:
             atomic_write_text(about, sealed_json({"fingerprint": fingerprint}))
 
     def read(self, recording_id: str, key: str | None = None) -> RecordingResult | None:
-        """The result of a recording, None if there is none.
-
-        Args:
-            recording_id: its name.
-            key: that it must have (`recording_key`); None: whichever it has.
-        """
-        path = self._path(recording_id)
-        try:
-            part = read_arrays(path)
-            if key is not None and str(part["key"]) != key:
-                return None
-            return RecordingResult(
-                recording_id,
-                Path(str(part["path"])),
-                float(part["duration_s"]),
-                part["scores"],
-                part.get("window_scores"),
-                part.get("window_boxes"),
-                _read_remarks(part),
-            )
-        except DamagedArrays as error:
-            tqdm.write(f"{path} is damaged ({error}): {recording_id} is scored again.", sys.stderr)
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        """The result of a recording, see `read_result`."""
+        return read_result(self.folder, recording_id, key)
 
     def write(self, result: RecordingResult, key: str) -> None:
         """Keeps the result of a recording, in one step."""
@@ -109,7 +87,7 @@ class Journal:
             arrays["window_scores"] = result.window_scores
         if result.window_boxes is not None:
             arrays["window_boxes"] = result.window_boxes
-        with atomic_file(self._path(result.recording_id)) as temporary:
+        with atomic_file(_path(self.folder, result.recording_id)) as temporary:
             np.savez(temporary, **arrays)
 
     def remove(self) -> None:
@@ -122,9 +100,34 @@ class Journal:
                 path.unlink()
         shutil.rmtree(self.folder)
 
-    def _path(self, recording_id: str) -> Path:
-        # A name may be as long as a file's name can be, and hold anything.
-        return self.folder / f"{hashlib.sha256(recording_id.encode()).hexdigest()[:32]}.npz"
+
+def read_result(folder: Path, recording_id: str, key: str | None = None) -> RecordingResult | None:
+    """The result of a recording in a journal's folder, None if there is none.
+
+    Args:
+        folder: of the journal, which stays as it is.
+        recording_id: its name.
+        key: that it must have (`recording_key`); None: whichever it has.
+    """
+    path = _path(folder, recording_id)
+    try:
+        part = read_arrays(path)
+        if key is not None and str(part["key"]) != key:
+            return None
+        return RecordingResult(
+            recording_id,
+            Path(str(part["path"])),
+            float(part["duration_s"]),
+            part["scores"],
+            part.get("window_scores"),
+            part.get("window_boxes"),
+            _read_remarks(part),
+        )
+    except DamagedArrays as error:
+        tqdm.write(f"{path} is damaged ({error}): {recording_id} is scored again.", sys.stderr)
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def fingerprint_runs(
@@ -162,6 +165,11 @@ def recording_key(recording_id: str, source: AudioSource | Path) -> str | None:
     place = [str(source.path.resolve()), source.offset, source.length]
     place += [source.channel] * (source.channel != MEAN)
     return json.dumps([recording_id, *place, status.st_size, status.st_mtime_ns])
+
+
+def _path(folder: Path, recording_id: str) -> Path:
+    # A name may be as long as a file's name can be, and hold anything.
+    return folder / f"{hashlib.sha256(recording_id.encode()).hexdigest()[:32]}.npz"
 
 
 def _read_remarks(part: Mapping[str, np.ndarray]) -> tuple[SoundRemark, ...]:
