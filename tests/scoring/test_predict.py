@@ -1,5 +1,6 @@
 """Scores of whole recordings: means, maxima, short files, bad files, and the script's exit."""
 
+import functools
 import hashlib
 import json
 import shutil
@@ -24,6 +25,7 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring import detector as detector_module
 from rfcx_tf.scoring import scorer as scorer_module
 from rfcx_tf.scoring.calibration import Calibration, write_calibration
+from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.ensemble_weights import write_weights
 from rfcx_tf.scoring.journal import Journal, fingerprint_runs, recording_key
 from rfcx_tf.scoring.load import load_scorer, load_together
@@ -64,8 +66,14 @@ def run(tiny_config, tiny_shards, tmp_path_factory):
     return random_run(path, tiny_config, read_manifest(tiny_shards))
 
 
-def scorer_of(*paths, weights=None, rule="mean"):
-    return load_together(open_runs(paths), weights, rule)
+def scorer_of(*paths):
+    return load_together(open_runs(paths))
+
+
+@functools.cache
+def kept_scorer(path):
+    """The scorer of a run, whose functions are traced once for all tests. Read only."""
+    return scorer_of(path)
 
 
 def recordings_of(folder):
@@ -81,7 +89,7 @@ def window_scores(run, fold, waveform) -> np.ndarray:
 
 
 def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
-    predictions = predict_recordings(scorer_of(run.path), recordings_of(tiny_data))
+    predictions = predict_recordings(kept_scorer(run.path), recordings_of(tiny_data))
     assert predictions.failed == {}
     scores = predictions.scores
     assert scores.columns.to_list() == ["recording_id", *COLUMNS]
@@ -98,7 +106,7 @@ def test_scores_are_the_maximum_over_time_averaged_over_folds(run, tiny_data):
 def test_runs_are_averaged(run, tiny_config, tiny_shards, tiny_data, tmp_path):
     other = random_run(tmp_path / "other", tiny_config, read_manifest(tiny_shards), [1], seed=5)
     some = {"tiny03": tiny_data / "train" / "tiny03.flac"}
-    each = [predict_recordings(scorer_of(r.path), some).scores for r in (run, other)]
+    each = [predict_recordings(kept_scorer(r.path), some).scores for r in (run, other)]
     (other.path / "calibration.yaml").write_text("of another time")
     both = predict_recordings(scorer_of(run.path, other.path), some).scores
     assert "A calibration is YAML" in refused(scorer_of, other.path)
@@ -121,10 +129,10 @@ def test_runs_of_other_front_ends_are_combined_with_weights(run, finer_run, tiny
     """Each hears the same samples with its own front end."""
     some = {f"tiny0{n}": tiny_data / "train" / f"tiny0{n}.flac" for n in (2, 3)}
     one, other = (
-        predict_recordings(scorer_of(r.path), some).scores[COLUMNS].to_numpy()
+        predict_recordings(kept_scorer(r.path), some).scores[COLUMNS].to_numpy()
         for r in (run, finer_run)
     )
-    both = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25])
+    both = EnsembleScorer([kept_scorer(r.path) for r in (run, finer_run)], [0.75, 0.25])
     weighted = predict_recordings(both, some).scores
     np.testing.assert_allclose(weighted[COLUMNS], 0.75 * one + 0.25 * other, atol=1e-6)
     assert np.abs(one - other).max() > 0.01
@@ -137,13 +145,15 @@ def test_the_highest_mean_of_windows_needs_members_that_hear_at_the_same_time(
     path = tiny_data / "train" / "tiny02.flac"
     wave = soundfile.read(path, dtype="float32")[0][None]
     coarse, fine = (
-        scorer_of(r.path).score_waveform(wave)["window_scores"].numpy()[0] for r in (run, finer_run)
+        kept_scorer(r.path).score_waveform(wave)["window_scores"].numpy()[0]
+        for r in (run, finer_run)
     )
     starts = np.arange(len(fine)) * 0.128
     at_fine = np.stack([np.interp(starts, np.arange(len(coarse)) * 0.256, c) for c in coarse.T], 1)
     windows = 0.75 * at_fine + 0.25 * fine
     for rule in ("mean", "window"):
-        scorer = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25], rule=rule)
+        members = [kept_scorer(r.path) for r in (run, finer_run)]
+        scorer = EnsembleScorer(members, [0.75, 0.25], rule)
         assert (scorer.card.window_s, scorer.card.hop_s) == pytest.approx((1.024, 0.128))
         journal = Journal(tmp_path / rule, "a")
         found = predict_recordings(scorer, {"x": path}, journal=journal, keep_windows=True)
@@ -247,7 +257,7 @@ def test_long_recordings_are_streamed_with_the_scores_of_one_pass(
         "own": joined(tiny_data, tmp_path / "own.flac", range(4)),
         "other": joined(tiny_data, tmp_path / "other.wav", range(4), 11025),
     }
-    models = scorer_of(run.path)
+    models = kept_scorer(run.path)
     parts = Journal(tmp_path / "parts", "a")
     kept = predict_recordings(models, recordings, journal=parts, keep_windows=True)
     table = kept.scores.set_index("recording_id")
@@ -267,7 +277,7 @@ def test_a_long_recording_that_ends_early_is_scored_as_far_as_it_goes(
     whole = joined(tiny_data, tmp_path / "whole.flac", [0, 1])
     cut = tmp_path / "cut.flac"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
-    models, recordings = scorer_of(run.path), {"cut": cut, "whole": whole}
+    models, recordings = kept_scorer(run.path), {"cut": cut, "whole": whole}
     found = predict_recordings(models, recordings, journal=Journal(tmp_path / "parts", "a"))
     assert found.scores["recording_id"].to_list() == ["cut", "whole"] and found.failed == {}
     ((remark,),) = found.remarks.values()
@@ -293,7 +303,7 @@ def test_what_was_done_is_not_done_again_and_the_table_is_the_same(
     bad = tmp_path / "bad.flac"
     bad.write_bytes(b"")
     recordings = {"bad": bad, **dict(list(recordings.items())[:5])}
-    models = scorer_of(run.path)
+    models = kept_scorer(run.path)
     write_scores(predict_recordings(models, recordings).scores, tmp_path / "at_once.csv")
 
     done = []
@@ -430,7 +440,7 @@ def test_script_keeps_to_the_sample_submission(run, tiny_data, tmp_path, run_scr
     table = pd.read_csv(out)
     assert table.columns.to_list() == ["recording_id", "s9", "s2", "s5"]
     assert table["recording_id"].to_list() == ["tiny04", "tiny01"]
-    expected = predict_recordings(scorer_of(run.path), {p.stem: p for p in files}).scores
+    expected = predict_recordings(kept_scorer(run.path), {p.stem: p for p in files}).scores
     expected = expected.set_index("recording_id").loc[["tiny04", "tiny01"]]
     np.testing.assert_allclose(table[COLUMNS], expected[COLUMNS], atol=1e-6)
 
@@ -445,7 +455,7 @@ def test_script_shifts_scores_by_a_prior(run, tiny_data, tmp_path, run_script):
         *("predict", "--run", run.path, "--audio", recording, "--out", out, "--prior", prior)
     )
     assert result.returncode == 0, result.stderr
-    plain = predict_recordings(scorer_of(run.path), {"tiny03": recording}).scores
+    plain = predict_recordings(kept_scorer(run.path), {"tiny03": recording}).scores
     odds = plain[COLUMNS] / (1 - plain[COLUMNS])
     odds *= np.exp([offsets[2], offsets[5], offsets[9]])
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], odds / (1 + odds), atol=1e-6)
@@ -460,7 +470,8 @@ def test_script_combines_runs_with_a_weights_file(run, finer_run, tiny_data, tmp
         *("--combine", "window", "--audio", recording, "--out", out),
     )
     assert result.returncode == 0, result.stderr
-    both = scorer_of(run.path, finer_run.path, weights=[0.75, 0.25], rule="window")
+    members = [kept_scorer(r.path) for r in (run, finer_run)]
+    both = EnsembleScorer(members, [0.75, 0.25], "window")
     expected = predict_recordings(both, {"tiny03": recording}).scores
     np.testing.assert_allclose(pd.read_csv(out)[COLUMNS], expected[COLUMNS], atol=1e-6)
 
@@ -521,7 +532,7 @@ def test_script_writes_events_window_scores_and_what_it_could_not_read(
     of_windows = ["recording_id", "start_s", "end_s", *COLUMNS, *sides]
     assert table.columns.to_list() == [*of_windows, *of_recording]
     highest = table.groupby("recording_id")[COLUMNS].max()
-    models = scorer_of(run.path)
+    models = kept_scorer(run.path)
     for number, name in enumerate(scores["recording_id"]):
         waveform, _ = soundfile.read(tiny_data / "train" / f"tiny0{number}.flac", dtype="float32")
         own = table[table["recording_id"] == name]
@@ -639,7 +650,7 @@ def test_a_channel_that_is_chosen_is_scored_and_its_results_are_of_it_alone(
     other = soundfile.read(tiny_data / "train" / "tiny01.flac")[0]
     for name, channels in (("both", [sound, other]), ("sound", [sound]), ("other", [other])):
         soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, 1), 8000, subtype="FLOAT")
-    models, journal = scorer_of(run.path), Journal(tmp_path / "parts", "a")
+    models, journal = kept_scorer(run.path), Journal(tmp_path / "parts", "a")
     both = tmp_path / "both.wav"
     for channel, alone in (("0", "sound"), ("1", "other")):
         source = {"r": AudioSource(both, channel=channel)}
