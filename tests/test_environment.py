@@ -133,12 +133,6 @@ class TestScript:
         assert words in said
 
 
-def test_import_is_quiet():
-    code = "import rfcx_tf, rfcx_tf.training.run, rfcx_tf.serving.export"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
 def test_an_import_that_fails_keeps_what_it_said(tmp_path):
     (tmp_path / "tensorflow.py").write_text(
         "import os\n"

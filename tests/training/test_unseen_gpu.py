@@ -68,8 +68,12 @@ def test_no_gpu_or_no_reason(machine, tmp_path, monkeypatch):
     assert "TensorFlow says it" in why_unseen(BUILD, {}, machine)
 
 
-def test_devices_on_one_screen():
-    command = [sys.executable, "scripts/devices.py"]
+def test_devices_on_one_screen_and_imports_are_quiet():
+    code = (
+        "import rfcx_tf, rfcx_tf.training.run, rfcx_tf.serving.export; "
+        "from rfcx_tf.cli.main import main; main(['devices'])"
+    )
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = dict(line.split("  ", 1) for line in done.stdout.splitlines()[:6])
     assert list(lines) == ["packages", "devices", "precision", "XLA", "memory", "input threads"]
