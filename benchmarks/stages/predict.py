@@ -162,7 +162,7 @@ def tflite_tasks(config: Config, run_path: Path | None, path: Path, int8: bool) 
     )
     # The converter finds only variables of TensorFlow's own.
     module = tf.Module()
-    module.weights, module.function = scorer.tensorflow_variables, function
+    module.weights, module.function = scorer.exported_state, function
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function()], module
     )

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rfcx_tf.serving.export import check_exportable
 
     runs = open_runs(arguments.run, arguments.overrides)
-    check_exportable(runs)
+    check_exportable(runs, litert=LITERT in arguments.format)
     with lock_folder(arguments.out, "export"):
         if LITERT in arguments.format:
             _export_litert(arguments, runs[0])

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", type=Path, metavar="RUN", help="run whose weights a detector's folds begin with"
     )
     training.add_argument(
-        "--model", type=Path, help="of a listener: TFLite file, or folder of a SavedModel"
+        "--model", type=Path, help="of a listener: TFLite file, folder of a SavedModel, or weights"
     )
 
 

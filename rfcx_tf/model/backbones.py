@@ -76,7 +76,24 @@ def begin_from_weights(detector: keras.Model, config: Config) -> None:
     if settings.weights != "none":
         backbone = detector.get_layer(settings.layer_name)
         coordinate = config.model.frequency_coordinate
-        _module(settings).load_weights(backbone, settings.weights, coordinate)
+        load_published(backbone, settings, settings.weights, coordinate)
+
+
+def load_published(
+    backbone: keras.Model, config: BackboneConfig, source: str, coordinate: bool = False
+) -> None:
+    """Gives a network of `build_backbone` published weights.
+
+    Args:
+        backbone: the network.
+        config: what it was built by.
+        source: `imagenet`, a preset or a path, as `BackboneConfig.weights`.
+        coordinate: the last input channel is a position, not sound (`FrequencyCoordinate`).
+
+    Raises:
+        UserError: see `begin_from_weights`.
+    """
+    _module(config).load_weights(backbone, source, coordinate)
 
 
 def _module(config: BackboneConfig) -> ModuleType:

@@ -6,24 +6,14 @@ The project holds no such model. The user names one by its path.
 from __future__ import annotations
 
 import hashlib
-import os
-import struct
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfcx_tf.core.config import ListenerConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.embedding_networks import BackboneNetwork, SavedNetwork, TfliteNetwork
 
-if TYPE_CHECKING:
-    # TensorFlow is imported where a model is opened: the networks beside this module run without.
-    import tensorflow as tf
-
-    from rfcx_tf.model.litert_interpreter import Interpreter
-
-_SIGNATURE = "serving_default"
 # Windows that a SavedModel takes at once, if it takes any number.
 _BATCH = 16
 
@@ -36,7 +26,9 @@ class EmbeddingModel:
         size: values in an embedding.
     """
 
-    def __init__(self, config: ListenerConfig, network: _TfliteNetwork | _SavedNetwork):
+    def __init__(
+        self, config: ListenerConfig, network: TfliteNetwork | SavedNetwork | BackboneNetwork
+    ):
         """Takes what `open` has opened and tries it on silence."""
         self.config = config
         self._network = network
@@ -48,7 +40,7 @@ class EmbeddingModel:
         """Opens a model.
 
         Args:
-            path: a TFLite file, or the folder of a SavedModel.
+            path: a TFLite file, or the folder of a SavedModel; of a network of ours its weights.
             config: how it listens.
 
         Raises:
@@ -61,7 +53,9 @@ class EmbeddingModel:
                 "A listener needs its model, a TFLite file or the folder of a SavedModel. "
                 f"Not found: {path}."
             )
-        network = (_SavedNetwork if path.is_dir() else _TfliteNetwork)(path, config)
+        if config.network:
+            return cls(config, BackboneNetwork(path, config))
+        network = (SavedNetwork if path.is_dir() else TfliteNetwork)(path, config)
         return cls(config, network)
 
     def embed(self, windows: np.ndarray) -> np.ndarray:
@@ -69,6 +63,58 @@ class EmbeddingModel:
         if self.config.window_peak is not None:
             windows = scale_to_peak(windows, self.config.window_peak)
         return self._network(windows)
+
+    # What follows is for an export.
+
+    def embed_waveforms(self, waveform):
+        """Embeddings of every window of waveforms, as TensorFlow operations.
+
+        Windows lie as those of `EmbeddingStream`. They are heard a few at a time, so that memory
+        does not grow with the overlap of all.
+
+        Args:
+            waveform: float32 [batch, samples] in [-1, 1].
+
+        Returns:
+            float32 [batch, windows, size].
+        """
+        import tensorflow as tf
+
+        hop, length = self.config.hop_samples, self.config.window_samples
+        batch, samples = tf.unstack(tf.shape(waveform))
+        windows = self.window_count(samples)
+        padded = tf.pad(waveform, [[0, 0], [0, (windows - 1) * hop + length - samples]])
+        step = tf.maximum(1, _BATCH // batch)
+        steps = -(-windows // step)
+
+        def embed_some(number, found):
+            first = number * step
+            last = tf.minimum(first + step, windows)
+            sound = padded[:, first * hop : (last - 1) * hop + length]
+            cut = tf.reshape(tf.signal.frame(sound, length, hop), [-1, length])
+            if self.config.window_peak is not None:
+                cut = _scale_to_peak(cut, self.config.window_peak)
+            embeddings = tf.reshape(self._network.operations(cut), [batch, -1, self.size])
+            return number + 1, found.write(number, tf.transpose(embeddings, [1, 0, 2]))
+
+        found = tf.TensorArray(tf.float32, steps, infer_shape=False)
+        _, found = tf.while_loop(
+            lambda number, _: number < steps, embed_some, [0, found], parallel_iterations=1
+        )
+        embeddings = tf.transpose(found.concat(), [1, 0, 2])
+        return tf.ensure_shape(embeddings, [None, None, self.size])
+
+    def window_count(self, samples):
+        """Windows of a recording of so many samples, int32 [] both."""
+        import tensorflow as tf
+
+        beyond = tf.maximum(0, samples - self.config.window_samples)
+        return 1 - (-beyond // self.config.hop_samples)
+
+    @property
+    def state(self):
+        """What a SavedModel has to keep for `embed_waveforms`."""
+        return self._network.state
 
 
 class EmbeddingStream:
@@ -152,6 +198,15 @@ def scale_to_peak(windows: np.ndarray, peak: float) -> np.ndarray:
     return np.divide(peak * centred, highest, out=centred, where=highest > 0)
 
 
+def _scale_to_peak(windows, peak: float):
+    """`scale_to_peak` as TensorFlow operations."""
+    import tensorflow as tf
+
+    centred = windows - tf.reduce_mean(windows, axis=1, keepdims=True)
+    highest = tf.reduce_max(tf.abs(centred), axis=1, keepdims=True)
+    return tf.math.divide_no_nan(peak * centred, highest)
+
+
 def hash_model(path: str | Path) -> str:
     """Identifies a model by the bytes of its file, or of all files in its folder."""
     path = Path(path)
@@ -162,182 +217,3 @@ def hash_model(path: str | Path) -> str:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(path)} {digest}\n".encode())
     return total.hexdigest()[:16]
-
-
-class _TfliteNetwork:
-    """Windows [windows, samples] -> embeddings, one at a time.
-
-    A model like BirdNET's has no embedding among its outputs. To read one from inside, every
-    tensor has to be kept, and then larger batches take gigabytes and no less time.
-    """
-
-    def __init__(self, path: Path, config: ListenerConfig):
-        self._path = path
-        self._threads = config.num_threads or os.cpu_count() or 1
-        # An interpreter holds the tensors of one call.
-        self._lock = threading.Lock()
-        _check_whole(path)
-        interpreter = self._open(keep_all=False)
-        self._output, name = _find_tensor(interpreter, config.output, path)
-        if self._output not in [d["index"] for d in interpreter.get_output_details()]:
-            interpreter = self._open(keep_all=True)
-        self._interpreter = interpreter
-        self._embedding_name = name
-        self._input = self._prepare_input(config)
-
-    def __call__(self, windows: np.ndarray) -> np.ndarray:
-        with self._lock:
-            return np.concatenate([self._embed(window[None]) for window in windows])
-
-    def _open(self, keep_all: bool) -> Interpreter:
-        from rfcx_tf.model.litert_interpreter import Interpreter
-
-        try:
-            return Interpreter(
-                str(self._path),
-                num_threads=self._threads,
-                experimental_preserve_all_tensors=keep_all,
-            )
-        except (ValueError, RuntimeError) as error:
-            raise _cannot_run(self._path, error) from None
-
-    def _prepare_input(self, config: ListenerConfig) -> int:
-        import tensorflow as tf
-
-        inputs = self._interpreter.get_input_details()
-        shape = tuple(int(n) for n in inputs[0]["shape_signature"])
-        _check_input(
-            self._path, len(inputs), tf.as_dtype(inputs[0]["dtype"]), shape, config.window_samples
-        )
-        wanted = [1, config.window_samples]
-        if list(inputs[0]["shape"]) != wanted:
-            self._interpreter.resize_tensor_input(inputs[0]["index"], wanted)
-        try:
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise _cannot_run(self._path, error) from None
-        return inputs[0]["index"]
-
-    def _embed(self, window: np.ndarray) -> np.ndarray:
-        try:
-            self._interpreter.set_tensor(self._input, window)
-            self._interpreter.invoke()
-            embedding = self._interpreter.get_tensor(self._output)
-        except (ValueError, RuntimeError) as error:
-            raise _cannot_run(self._path, error) from None
-        return _one_vector_each(embedding, 1, self._embedding_name, self._path)
-
-
-def _check_whole(path: Path) -> None:
-    """Refuses a file that was cut short: the interpreter would take the whole process down."""
-    from tensorflow.lite.python import schema_py_generated as tflite_schema
-
-    content = path.read_bytes()
-    try:
-        is_tflite = tflite_schema.Model.ModelBufferHasIdentifier(content, 0)
-    except struct.error:
-        is_tflite = False
-    if not is_tflite:
-        raise UserError(
-            f"A listener's model is a TFLite file or the folder of a SavedModel. {path} is neither."
-        )
-    try:
-        tflite_schema.ModelT.InitFromPackedBuf(content)
-    except (struct.error, ValueError, IndexError, TypeError):
-        raise UserError(
-            f"A TFLite file must be whole. {path} is cut short or damaged. Copy it again."
-        ) from None
-
-
-def _find_tensor(interpreter: Interpreter, wanted: str, path: Path) -> tuple[int, str]:
-    """Number and name of the tensor that `ListenerConfig.output` means."""
-    outputs = [int(detail["index"]) for detail in interpreter.get_output_details()]
-    names = {int(d["index"]): d["name"] for d in interpreter.get_tensor_details()}
-    number = {"output": outputs[0], "before_last": outputs[0] - 1}.get(wanted)
-    if number is None:
-        number = next((index for index, name in names.items() if name == wanted), None)
-    if number not in names:
-        own = ", ".join(names[index] for index in outputs)
-        raise UserError(
-            "A listener's `output` must be `output`, `before_last` or the name of a tensor of "
-            f"its TFLite model. Received: {wanted!r}; the outputs of {path} are {own}."
-        )
-    return number, names[number]
-
-
-class _SavedNetwork:
-    """Windows [windows, samples] -> embeddings, all at once or, if it must be, one by one."""
-
-    def __init__(self, path: Path, config: ListenerConfig):
-        import tensorflow as tf
-
-        self._path = path
-        self._key = config.output
-        try:
-            # What is loaded has to stay, or its variables go.
-            self._model = tf.saved_model.load(str(path))
-            self._function = self._model.signatures[_SIGNATURE]
-        except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError):
-            raise UserError(
-                "A listener's model is a TFLite file or the folder of a SavedModel with the "
-                f"signature {_SIGNATURE}. {path} is neither."
-            ) from None
-        inputs = self._function.structured_input_signature[1]
-        self._input, spec = next(iter(inputs.items()))
-        shape = tuple(-1 if n is None else n for n in spec.shape) if spec.shape.rank else ()
-        _check_input(path, len(inputs), spec.dtype, shape, config.window_samples)
-        self._one_by_one = shape[0] == 1
-        keys = sorted(self._function.structured_outputs)
-        if self._key not in keys:
-            raise UserError(
-                "A listener's `output` must be an output of its SavedModel's signature. "
-                f"Received: {self._key!r}; {path} has {', '.join(keys)}."
-            )
-
-    def __call__(self, windows: np.ndarray) -> np.ndarray:
-        step = 1 if self._one_by_one else len(windows)
-        return np.concatenate(
-            [self._embed(windows[i : i + step]) for i in range(0, len(windows), step)]
-        )
-
-    def _embed(self, windows: np.ndarray) -> np.ndarray:
-        import tensorflow as tf
-
-        try:
-            embeddings = self._function(**{self._input: tf.constant(windows)})[self._key].numpy()
-        except tf.errors.OpError as error:
-            raise _cannot_run(self._path, error) from None
-        return _one_vector_each(embeddings, len(windows), self._key, self._path)
-
-
-def _check_input(path: Path, inputs: int, dtype: tf.DType, shape: tuple[int, ...], samples: int):
-    """Refuses a model whose input is not float32 [any number or 1, samples or any]."""
-    import tensorflow as tf
-
-    fits = len(shape) == 2 and shape[0] in (-1, 1) and shape[1] in (-1, samples)
-    if inputs != 1 or dtype != tf.float32 or not fits:
-        found = f"{inputs} inputs" if inputs != 1 else f"{dtype.name} {list(shape)}"
-        raise UserError(
-            "A listener's model must take one float32 [windows, samples] with window_s x "
-            f"sample_rate_hz = {samples} samples. {path} takes {found} (-1: any)."
-        )
-
-
-def _one_vector_each(values: np.ndarray, windows: int, name: str, path: Path) -> np.ndarray:
-    """float32 [windows, size]; axes of length 1 between are left out."""
-    size = values.shape[-1] if values.ndim > 1 else 0
-    if values.shape[:1] != (windows,) or values.size != windows * size:
-        raise UserError(
-            f"An embedding must be one vector a window. {name} of {path} is {list(values.shape)} "
-            f"for {windows}. Name another `output`."
-        )
-    return values.reshape(windows, size).astype(np.float32)
-
-
-def _cannot_run(path: Path, error: Exception) -> UserError:
-    import tensorflow as tf
-
-    reason = " ".join(str(error).split())
-    return UserError(
-        f"The listener's model must run with TensorFlow {tf.__version__}. {path}: {reason:.200}"
-    )

@@ -154,8 +154,14 @@ class DetectorScorer(tf.Module):
         """`scores` of waveforms [batch, samples] at the recipe's sample rate."""
         return self.scores(self.spectrogram(waveform))
 
+    def window_count(self, samples) -> tf.Tensor:
+        """Windows of a recording of so many samples, int32 [] both."""
+        frames = 1 + samples // self.config.frontend.hop_length
+        stride = self.config.model.backbone.stride[0]
+        return tf.maximum(1, -(-frames // stride) - self.config.window_cells + 1)
+
     @property
-    def tensorflow_variables(self) -> list[tf.Variable]:
+    def exported_state(self) -> list[tf.Variable]:
         """What a SavedModel has to keep: the weights, without what Keras wraps them in."""
         return [w.value for detector in self._detectors for w in detector.weights]
 

@@ -129,7 +129,7 @@ class EnsembleScorer(tf.Module):
 
         return [aligned(own, m.card) for own, m in zip(windows, self.members, strict=True)]
 
-    # What follows is for an export, of detectors.
+    # What follows is for an export.
 
     def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
         """As `DetectorScorer.score_waveform`; window scores are weighted means by every rule."""
@@ -140,9 +140,9 @@ class EnsembleScorer(tf.Module):
         return self._combine_outputs([member.scores(spectrogram) for member in self.members])
 
     @functools.cached_property
-    def tensorflow_variables(self) -> list[tf.Variable]:
-        """Of all members, see `DetectorScorer.tensorflow_variables`."""
-        return [variable for member in self.members for variable in member.tensorflow_variables]
+    def exported_state(self) -> list:
+        """Of all members, what a SavedModel has to keep."""
+        return [state for member in self.members for state in member.exported_state]
 
     def _combine_outputs(self, outputs: list[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         windows = combine_scores([o["window_scores"] for o in outputs], self.weights)

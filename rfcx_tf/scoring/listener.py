@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.model.embedding import EmbeddingModel, EmbeddingStream, hash_model
@@ -25,6 +26,7 @@ class ListenerScorer:
 
     Attributes:
         card: what the model is.
+        config: how the model listens, and its regressions.
         sample_rates_hz, at_once: see `Scorer`.
     """
 
@@ -46,6 +48,7 @@ class ListenerScorer:
             kept: embeddings [windows, size] of a recording of its shards; None: not kept.
         """
         self.card = card
+        self.config = embedding.config
         self.sample_rates_hz = (card.sample_rate_hz,)
         self.embedding = embedding
         self._heads = list(heads)
@@ -59,6 +62,39 @@ class ListenerScorer:
     def fold_scores(self, embeddings: np.ndarray) -> np.ndarray:
         """Window scores [folds, windows, classes] of embeddings [windows, size]."""
         return np.stack([head.probability(embeddings).numpy() for head in self._heads])
+
+    # What follows is for an export.
+
+    def score_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Scores of waveforms [batch, samples] at the model's rate, as TensorFlow operations.
+
+        Returns:
+            scores [batch, classes], window_scores [batch, windows, classes], window_start_s
+            [windows], all float32, as `DetectorScorer.scores`; without boxes.
+        """
+        embeddings = self.embedding.embed_waveforms(waveform)
+        of_folds = tf.stack([head.probability(embeddings) for head in self._heads])
+        scores = tf.reduce_mean(tf.reduce_max(of_folds, axis=2), axis=0)
+        windows = tf.range(tf.shape(embeddings)[1], dtype=tf.float32)
+        return {
+            "scores": tf.cast(scores, tf.float32),
+            "window_scores": tf.cast(tf.reduce_mean(of_folds, axis=0), tf.float32),
+            "window_start_s": windows * self.card.hop_s,
+        }
+
+    def embed_waveform(self, waveform) -> dict[str, tf.Tensor]:
+        """Embeddings [batch, D] and window_embeddings [batch, windows, D] of waveforms."""
+        windows = self.embedding.embed_waveforms(waveform)
+        return {"embeddings": tf.reduce_mean(windows, axis=1), "window_embeddings": windows}
+
+    def window_count(self, samples) -> tf.Tensor:
+        """Windows of a recording of so many samples, int32 [] both."""
+        return self.embedding.window_count(samples)
+
+    @property
+    def exported_state(self) -> list:
+        """What a SavedModel has to keep."""
+        return [self.embedding.state]
 
 
 def combine_folds(fold_scores: np.ndarray) -> RecordingScores:

@@ -15,24 +15,32 @@ from rfcx_tf.core.files import check_writable, temporary_folder
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.ensemble import EnsembleScorer
+from rfcx_tf.scoring.listener import ListenerScorer
 from rfcx_tf.serving.servable import ServableModel
 from rfcx_tf.serving.warmup import write_warmup_requests
 
 DEFAULT_WARMUP_S = (60.0,)
 
 
-def check_exportable(runs: Iterable[Run]) -> None:
-    """Raises UserError for a run whose model is no TensorFlow function, before any is loaded."""
+def check_exportable(runs: Iterable[Run], *, litert: bool = False) -> None:
+    """Raises UserError for a run that cannot be exported, before any is loaded.
+
+    Args:
+        runs: of any kind.
+        litert: whether they are to become LiteRT files.
+    """
+    kinds = ("detector",) if litert else ("detector", "listener")
+    form = "LiteRT files" if litert else "a SavedModel"
     for run in runs:
-        if run.kind != "detector":
+        if run.kind not in kinds:
             raise UserError(
-                f"Only a run of rfcx-tf train can be exported. {run.path} is a {run.kind}'s: "
-                "distil it into one with rfcx-tf pseudo-label, or score with rfcx-tf predict."
+                f"Only a {' or a '.join(kinds)} can become {form}. {run.path} is a {run.kind}: "
+                "distil it with rfcx-tf pseudo-label, or score with rfcx-tf predict."
             )
 
 
 def export_saved_model(
-    scorer: DetectorScorer | EnsembleScorer,
+    scorer: DetectorScorer | ListenerScorer | EnsembleScorer,
     out_dir: str | Path,
     *,
     warmup_s: Sequence[float] = DEFAULT_WARMUP_S,
@@ -40,7 +48,7 @@ def export_saved_model(
     """Writes the next version of a servable model.
 
     Args:
-        scorer: the trained detectors with their front end, or an ensemble of such. With a
+        scorer: the trained detectors with their front end, a listener, or an ensemble. With a
             calibration in its card, the model gives probabilities beside the scores.
         out_dir: folder of the model; versions are the numbered folders in it.
         warmup_s: lengths of recordings that a server tries before it takes requests.
@@ -49,8 +57,9 @@ def export_saved_model(
         The new version's folder. It appears whole: a server never sees a part of it.
 
     Raises:
-        UserError: if the folder cannot be written, a length is not positive, or the members of an
-            ensemble differ in sample rate or windows.
+        UserError: if the folder cannot be written, a length is not positive, the members of an
+            ensemble differ in sample rate or windows, or a listener's TFLite model has operators
+            that cannot be translated.
     """
     out_dir = Path(out_dir)
     if isinstance(scorer, EnsembleScorer):

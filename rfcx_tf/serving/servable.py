@@ -9,7 +9,7 @@ exported/NAME/1/
                     what TensorFlow Serving asks for where it is to batch requests
   wav               bytes of WAV files, string [] or [batch] -> as serving_default, and class_names
                     [classes], the species in the order of the scores
-  spectrogram       float32 [batch, frames, bands] -> as serving_default
+  spectrogram       float32 [batch, frames, bands] -> as serving_default; not of a listener
   embedding         waveform -> embeddings [batch, D], window_embeddings [batch, windows, D]
   about             samples int32 [] -> windows int32 [], how many a recording of that length has,
                     and all that explains the rest, see `ServableModel.describe`
@@ -43,19 +43,20 @@ from rfcx_tf.scoring.calibration import write_calibration
 from rfcx_tf.scoring.detector import DetectorScorer
 from rfcx_tf.scoring.ensemble import EnsembleScorer
 from rfcx_tf.scoring.ensemble_weights import member_names
+from rfcx_tf.scoring.listener import ListenerScorer
 from rfcx_tf.serving.calibration_layer import calibrated
 from rfcx_tf.serving.warmup import zeros
 from rfcx_tf.serving.wav_decoder import check_number, check_waveform, decode_wav_batch
 
 
 class ServableModel:
-    """Detectors with their signatures and the files that explain their outputs.
+    """A scorer with its signatures and the files that explain its outputs.
 
     Attributes:
         signatures: what is served, functions by the name of the signature.
     """
 
-    def __init__(self, scorer: DetectorScorer | EnsembleScorer, assets_dir: Path):
+    def __init__(self, scorer: DetectorScorer | ListenerScorer | EnsembleScorer, assets_dir: Path):
         """Writes the assets into a folder; saving copies them from there."""
         self._scorer = scorer
         self._card = scorer.card
@@ -66,8 +67,6 @@ class ServableModel:
         waveform = tf.TensorSpec([None, None], tf.float32, "waveform")
         # Of any rank: servers send one file alone as [], files in a list as [batch].
         wav = tf.TensorSpec(None, tf.string, "wav")
-        bands = self._first.config.frontend.bands
-        spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
         # Traced once for all signatures that come to a waveform.
         self._traced_score = _trace(scorer.score_waveform, waveform)
         self.signatures = {
@@ -77,18 +76,21 @@ class ServableModel:
             "embedding": _trace(self.embed_waveform, waveform),
             "about": _trace(self.describe, tf.TensorSpec([], tf.int32, "samples")),
         }
-        if len({member.card.frontend for member in members}) == 1:
+        one_front_end = len({member.card.frontend for member in members}) == 1
+        if one_front_end and isinstance(self._first, DetectorScorer):
+            bands = self._first.config.frontend.bands
+            spectrogram = tf.TensorSpec([None, None, bands], tf.float32, "spectrogram")
             self.signatures["spectrogram"] = _trace(self.score_spectrogram, spectrogram)
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel.
 
-        It holds the plain variables only. Had it the Keras models, their variables would be in it
-        twice, and a session (TensorFlow Serving, C++, saved_model_cli) would restore only those
-        that no function reads: "Could not find variable".
+        Of detectors it holds the plain variables only. Had it the Keras models, their variables
+        would be in it twice, and a session (TensorFlow Serving, C++, saved_model_cli) would restore
+        only those that no function reads: "Could not find variable".
         """
         module = tf.Module()
-        module.variables_of_the_network = self._scorer.tensorflow_variables
+        module.state = self._scorer.exported_state
         module.assets = [tf.saved_model.Asset(str(asset)) for asset in self._assets]
         tf.saved_model.save(module, str(path), self.signatures)
 
@@ -139,10 +141,7 @@ class ServableModel:
             [classes, knots] (no knots without a calibration); mean_box_s, low_hz, high_hz
             float32 [classes]: a call's usual length and band, NaN where unknown.
         """
-        config, card = self._first.config, self._card
-        frames = 1 + samples // config.frontend.hop_length
-        stride = config.model.backbone.stride[0]
-        windows = -(-frames // stride) - config.window_cells + 1
+        card = self._card
         knots = probability_knots = np.empty([len(card.classes), 0], np.float32)
         if card.calibration is not None:
             knots = card.calibration.score_logits
@@ -165,24 +164,27 @@ class ServableModel:
             "high_hz": band_hz[:, 1],
         }
         outputs = {name: tf.constant(value) for name, value in constants.items()}
-        return {"windows": tf.maximum(windows, 1), **outputs}
+        return {"windows": self._first.window_count(samples), **outputs}
 
     def warmup_calls(self, lengths_s: Iterable[float]) -> list[tuple[str, str, TensorProto, str]]:
         """Calls of `write_warmup_requests`: one window for every signature, then waveforms of these
         lengths."""
-        config, rate_hz = self._first.config, self._card.sample_rate_hz
+        rate_hz = self._card.sample_rate_hz
         window = zeros([1, math.ceil(self._card.window_s * rate_hz)])
         # The shortest file there is: the model fills the window up with silence.
         wav = tf.audio.encode_wav(tf.zeros([1, 1]), rate_hz).numpy()
-        frames = config.window_cells * config.model.backbone.stride[0]
         inputs = {
             "serving_default": ("waveform", window, "scores"),
             "batch": ("waveform", window, "scores"),
             "wav": ("wav", tf.make_tensor_proto(wav), "scores"),
             "embedding": ("waveform", window, "embeddings"),
             "about": ("samples", tf.make_tensor_proto(np.int32(rate_hz)), "windows"),
-            "spectrogram": ("spectrogram", zeros([1, frames, config.frontend.bands]), "scores"),
         }
+        if "spectrogram" in self.signatures:
+            config = self._first.config
+            frames = config.window_cells * config.model.backbone.stride[0]
+            spectrogram = zeros([1, frames, config.frontend.bands])
+            inputs["spectrogram"] = ("spectrogram", spectrogram, "scores")
         waveforms = [zeros([1, math.ceil(seconds * rate_hz)]) for seconds in lengths_s]
         calls = [(signature, *inputs[signature]) for signature in self.signatures]
         return calls + [("serving_default", "waveform", value, "scores") for value in waveforms]
@@ -203,7 +205,7 @@ def _trace(function, spec: tf.TensorSpec) -> tf.types.experimental.PolymorphicFu
     return tf.function(function, [spec], autograph=False)
 
 
-def _write_assets(scorer: DetectorScorer | EnsembleScorer, folder: Path) -> None:
+def _write_assets(scorer: DetectorScorer | ListenerScorer | EnsembleScorer, folder: Path) -> None:
     card = scorer.card
     (folder / "card.json").write_text(card.to_json() + "\n", encoding="utf-8")
     with (folder / "classes.csv").open("w", newline="", encoding="utf-8") as file:
@@ -213,7 +215,7 @@ def _write_assets(scorer: DetectorScorer | EnsembleScorer, folder: Path) -> None
             writer.writerow([column, species.species_id, species.name])
     if card.calibration is not None:
         write_calibration(card.calibration, folder / "calibration.yaml")
-    if isinstance(scorer, DetectorScorer):
+    if not isinstance(scorer, EnsembleScorer):
         save_config(scorer.config, folder / "config.yaml")
         return
     names = member_names([member.card.made_by for member in scorer.members])

@@ -114,9 +114,11 @@ def test_memory_of_a_stream_does_not_grow_with_the_recording(tflite):
 def test_a_model_that_takes_one_window_at_a_time_is_given_one(network, tmp_path):
     path = save_model(network, tmp_path / "model", windows=1)
     waveform = np.random.default_rng(0).normal(0, 0.3, 200).astype(np.float32)
-    embeddings = embed(EmbeddingModel.open(path, config(output="embedding")), waveform)
+    model = EmbeddingModel.open(path, config(output="embedding"))
     expected = by_hand(network, waveform, range(0, 161, 20))
-    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
+    np.testing.assert_allclose(embed(model, waveform), expected, atol=1e-5)
+    exported = model.embed_waveforms(waveform[np.newaxis])[0]
+    np.testing.assert_allclose(exported, expected, atol=1e-5)
 
 
 def test_the_tensor_that_is_asked_for_is_read(network, tflite):

@@ -1,18 +1,23 @@
 """YAMNet's network is that of its publication, at stride 16, with the weights of both its files."""
 
+from pathlib import Path
+
 import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from small_networks import randomize
+from small_networks import randomize, sound
 
-from rfcx_tf.core.config import BackboneConfig
+from rfcx_tf.core.config import BackboneConfig, load_recipe_of_any_kind
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.frontend.frontend import FrontEnd
 from rfcx_tf.model.backbones import build_backbone, context_frames
+from rfcx_tf.model.embedding import EmbeddingModel
 from rfcx_tf.model.yamnet import load_weights
 
+RECIPE = Path(__file__).resolve().parents[2] / "configs" / "listeners" / "yamnet.yaml"
 # Table 1 of Howard et al. (2017): stride and filters behind each depthwise convolution.
 PUBLISHED = (
     *((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512)),
@@ -116,6 +121,33 @@ def test_a_shift_by_whole_strides_shifts_the_cells():
     # Further from the ends than a cell sees.
     assert context_frames(network) < 160
     np.testing.assert_allclose(later[:, 12:22], cells[:, 10:20], rtol=1e-3, atol=1e-4)
+
+
+def test_as_a_listener_it_gives_pooled_cells(published, tmp_path):
+    write_h5(tmp_path / "yamnet.h5", published)
+    config = load_recipe_of_any_kind(RECIPE, ["window_s=1.0", "output=mean_max"])
+    model = EmbeddingModel.open(tmp_path / "yamnet.h5", config)
+    windows = 0.1 * sound(2, 16000)
+    network = build_backbone(BackboneConfig(name="yamnet"), 64, 1)
+    load_weights(network, str(tmp_path / "yamnet.h5"))
+    cells = network(FrontEnd(config.network.frontend)(windows)[..., np.newaxis]).numpy()
+    expected = np.concatenate([cells.mean(axis=(1, 2)), cells.max(axis=(1, 2))], axis=1)
+    assert cells.std() > 0.1
+    found = model.embed(windows)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    # As part of an export: windows of 1 s a second apart.
+    exported = model.embed_waveforms(windows.reshape(1, 32000))
+    np.testing.assert_allclose(exported[0], found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_listener_names_what_does_not_fit():
+    for override, words in (
+        ("output=embedding", "output must be one of mean, max, mean_max"),
+        ("sample_rate_hz=32000", r"must be network.frontend.sample_rate_hz \(16000\)"),
+        ("network.backbone.weights=yamnet.h5", "weights must be none: --model names them"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_recipe_of_any_kind(RECIPE, [override])
 
 
 def test_other_files_are_refused(published, tmp_path):

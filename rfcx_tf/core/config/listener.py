@@ -7,7 +7,23 @@ from typing import ClassVar
 
 import pydantic
 
+from rfcx_tf.core.config.backbone import BackboneConfig
+from rfcx_tf.core.config.frontend import FrontEndConfig
 from rfcx_tf.core.config.section import ConfigSection, PositiveFloat, PositiveInt, Probability
+
+_POOLINGS = ("mean", "max", "mean_max")
+
+
+class NetworkConfig(ConfigSection):
+    """A network of ours that listens with published weights.
+
+    Attributes:
+        frontend: its spectrograms.
+        backbone: the network; its weights are the listener's model.
+    """
+
+    frontend: FrontEndConfig
+    backbone: BackboneConfig
 
 
 class ListenerConfig(ConfigSection):
@@ -20,7 +36,9 @@ class ListenerConfig(ConfigSection):
         output: which tensor is the embedding. Of a TFLite model `output`, its first output;
             `before_last`, the tensor numbered just before that one, which is what the last
             layer takes; or a tensor's name. Of a SavedModel, the key of an output of its
-            signature.
+            signature. Of a `network`, how its cells are pooled: `mean`, `max` or `mean_max`.
+        network: a network of ours, of which the model is the weights file; None: the model is a
+            TFLite file or a SavedModel.
         window_peak: every window is freed of its mean and scaled to this peak; None: as it is.
         num_threads: threads that a TFLite model uses; None: one a core.
         c: inverse strength of the L2 regularisation, scikit-learn's C.
@@ -39,6 +57,7 @@ class ListenerConfig(ConfigSection):
     window_s: PositiveFloat
     hop_s: PositiveFloat
     output: str
+    network: NetworkConfig | None = None
     window_peak: PositiveFloat | None = None
     num_threads: PositiveInt | None = None
     c: PositiveFloat = 0.01
@@ -58,7 +77,9 @@ class ListenerConfig(ConfigSection):
     @property
     def embedding_fingerprint(self) -> str:
         """Differs between two configs that give other embeddings of the same model."""
-        text = self.model_dump_json(exclude=set(self.FREE))
+        # Listeners without a network of ours are older than the key.
+        without = self.FREE if self.network else self.FREE | {"network"}
+        text = self.model_dump_json(exclude=set(without))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @pydantic.model_validator(mode="after")
@@ -68,4 +89,15 @@ class ListenerConfig(ConfigSection):
             f"hop_s must not exceed window_s ({self.window_s:g}), or sound is skipped",
         )
         self.require(self.hop_samples > 0, "hop_s must span at least one sample")
+        if self.network:
+            self.require(self.output in _POOLINGS, f"output must be one of {', '.join(_POOLINGS)}")
+            rate_hz = self.network.frontend.sample_rate_hz
+            self.require(
+                self.sample_rate_hz == rate_hz,
+                f"sample_rate_hz must be network.frontend.sample_rate_hz ({rate_hz})",
+            )
+            self.require(
+                self.network.backbone.weights == "none",
+                "network.backbone.weights must be none: --model names them",
+            )
         return self
