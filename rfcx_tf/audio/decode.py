@@ -21,6 +21,7 @@ from rfcx_tf.audio.channels import LOUDEST, MEAN, ChannelMixer, channel_power
 from rfcx_tf.audio.decoders import OpenedSound, open_sound
 from rfcx_tf.audio.other_kinds import BEGINNING_BYTES, how_to_convert, other_kind
 from rfcx_tf.core.errors import DecodingError, UserError
+from rfcx_tf.core.storage import StoredFile, as_path
 
 _KINDS = "FLAC, MP3, OGG, WAV, AIFF, AU, CAF, W64"
 
@@ -62,20 +63,22 @@ class AudioSource:
     """Where the encoded bytes of one recording are.
 
     Attributes:
-        path: a sound file, or a file that contains one.
+        path: a sound file, also in a store, or a file that contains one.
         offset, length: the part of the file in bytes; length None: to its end.
         channel: what is listened to: `mean`, which gives way to the louder channel where it is
             silence; `loudest`, the one with the most power, for which the recording is decoded
             twice; or a channel's number, from 0.
     """
 
-    path: Path
+    path: Path | StoredFile
     offset: int = 0
     length: int | None = None
     channel: str = MEAN
 
     def open(self) -> BinaryIO:
         """A seekable stream over the encoded bytes; OSError where the file cannot be opened."""
+        if isinstance(self.path, StoredFile):
+            return self.path.fetch()
         if self.length is None and self.offset == 0:
             return self.path.open("rb", buffering=0)
         with self.path.open("rb") as stream:
@@ -367,8 +370,8 @@ def _sought_parts(
 def open_recording(source: AudioSource | Path | str | bytes) -> Iterator[OpenedSound]:
     """Opens a recording; AudioError if the file is missing, unreadable, empty or not audio."""
     name = _name(source)
-    if isinstance(source, str | Path):
-        source = AudioSource(Path(source))
+    if isinstance(source, str | os.PathLike):
+        source = AudioSource(as_path(source))
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else source.open() as stream:
             if stream.seek(0, os.SEEK_END) == 0:

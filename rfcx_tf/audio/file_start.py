@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rfcx_tf.audio.headers.wav import wav_chunks
+from rfcx_tf.core.storage import as_path
 
 _GUANO = re.compile(rb"^Timestamp:[ \t]*(\S[^\r\n\0]*)", re.MULTILINE)
 _AUDIOMOTH = re.compile(
@@ -27,7 +28,7 @@ _MOST_BYTES = 1 << 16
 def start_from_file(path: str | Path) -> datetime | None:
     """The start of a recording; None where its file does not say, or cannot be read."""
     try:
-        with Path(path).open("rb") as stream:
+        with as_path(path).open("rb") as stream:
             texts = [stream.read(_MOST_BYTES)]
             if texts[0][8:12] == b"WAVE":
                 texts = []

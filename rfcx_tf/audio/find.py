@@ -29,6 +29,7 @@ from rfcx_tf.audio.other_kinds import (
 )
 from rfcx_tf.core.errors import UserError, first_few
 from rfcx_tf.core.names import one_form, readable
+from rfcx_tf.core.storage import StoredFile, as_path
 from rfcx_tf.core.walk import walk
 
 RECORDING_IDS = ("name", "path")
@@ -148,6 +149,19 @@ class _Found:
                 "hidden. Name their folder to have them searched."
             )
 
+    def search_stored(self, place: StoredFile) -> None:
+        """Searches a folder in a store, or takes a file; UserError where there is neither."""
+        try:
+            if place.suffix.lower() in AUDIO_EXTENSIONS and place.is_file():
+                self.folders.setdefault(place, place.parent)
+            else:
+                self.search(place)
+        except OSError as error:
+            raise UserError(
+                f"Recordings must exist and be readable. {place} cannot be listed: "
+                f"{error.strerror}."
+            ) from None
+
     def leave_out_twins(self) -> None:
         """Leaves out files whose paths differ only in how their letters are written.
 
@@ -179,11 +193,13 @@ class _Found:
 
 def _find(paths: Iterable[Path | str]) -> _Found:
     """Sound files among files and folders; those that are links to others are left out."""
-    paths = [Path(path) for path in paths]
+    paths = [as_path(path) for path in paths]
     extensions = ", ".join(AUDIO_EXTENSIONS)
     found = _Found()
     for path in paths:
-        if os.path.isdir(path):
+        if isinstance(path, StoredFile):
+            found.search_stored(path)
+        elif os.path.isdir(path):
             found.search(path)
         elif os.path.isfile(path) and path.suffix.lower() in AUDIO_EXTENSIONS:
             found.folders.setdefault(path, path.parent)

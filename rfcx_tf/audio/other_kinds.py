@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+from rfcx_tf.core.storage import as_path
+
 BEGINNING_BYTES = 16
 # What files begin with, and what holds video too, which is no recording unless its name or its
 # own bytes say so.
@@ -40,7 +42,7 @@ def is_other_sound(path: Path, beginning: bytes) -> bool:
 
 def how_to_convert(path: str | Path, beginning: bytes) -> str:
     """A sentence on what a file is and how it becomes a FLAC beside it."""
-    path = Path(path)
+    path = as_path(path)
     kind = other_kind(beginning) or f"{path.suffix[1:].upper()}, or damaged"
     command = shlex.join(["ffmpeg", "-i", str(path), str(path.with_suffix(".flac"))])
     return f"{path} is {kind}, which is not read. Convert it: {command}"

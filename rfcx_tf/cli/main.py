@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from rfcx_tf import __version__
 from rfcx_tf.core.errors import UserError, WorkStopped
 from rfcx_tf.core.files import is_disk_full
+from rfcx_tf.core.storage import as_path, is_in_store
 
 # Packages that not every installation has, and the extra that brings them.
 EXTRAS = {
@@ -24,6 +25,9 @@ EXTRAS = {
     "prometheus_client": "serve",
     "tensorflow_serving": "serve",
     "apache_beam": "bulk",
+    "s3fs": "s3",
+    "gcsfs": "gs",
+    "adlfs": "az",
 }
 
 # By group and verb, in the order of `--help`. The verb `make-tfrecords` is the module
@@ -150,6 +154,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message[0].upper()}{message[1:]}. See {self.prog} --help.")
 
+    def _get_value(self, action: argparse.Action, arg_string: str):
+        """Reads a value; what is in a store is no file or folder of this machine."""
+        if action.type is not as_path and is_in_store(arg_string):
+            option = (action.option_strings or [action.metavar])[0]
+            raise UserError(
+                f"{option} must be a file or folder of this machine. Received: {arg_string}. Copy "
+                "it here, or mount the store; `predict` and `report` take URLs as --audio."
+            )
+        return super()._get_value(action, arg_string)
+
     def refuse_group(self, arguments: argparse.Namespace, title: str, why: str) -> None:
         """Raises UserError if an option of a group has another value than its default.
 
@@ -170,7 +184,7 @@ class Parser(argparse.ArgumentParser):
         def plain(value):
             if isinstance(value, list):
                 return [plain(one) for one in value]
-            return str(value) if isinstance(value, Path) else value
+            return str(value) if isinstance(value, os.PathLike) else value
 
         return {
             action.option_strings[0]: plain(getattr(arguments, action.dest))
@@ -185,8 +199,9 @@ class Parser(argparse.ArgumentParser):
             value = action.default
             if action.option_strings and action.option_strings[0] in values:
                 value = values[action.option_strings[0]]
-                if action.type is Path and value is not None:
-                    value = [*map(Path, value)] if isinstance(value, list) else Path(value)
+                if action.type in (Path, as_path) and value is not None:
+                    many = isinstance(value, list)
+                    value = [*map(action.type, value)] if many else action.type(value)
             setattr(arguments, action.dest, value)
         return arguments
 

@@ -83,6 +83,7 @@ from rfcx_tf.cli.predicted import (
 from rfcx_tf.cli.score import is_bulk, score
 from rfcx_tf.cli.tables import add_table_arguments, name_results, output_tables
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.storage import StoredFile, as_path
 
 _RUNS, _BULK, _SERVED = "scoring with runs", "by several processes", "scoring with a served model"
 # Of the settings of a part: the folder in which it was run, where paths are given from there.
@@ -105,7 +106,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score the I-th of N shares of the recordings, I from 1; `gather` makes the tables",
     )
     parser.add_argument(
-        "--audio", required=True, nargs="+", type=Path, help="recordings, or folders of them"
+        "--audio",
+        required=True,
+        nargs="+",
+        type=as_path,
+        help="recordings, or folders of them, also by URL: s3://bucket/folder",
     )
     add_recording_ids_argument(parser)
     add_channel_argument(parser, "that of the run's recipe, the mean of a served model")
@@ -237,6 +242,12 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"--workers is for this machine. Received: --runner {arguments.runner}. Say after -- "
             "how many workers it has."
+        )
+    stored = [place for place in arguments.audio if isinstance(place, StoredFile)]
+    if stored and is_bulk(arguments):
+        raise UserError(
+            "--workers and --runner take recordings from a folder that all workers see. Received: "
+            f"{stored[0]}. Take --part I/N instead."
         )
     if is_bulk(arguments):
         importlib.import_module("apache_beam")  # Whether it is installed shows before any work.

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 
 from rfcx_tf.cli.arguments import list_left_out, list_remarks, print_next
 from rfcx_tf.core.lock import lock_files, lock_folder
+from rfcx_tf.core.storage import StoredFile
 from rfcx_tf.events.write import writes_one_file
 
 
@@ -75,12 +76,15 @@ def list_unused(predictions, others: Iterable[str] = ()) -> int:
 def report_and_next(arguments: argparse.Namespace) -> int:
     """Makes the page of `--results`, if that is asked for, and prints what comes next."""
     status, events = 0, arguments.events
+    # What judges events takes recordings of this machine.
+    is_here = not any(isinstance(place, StoredFile) for place in arguments.audio)
     if arguments.results:
         from rfcx_tf.cli.steps import report_predictions
 
         status = report_predictions(arguments)
-        print_next("review", "serve", "--events", events, "--audio", *arguments.audio)
-    elif events:
+        if is_here:
+            print_next("review", "serve", "--events", events, "--audio", *arguments.audio)
+    elif events and is_here:
         words = ("review", "pick", "--events", events, "--audio", *arguments.audio)
         print_next(*words, "--out", "review")
     return status

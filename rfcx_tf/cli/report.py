@@ -29,6 +29,7 @@ from pathlib import Path
 from rfcx_tf.cli.arguments import add_number, list_left_out
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_file
+from rfcx_tf.core.storage import as_path
 
 _EVENTS = "a report of events"
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     events.add_argument(
         "--audio",
         nargs="+",
-        type=Path,
+        type=as_path,
         help="all recordings that were searched, or folders of them, as `predict` was given them; "
         "default: the files that the events name",
     )

@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rfcx_tf.core.storage import StoredFile
+
 # Folders of deleted files and of a system's own, in small letters; others begin with a dot.
 _SYSTEM_FOLDERS = {
     *("$recycle.bin", "recycler", "recycled", "#recycle", "@recycle", "network trash folder"),
@@ -27,16 +29,18 @@ class Walk:
             and what is neither file nor folder.
     """
 
-    files: list[Path] = field(default_factory=list)
-    hidden: list[Path] = field(default_factory=list)
+    files: list[Path | StoredFile] = field(default_factory=list)
+    hidden: list[Path | StoredFile] = field(default_factory=list)
     unsearched: list[str] = field(default_factory=list)
 
 
-def walk(folder: Path) -> Walk:
+def walk(folder: Path | StoredFile) -> Walk:
     """Searches a folder with its subfolders; links are followed, and every folder comes once.
 
     A folder has its own path if it lies below `folder`, else that of the first link to it.
     """
+    if isinstance(folder, StoredFile):
+        return _walk_stored(folder)
     found, visited = Walk(), set()
     # Links wait for folders, and what is hidden for both, so that they do not take their place.
     folders, links, hidden = deque([folder]), deque(), deque()
@@ -72,4 +76,20 @@ def walk(folder: Path) -> Walk:
                 found.unsearched.append(f"{path} is neither a file nor a folder.")
     found.files.sort()
     found.hidden.sort()
+    return found
+
+
+def _walk_stored(folder: StoredFile) -> Walk:
+    """Of a store, which has files alone: their names say which folders they are in.
+
+    Raises:
+        OSError: if there is none, or the store does not list it.
+    """
+    found = Walk()
+    for file in folder.files():
+        *folders, name = file.relative_to(folder).parts
+        hides = name.startswith(".") or any(
+            part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in folders
+        )
+        (found.hidden if hides else found.files).append(file)
     return found

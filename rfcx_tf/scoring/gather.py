@@ -17,6 +17,7 @@ from rfcx_tf.audio.find import Recordings
 from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError, WorkStopped
 from rfcx_tf.core.lock import lock_file
+from rfcx_tf.core.storage import as_path
 from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.journal import read_result
 from rfcx_tf.scoring.parts import Part, PartRecord, found_parts
@@ -67,9 +68,9 @@ def gather(folder: Path, records: Sequence[PartRecord]) -> Gathered:
     """
     paths = {name: path for record in records for name, path in record.recordings.items()}
     # As one process has them.
-    in_order = sorted(paths, key=lambda name: Path(paths[name]))
+    in_order = sorted(paths, key=lambda name: as_path(paths[name]))
     recordings = Recordings(
-        {name: Path(paths[name]) for name in in_order}, records[0].left_out, records[0].notes
+        {name: as_path(paths[name]) for name in in_order}, records[0].left_out, records[0].notes
     )
     failed = {name: why for record in records for name, why in record.failed.items()}
     part_of = {

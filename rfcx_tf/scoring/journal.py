@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -30,6 +31,7 @@ from rfcx_tf.core.arrays import DamagedArrays, read_arrays
 from rfcx_tf.core.documents import read_json, sealed_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.files import atomic_file, atomic_write_text
+from rfcx_tf.core.storage import as_path
 from rfcx_tf.runs.open import Run
 from rfcx_tf.scoring.scorer import RecordingResult
 
@@ -116,7 +118,7 @@ def read_result(folder: Path, recording_id: str, key: str | None = None) -> Reco
             return None
         return RecordingResult(
             recording_id,
-            Path(str(part["path"])),
+            as_path(str(part["path"])),
             float(part["duration_s"]),
             part["scores"],
             part.get("window_scores"),
@@ -156,7 +158,7 @@ def fingerprint_runs(
 
 def recording_key(recording_id: str, source: AudioSource | Path) -> str | None:
     """Identifies a recording as it is now; None where it cannot be looked at."""
-    if isinstance(source, Path):
+    if isinstance(source, os.PathLike):
         source = AudioSource(source)
     try:
         status = source.path.stat()

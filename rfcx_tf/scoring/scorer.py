@@ -37,6 +37,7 @@ from rfcx_tf.audio.decode import (
 )
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.progress import progress_bar
+from rfcx_tf.core.storage import StoredFile
 from rfcx_tf.scoring.card import ModelCard
 
 # Samples [samples] float32 in [-1, 1] of one stretch of time, by sample rate in Hz.
@@ -213,7 +214,8 @@ class _Blocks:
     """The decoded blocks of one recording, filled by one thread and read by another.
 
     Attributes:
-        expected_s: its length, as far as that shows before it is decoded; 0 until then.
+        expected_s: its length, as far as that shows before it is decoded; 0 until then, and for
+            one in a store.
         remarks: on its sound, complete after the last block.
     """
 
@@ -240,7 +242,10 @@ class _Blocks:
             return
         end = None
         try:
-            self.expected_s = duration_s(self._source)
+            path = self._source.path if isinstance(self._source, AudioSource) else self._source
+            # One in a store would be fetched twice, for a bar.
+            if not isinstance(path, StoredFile):
+                self.expected_s = duration_s(self._source)
             for sound in decode_blocks(self._source, self._rates_hz, _BLOCK_S, self.remarks):
                 if not self._put(sound):
                     return
