@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import tensorflow as tf
 
+from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, save_config
+from rfcx_tf.runs.run import RunFolder
+from rfcx_tf.scoring.load import load_scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 # 60 steps a fold reach an LWLRAP of 1.0 here (0.72 with the first two settings alone). The tiny
@@ -23,6 +28,8 @@ LEARNING = (
     "training.epochs=3",
     "training.steps_per_epoch=20",
 )
+# What a front end of two channels passes through on its way.
+LOOKING = ("training.pictures_every_epochs=3", "training.recording_validation=true")
 
 
 def lwlrap_of(output) -> tuple[float, float]:
@@ -30,22 +37,31 @@ def lwlrap_of(output) -> tuple[float, float]:
     return float(value), float(chance)
 
 
-def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp_path, run_script):
+def test_recordings_become_scores_and_a_served_model(
+    tiny_data, tiny_config, tmp_path, run_script, monkeypatch
+):
+    # Of eight crops drawing takes seconds.
+    monkeypatch.setattr("rfcx_tf.training.pictures._PICTURED", 1)
+
     def rfcx(verb, *arguments) -> str:
         result = run_script(verb, *arguments)
         assert result.returncode == 0, f"{verb}: {result.stderr}"
         return result.stdout
 
     config, shards, run = tmp_path / "tiny.yaml", tmp_path / "shards", tmp_path / "run"
-    # Another process does not know the short network of this one.
     values = tiny_config.model_dump()
-    values["model"]["backbone"] = {"name": "resnet10", "width": 16}
+    values["frontend"]["compression"] = "pcen_log"
+    values["model"]["backbone"]["width"] = 16
     save_config(Config.model_validate(values), config)
     truth = tiny_data / "train_truth.csv"
-    settings = [text for value in LEARNING for text in ("--set", value)]
+    settings = [text for value in LEARNING + LOOKING for text in ("--set", value)]
 
-    # It sets TensorFlow up, so it needs a process of its own.
-    command = [sys.executable, ROOT / "scripts" / "make_tfrecords.py", "--config", config]
+    # It sets TensorFlow up, so it needs a process of its own, which does not know the short network
+    # of this one.
+    values["model"]["backbone"] = {"name": "resnet10"}
+    save_config(Config.model_validate(values), tmp_path / "shards.yaml")
+    command = [sys.executable, ROOT / "scripts" / "make_tfrecords.py"]
+    command += ["--config", tmp_path / "shards.yaml"]
     subprocess.run([*command, "--data", tiny_data, "--out", shards], timeout=1200, check=True)
     assert (shards / "manifest.json").exists()
 
@@ -57,7 +73,12 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
     assert "| 0 | 3 |" in output
     assert "| 1 | 3 |" in output
     for fold in (0, 1):
-        assert json.loads((run / f"fold{fold}" / "done.json").read_text())["epochs"] == 3
+        folder = run / f"fold{fold}"
+        assert json.loads((folder / "done.json").read_text())["epochs"] == 3
+        history = pd.read_csv(folder / "history.csv")
+        assert np.isfinite(history.to_numpy(float)).all()
+        assert history["val_recording_lwlrap"].iloc[-1] > 0.9
+        assert tf.io.decode_png((folder / "validation.png").read_bytes()).shape[0] > 0
     # Every recording is held out once.
     ids = pd.read_csv(truth)["recording_id"].to_list()
     assert sorted(pd.read_csv(run / "oof_scores.csv")["recording_id"]) == sorted(ids)
@@ -78,4 +99,12 @@ def test_recordings_become_scores_and_a_served_model(tiny_data, tiny_config, tmp
     exported = tmp_path / "exported"
     output = rfcx("export", "--run", run, "--out", exported)
     assert f"Wrote {exported / '1'}" in output
-    assert (exported / "1" / "saved_model.pb").exists()
+    served = tf.saved_model.load(str(exported / "1")).signatures
+    waveform = read_audio(tiny_data / "train" / f"{ids[0]}.flac", 8000)[None]
+    found = served["serving_default"](waveform=tf.constant(waveform))["scores"]
+    expected = table.set_index("recording_id").loc[ids[0]]
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    spectrogram = load_scorer(RunFolder.open(run), [0]).spectrogram(waveform)
+    assert spectrogram.shape == (1, 376, 64)
+    again = served["spectrogram"](spectrogram=spectrogram)["scores"]
+    np.testing.assert_allclose(again, found, atol=1e-6)
