@@ -26,6 +26,7 @@ from keras import layers
 
 from rfcx_tf.core.config import BackboneConfig
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.model.drop_path import drop_path
 from rfcx_tf.model.efficientnet import STAGES, kernel_initializer, scaled_width
 from rfcx_tf.model.normalization import BatchNormalization
 from rfcx_tf.model.tensor_files import fill_from_tensors, read_tensors
@@ -140,7 +141,8 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
     if not kind.is_symmetric:
         x = WholeStrides(_STRIDE, LATE_FRAMES, name="whole_strides")(x)
     x = convolution(x, "stem", _STEM_FILTERS, 3, 2)
-    for block in _blocks(kind):
+    blocks = _blocks(kind)
+    for block in blocks:
         entering, name = x, f"block{block.number}"
         if block.expansion > 1:
             x = convolution(x, f"{name}_expand", x.shape[-1] * block.expansion)
@@ -148,6 +150,7 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
         x = convolution(x, f"{name}_project", block.filters, activate=False)
         # The first block of a stage changes the filters, so nothing leads around it.
         if block.index > 0:
+            x = drop_path(x, config.drop_path, block.number + 1, len(blocks), name)
             x = layers.Add(name=f"{name}_add")([x, entering])
     x = convolution(x, "top", _TOP_FILTERS)
     if not kind.is_symmetric:

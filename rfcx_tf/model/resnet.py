@@ -9,6 +9,7 @@ import keras
 from keras import layers
 
 from rfcx_tf.core.config import BackboneConfig, as_pair
+from rfcx_tf.model.drop_path import drop_path
 from rfcx_tf.model.normalization import BatchNormalization
 from rfcx_tf.model.resnet_weights import load_weights
 
@@ -65,21 +66,25 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
             return x
         return normalize(convolution(x, filters, 1, stride, f"{name}_down"), f"{name}_down")
 
-    def basic_block(x, filters, stride, name):
+    def add(x, y, filters, stride, number, name):
+        y = drop_path(y, config.drop_path, number, sum(_STAGE_BLOCKS[config.name]), name)
+        return relu(layers.Add(name=f"{name}_add")([shortcut(x, filters, stride, name), y]), name)
+
+    def basic_block(x, filters, stride, number, name):
         y = convolution(x, filters, 3, stride, f"{name}_1")
         y = relu(normalize(y, f"{name}_1"), f"{name}_1")
         y = convolution(y, filters, 3, 1, f"{name}_2")
         # Blocks begin as the identity, which steadies the first epochs (Goyal et al. 2017).
         y = normalize(y, f"{name}_2", gamma="zeros")
-        return relu(layers.Add(name=f"{name}_add")([shortcut(x, filters, stride, name), y]), name)
+        return add(x, y, filters, stride, number, name)
 
-    def bottleneck_block(x, filters, stride, name):
+    def bottleneck_block(x, filters, stride, number, name):
         wide = filters * _BOTTLENECK_EXPANSION
         y = relu(normalize(convolution(x, filters, 1, 1, f"{name}_1"), f"{name}_1"), f"{name}_1")
         y = convolution(y, filters, 3, stride, f"{name}_2")
         y = relu(normalize(y, f"{name}_2"), f"{name}_2")
         y = normalize(convolution(y, wide, 1, 1, f"{name}_3"), f"{name}_3", gamma="zeros")
-        return relu(layers.Add(name=f"{name}_add")([shortcut(x, wide, stride, name), y]), name)
+        return add(x, y, wide, stride, number, name)
 
     block = bottleneck_block if config.name == "resnet50" else basic_block
     inputs = keras.Input((None, mels, channels), name="image")
@@ -90,8 +95,11 @@ def build(config: BackboneConfig, mels: int, channels: int, window_frames, synch
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     stages = zip(_STAGE_BLOCKS[config.name], config.stage_strides, strict=True)
+    number = 0
     for stage, (blocks, stage_stride) in enumerate(stages):
         for index in range(blocks):
             stride = stage_stride if index == 0 else 1
-            x = block(x, config.width * 2**stage, stride, f"stage{stage + 1}_block{index + 1}")
+            number += 1
+            name = f"stage{stage + 1}_block{index + 1}"
+            x = block(x, config.width * 2**stage, stride, number, name)
     return keras.Model(inputs, x, name=config.name)

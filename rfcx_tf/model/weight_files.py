@@ -42,6 +42,19 @@ def load_network(network: keras.Model, path: Path, way_out: str) -> None:
         ) from None
 
 
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives a network the weights of another one, layer by layer and by name.
+
+    Stochastic depth changes the order of layers, and networks of an earlier version have none that
+    find boxes: those of the target stay as they are.
+    """
+    for layer in source.layers:
+        if isinstance(layer, keras.Model):
+            copy_weights(layer, target.get_layer(layer.name))
+        elif layer.weights:
+            target.get_layer(layer.name).set_weights(layer.get_weights())
+
+
 def check_weights_are_there(config: BackboneConfig) -> None:
     """Refuses a recipe whose weights file, or folder of a SavedModel, is not there (UserError)."""
     path = config.weights_file

@@ -293,11 +293,20 @@ class EpochDraws(keras.callbacks.Callback):
         config = self._config
         steps_done = (self._worker * config.epochs + epoch) * config.steps_per_epoch
         draws_done = steps_done * config.accumulation_steps
-        for layer in [*self.model.detector.layers, self.model]:
+        for layer in [*_flat_layers(self.model.detector), self.model]:
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
                 seed = np.asarray(generator.state)[0]
                 generator.state.assign(np.array([seed, draws_done], np.uint32))
+
+
+def _flat_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a model, and of the models in it."""
+    own = [
+        [layer, *_flat_layers(layer)] if isinstance(layer, keras.Model) else [layer]
+        for layer in model.layers
+    ]
+    return [layer for layers in own for layer in layers]
 
 
 class MovingAverage(keras.callbacks.SwapEMAWeights):

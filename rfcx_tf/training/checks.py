@@ -64,10 +64,14 @@ def check_labels_fit(pseudo: ShardReader, reader: ShardReader) -> None:
             )
 
 
+# Of a model's recipe: what does not change which weights it has.
+_NOT_OF_THE_NETWORK = {"backbone": {"weights", "drop_path"}, "head": {"dropout"}}
+
+
 def check_start_fits(
     start: RunFolder, manifest: Manifest, config: Config, folds: list[int]
 ) -> None:
-    """Refuses to begin with weights of another model, or that saw what is to be held out.
+    """Refuses to begin with weights of another network, or that saw what is to be held out.
 
     Args:
         start: the run whose weights the folds begin with.
@@ -79,7 +83,8 @@ def check_start_fits(
         UserError: with both values, or with the folds that are not finished.
     """
     theirs = start.config
-    changed = differences(theirs.model.model_dump(), config.model.model_dump(), "model.")
+    networks = [one.model.model_dump(exclude=_NOT_OF_THE_NETWORK) for one in (theirs, config)]
+    changed = differences(*networks, "model.")
     changed += differences(theirs.frontend.model_dump(), config.frontend.model_dump(), "frontend.")
     changed += _unequal(
         ("kind", start.kind, config.kind),

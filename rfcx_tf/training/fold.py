@@ -16,7 +16,7 @@ from rfcx_tf.core.progress import keras_verbosity
 from rfcx_tf.evaluation.crop_table import crop_table, write_crops
 from rfcx_tf.model.backbones import begin_from_weights
 from rfcx_tf.model.detector import build_detector
-from rfcx_tf.model.weight_files import load_network
+from rfcx_tf.model.weight_files import copy_weights, load_network
 from rfcx_tf.runs.kept import again
 from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.detector import load_detectors
@@ -101,9 +101,7 @@ def train_fold(
             begin_from_weights(classifier.detector, config)
         elif epochs_done == 0:
             (begin_with,) = load_detectors(start, [fold])
-            # Layer by layer: a run of an earlier version has none that find boxes.
-            for layer in begin_with.layers:
-                classifier.detector.get_layer(layer.name).set_weights(layer.get_weights())
+            copy_weights(begin_with, classifier.detector)
         monitors = ValidationMonitors(
             validation_dataset(reader, config, held_out),
             reader.index.iloc[held_out],

@@ -35,7 +35,7 @@ from rfcx_tf.training.callbacks import (
     TrainingDiverged,
     ValidationMonitors,
 )
-from rfcx_tf.training.checks import check_monitor
+from rfcx_tf.training.checks import check_monitor, check_start_fits
 from rfcx_tf.training.classifier import CropClassifier, compile_classifier
 from rfcx_tf.training.run import train_run
 
@@ -608,6 +608,11 @@ def test_a_start_with_another_model_or_without_the_fold_is_refused(
     assert "training.fold_seed = 3, here it is 0" in text
     text = refused(config, tiny_shards, run, folds=[0, 1], start=RunFolder.open(reference[0]))
     assert f"Finished in {reference[0]}: 0. Asked for: 1." in text
+    # The same network, however it began and whatever is left out in training.
+    head = config.model.head.model_dump() | {"dropout": 0.1}
+    backbone = config.model.backbone.model_dump() | {"drop_path": 0.2}
+    start_with(changed(config, model={"head": head, "backbone": backbone}))
+    check_start_fits(RunFolder.open(start), read_manifest(tiny_shards), config, [0])
 
 
 class FakeModel:
@@ -724,17 +729,19 @@ def test_without_a_monitor_the_last_epoch_is_kept(tmp_path):
 
 def test_dropout_masks_depend_on_the_epoch_alone():
     model = FakeModel()
-    dropout = keras.layers.Dropout(0.5, seed=3)
-    model.layers = [dropout]
+    dropout, inside = (keras.layers.Dropout(0.5, seed=seed) for seed in (3, 4))
+    # That of a backbone, a model in the detector.
+    model.layers = [dropout, keras.Sequential([keras.Input((50,)), inside])]
     draws = EpochDraws(TrainingConfig(steps_per_epoch=10))
     draws.set_model(model)
     masks = []
     for epoch in (0, 1, 1):
         draws.on_epoch_begin(epoch)
-        masks.append([np.array(dropout(np.ones((4, 50)), training=True)) for _ in range(2)])
+        of_both = (layer for layer in (dropout, inside) for _ in range(2))
+        masks.append([np.array(layer(np.ones((4, 50)), training=True)) for layer in of_both])
     np.testing.assert_array_equal(masks[1], masks[2])
     different = {mask.tobytes() for epoch in masks[:2] for mask in epoch}
-    assert len(different) == 4
+    assert len(different) == 8
 
 
 def refused(config, shards, run_dir, **options) -> str:

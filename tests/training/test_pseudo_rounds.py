@@ -203,6 +203,17 @@ def test_every_fold_is_taught_by_its_own_detectors_where_asked(
     assert 0 <= two.agreement <= 1
 
 
+def test_another_network_gives_no_warm_start_and_nothing_is_labelled(
+    own_run, tiny_shards, pseudo_recipe, tmp_path
+):
+    values = pseudo_recipe.model_dump()
+    values["model"]["frequency_coordinate"] = True
+    recipe, options = type(pseudo_recipe).model_validate(values), {"rounds": 1, "folds": [0]}
+    with pytest.raises(UserError, match=r"frequency_coordinate = False, here it is True"):
+        run_rounds(recipe, tiny_shards, [own_run], tmp_path / "out", warm=True, **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_listeners_alone_give_no_warm_start(tmp_path, fake_teacher):
     with pytest.raises(UserError, match=r"No teacher is a detector: .*a\. Leave out --warm"):
         pseudo_rounds._warm_start([fake_teacher(tmp_path / "a", [])])

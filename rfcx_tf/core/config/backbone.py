@@ -68,16 +68,20 @@ def _check_resnet(config: BackboneConfig) -> None:
     )
 
 
-def _check_fixed(config: BackboneConfig) -> None:
+def _check_fixed(config: BackboneConfig, *options: str) -> None:
     for key, field in type(config).model_fields.items():
         config.require(
-            key in ("name", "weights") or getattr(config, key) == field.default,
+            key in ("name", "weights", *options) or getattr(config, key) == field.default,
             f"{key} is an option of residual networks: leave it out for {config.name}",
         )
 
 
+def _check_efficientnet(config: BackboneConfig) -> None:
+    _check_fixed(config, "drop_path")
+
+
 def _check_mobilenet(config: BackboneConfig) -> None:
-    _check_fixed(config)
+    _check_fixed(config, "drop_path")
     config.require(
         config.weights != "imagenet",
         f"weights must be none or a file for {config.name}",
@@ -101,7 +105,7 @@ def _check_library(config: BackboneConfig) -> None:
 
 
 _RESNET = Source("resnet", _resnet_stride, _check_resnet)
-_EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_fixed)
+_EFFICIENTNET = Source("efficientnet", lambda _: (16, 16), _check_efficientnet)
 _MOBILENET = Source("mobilenet", lambda _: (16, 16), _check_mobilenet)
 _YAMNET = Source("yamnet", lambda _: (16, 16), _check_yamnet)
 _LIBRARY = Source("library", lambda _: (16, 16), _check_library)
@@ -130,7 +134,8 @@ class BackboneConfig(ConfigSection):
     """Residual network (He et al. 2016), EfficientNet (Tan and Le 2019), YAMNet and others.
 
     The total stride of a residual network is that of stem, pooling and stages. That of all others
-    is 16, and `name` and `weights` are all that they take.
+    is 16, and `name`, `weights` and, but for YAMNet and libraries' networks, `drop_path` are all
+    that they take.
 
     Attributes:
         name: kind of network, depth and kind of block; `keras_cv:NAME` or `keras_hub:NAME`.
@@ -139,6 +144,8 @@ class BackboneConfig(ConfigSection):
         stem_pooling: the 3x3 max-pooling of stride 2 after the stem; off gives stride 16.
         weights: where training begins: `none` (random), `imagenet`, for the network of a library
             `preset:NAME`, or the path of a weights file (`begin_from_weights`).
+        drop_path: chance that the last residual block is left out of an example in training,
+            earlier blocks in proportion (stochastic depth, Huang et al. 2016); 0: off.
     """
 
     name: str = "resnet34"
@@ -148,6 +155,7 @@ class BackboneConfig(ConfigSection):
     stem_pooling: bool = False
     stage_strides: tuple[PositiveInt | StridePair, ...] = (1, 2, 2, 2)
     weights: str = "none"
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
     @property
     def source(self) -> Source:

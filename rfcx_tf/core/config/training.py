@@ -33,7 +33,7 @@ class TrainingConfig(ConfigSection):
         logical_cpus: try MirroredStrategy on this many logical CPU devices.
         schedule: `cosine` with warm-up, or `plateau` on the monitor (the write-up's).
         ema: decay of the moving average of the weights; 0: off. The average is what is
-            evaluated, saved and exported.
+            evaluated, saved and exported, what teaches, and what a warm student begins with.
         monitor: the figure that decides the checkpoint, plateau and early stopping.
         recording_validation: slide over the whole held-out recordings after every epoch, which
             gives the monitor val_recording_lwlrap.

@@ -28,7 +28,7 @@ from rfcx_tf.runs.run import RunFolder
 from rfcx_tf.scoring.score_table import read_scores
 from rfcx_tf.shards.pseudo_folder import PseudoLabels, names_with_windows, read_probability
 from rfcx_tf.shards.records import ShardReader
-from rfcx_tf.training.checks import check_folds, check_shards_fit
+from rfcx_tf.training.checks import check_folds, check_shards_fit, check_start_fits
 from rfcx_tf.training.pseudo.labelling_runs import LabellingRuns
 from rfcx_tf.training.pseudo.labels import write_pseudo_labels, write_pseudo_labels_per_fold
 from rfcx_tf.training.recording_monitor import masked_lwlrap, recording_labels
@@ -132,6 +132,9 @@ def run_rounds(
     group = LabellingRuns(teachers, weights)
     group.check_folds(folds, reader.manifest)
     start = _warm_start(teachers) if warm else None
+    if start is not None:
+        # Before hours of labelling.
+        check_start_fits(start, reader.manifest, config, folds)
     best, true = _evaluate(teachers, weights, reader, folds, truth)
     report(f"Teachers: {_format(best, true)}.")
     finished: list[Round] = []
