@@ -8,7 +8,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rfcx_tf.audio.find import RECORDING_IDS
@@ -244,6 +244,22 @@ def above_zero(kind: type, *, or_zero: bool = False) -> Callable[[str], float]:
 def print_next(*words: str | Path) -> None:
     """Prints the command that usually comes next."""
     print("Next: " + shlex.join(["rfcx-tf", *map(str, words)]))
+
+
+def print_next_prediction(runs: Sequence[Path], *words: str | Path) -> None:
+    """Prints how runs predict; recordings are called as those that a run held out.
+
+    Args:
+        runs: folders of runs.
+        words: what else the command has.
+    """
+    command = ["predict", "--run", *runs, "--audio", "FOLDER", "--results", "results"]
+    scores = runs[0] / "oof_scores.csv"
+    if scores.exists():
+        with scores.open(encoding="utf-8") as lines:
+            if any("/" in line for line in lines):
+                command += ["--recording-ids", "path"]
+    print_next(*command, *words)
 
 
 def print_added(added, data_dir: Path) -> None:

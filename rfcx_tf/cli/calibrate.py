@@ -21,7 +21,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import add_number, add_weights_argument, print_next
+from rfcx_tf.cli.arguments import (
+    add_number,
+    add_weights_argument,
+    print_next,
+    print_next_prediction,
+)
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.lock import lock_files
 
@@ -150,10 +155,7 @@ def _from_held_out(arguments: argparse.Namespace) -> int:
     with lock_files(paths, "calibrate"):
         _calibrate(arguments, runs, wanted, truth, *paths)
     print(f"Wrote {out}, {paths[1]} and {paths[2]}.")
-    print_next(
-        *("predict", "--run", *arguments.run, "--audio", "FOLDER", "--results", "results"),
-        *(["--calibration", out] if arguments.out else []),
-    )
+    print_next_prediction(arguments.run, *(["--calibration", out] if arguments.out else []))
     return 0
 
 

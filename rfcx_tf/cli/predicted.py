@@ -83,7 +83,8 @@ def report_and_next(arguments: argparse.Namespace) -> int:
 
         status = report_predictions(arguments)
         if is_here:
-            print_next("review", "serve", "--events", events, "--audio", *arguments.audio)
+            words = ("review", "serve", "--events", events, "--audio", *arguments.audio)
+            print_next(*words, "--data", "DIR")
     elif events and is_here:
         words = ("review", "pick", "--events", events, "--audio", *arguments.audio)
         print_next(*words, "--out", "review")

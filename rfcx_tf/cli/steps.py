@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rfcx_tf.cli.arguments import print_next
+from rfcx_tf.cli.arguments import print_next_prediction
 from rfcx_tf.cli.main import parse
 from rfcx_tf.core.errors import UserError
 
@@ -57,7 +57,7 @@ def calibrate_run(run: Path) -> None:
         _run_verb("calibrate", "--run", run)
     except UserError as error:
         print(f"Without a calibration, so events are of scores: {error}")
-        print_next("predict", "--run", run, "--audio", "FOLDER", "--results", "results")
+        print_next_prediction([run])
 
 
 def report_predictions(arguments: argparse.Namespace) -> int:

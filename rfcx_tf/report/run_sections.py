@@ -77,6 +77,8 @@ def run_sections(run: Run, truth: pd.DataFrame | None = None) -> list[PageSectio
             "Reliability",
             problem=problem,
             labels=known.sum(),
+            # Where all labels are alike, the share present says nothing of the values.
+            both=bool(held_out.present.any() and held_out.absent.any()),
             bin_count=BINS,
             chart=reliability_chart(held_out, kinds),
             bins=bins,

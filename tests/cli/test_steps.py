@@ -46,6 +46,11 @@ def test_a_training_on_a_data_folder_is_of_all_folds_and_ends_with_the_next_comm
     *_, why, following = result.stdout.splitlines()
     assert why.startswith("Without a calibration") and str(run) in why
     assert following == f"Next: rfcx-tf predict --run {run} --audio FOLDER --results results"
+    # Recordings of two sites are called by their paths, and the next command says so.
+    run.mkdir(exist_ok=True)
+    (run / "oof_scores.csv").write_text("recording_id,s0\nridge/0500,0.5\n")
+    result = run_script("train", "--config", "demo", "--data", tiny_data, "--run", run)
+    assert result.stdout.splitlines()[-1] == f"{following} --recording-ids path"
     result = run_script("train", "--config", "demo", "--tfrecords", "x", "--run", run)
     assert asked["folds"] == [0] and "rfcx-tf evaluate --run" in result.stdout
     # All workers would make the same shards.

@@ -112,8 +112,16 @@ def test_scores_that_cannot_be_calibrated_still_give_a_page(hand_made_run, tmp_p
     page = Page((tmp_path / "run.html").read_text())
     assert "Scores could not be calibrated" in page.text
     assert "calibration" not in page.tables
+    assert "reliability-bins" in page.tables
     assert "Event F1" not in page.table("folds")
     assert not re.search(r"\bnan\b", page.text)
+    # Of labels that are all alike there is no reliability.
+    crops = hand_made_run.crops
+    crops[crops["kind"] == "tp"].to_csv(path / "oof_crops.csv", index=False)
+    assert report("--run", path, "--out", tmp_path / "run.html") == 0
+    page = Page((tmp_path / "run.html").read_text())
+    assert "Scores could not be calibrated" in page.text
+    assert "reliability-bins" not in page.tables
 
 
 def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data, tmp_path, capsys):
