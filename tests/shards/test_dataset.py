@@ -405,7 +405,8 @@ def test_unlabelled_crops_stay_where_no_row_lies(readers_of_compressions):
     # In frames of the crop, which has been slowed: the stretch without rows is its "box".
     lengths = set()
     for number in range(20):
-        example, is_fp = vary(tf.constant(reader[rows[number % len(rows)]]), [number, 7])
+        crop, seed = reader[rows[number % len(rows)]], tf.constant([number, 7])
+        example, is_fp = vary(tf.constant(crop), seed)
         begin, end = example["box_frames"].numpy()
         assert begin <= 0.5 and end >= config.crop_frames - 0.5
         assert not is_fp
