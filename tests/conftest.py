@@ -1,6 +1,8 @@
 """A data folder, a recipe and shards so small that every test can afford them. Read only."""
 
+import contextlib
 import csv
+import gc
 import json
 import os
 import subprocess
@@ -23,6 +25,10 @@ from rfcx_tf.core.config import Config, load_config, save_config
 from rfcx_tf.labels.annotations import read_kaggle_folder
 
 pytest_plugins = ["listener_fixtures", "chromium"]
+
+# Traced functions are many small objects that live on; going through them after every 700 new ones
+# takes a twentieth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 # On a busy machine an example may take as long as it takes.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -119,14 +125,6 @@ def tiny_config(tmp_path_factory) -> Config:
 
 
 @pytest.fixture(scope="session")
-def longer_config(tiny_config) -> Config:
-    """The tiny recipe with a network of four blocks, whose random weights give high scores too."""
-    values = tiny_config.model_dump()
-    values["model"]["backbone"] = {"name": "resnet10", "width": 4}
-    return Config.model_validate(values)
-
-
-@pytest.fixture(scope="session")
 def tiny_shards(tiny_data, tiny_config, tmp_path_factory):
     """The folder of shards of `tiny_data`: 40 crops, 3 shards in each of 2 folds."""
     from rfcx_tf.shards.make import make_shards
@@ -191,25 +189,6 @@ def write_pseudo_shards(tiny_shards):
 
 
 @pytest.fixture(scope="session")
-def untrained_run(longer_config, tiny_shards, tmp_path_factory):
-    """A `RunFolder` with one fold of random weights, as if trained."""
-    import keras
-
-    from rfcx_tf.model.detector import build_detector
-    from rfcx_tf.runs.run import RunFolder
-    from rfcx_tf.shards.records import read_manifest
-
-    path = tmp_path_factory.mktemp("untrained") / "run"
-    run = RunFolder.create(path, longer_config, read_manifest(tiny_shards), tiny_shards)
-    keras.utils.set_random_seed(0)
-    detector = build_detector(longer_config, run.info.classes, run.info.mean_box_s)
-    run.fold(0).mkdir()
-    detector.save_weights(run.weights(0))
-    (run.fold(0) / "done.json").write_text(json.dumps({"fold": 0}))
-    return run
-
-
-@pytest.fixture(scope="session")
 def write_random_run(tiny_shards):
     """A function that writes a run as if trained: write(path, config, folds=(0, 1), seed=0).
 
@@ -232,6 +211,9 @@ def write_random_run(tiny_shards):
             for weight in detector.weights:
                 if weight.name in ("gamma", "moving_variance"):
                     weight.assign(random.uniform(0.5, 1.5, weight.shape))
+            # Boxes near the usual ones; else some lie above all bands.
+            sides = detector.get_layer("box_sides").kernel
+            sides.assign(0.1 * sides)
             detector.get_layer("input_bn").moving_mean.assign([mean])
             detector.get_layer("input_bn").moving_variance.assign([variance])
             run.fold(fold).mkdir(parents=True)
@@ -240,6 +222,36 @@ def write_random_run(tiny_shards):
         return run
 
     return write
+
+
+@pytest.fixture(scope="session")
+def untrained_run(write_random_run, tiny_config, tmp_path_factory):
+    """A `RunFolder` with one fold of random weights, as if trained. Read only."""
+    return write_random_run(tmp_path_factory.mktemp("untrained") / "run", tiny_config, [0])
+
+
+@pytest.fixture(scope="session")
+def steps_without_graphs():
+    """A context in which folds train step by step, as the code is written.
+
+    Tracing a training step and its gradient takes much longer than a few steps of a tiny network.
+    """
+    from rfcx_tf.training import fold
+
+    build = fold._build_classifier
+
+    def build_eager(*arguments, **options):
+        classifier = build(*arguments, **options)
+        classifier.run_eagerly = True
+        return classifier
+
+    @contextlib.contextmanager
+    def context():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fold, "_build_classifier", build_eager)
+            yield
+
+    return context
 
 
 @pytest.fixture

@@ -19,19 +19,24 @@ from rfcx_tf.scoring.card import ModelCard
 from rfcx_tf.scoring.score_table import write_scores
 from rfcx_tf.scoring.scorer import RecordingScores
 from rfcx_tf.shards.records import ShardReader
+from rfcx_tf.training import pictures
 from rfcx_tf.training.pseudo import rounds
+from rfcx_tf.training.run import train_run
 
 
 @pytest.fixture(scope="session")
 def recipe_of_single_steps(tiny_config, tmp_path_factory):
     """A recipe file: epochs of one step, so every figure is that of one step.
 
-    Dropout is off, since each device draws its own masks.
+    Dropout is off, since each device draws its own masks; so are augmentations, whose pipeline
+    takes longer to build than the network.
     """
     path = tmp_path_factory.mktemp("single_steps") / "recipe.yaml"
     save_config(tiny_config, path)
     values = {
         "model.head.dropout": 0,
+        **dict.fromkeys(("augment.fp_flip", "augment.fp_cut_paste", "augment.fp_mixup"), 0),
+        "pseudo.mixup": 0,
         "training.epochs": 3,
         "training.steps_per_epoch": 1,
         "training.warmup_epochs": 0,
@@ -44,14 +49,44 @@ def recipe_of_single_steps(tiny_config, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_on_one_device(recipe_of_single_steps, tiny_shards, tmp_path_factory):
+def run_on_one_device(recipe_of_single_steps, tiny_shards, steps_without_graphs, tmp_path_factory):
     """The run folder of that recipe, trained in this process."""
-    from rfcx_tf.training.run import train_run
-
     path = tmp_path_factory.mktemp("one_device") / "run"
     config = load_config(recipe_of_single_steps)
-    train_run(config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
+    with steps_without_graphs():
+        train_run(config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
     return path
+
+
+@pytest.fixture(scope="session")
+def reference_config(tiny_config) -> Config:
+    """The tiny recipe with three epochs of two steps and pictures."""
+    values = tiny_config.model_dump()
+    values["training"] |= {"epochs": 3, "steps_per_epoch": 2, "warmup_epochs": 0.5}
+    values["training"]["pictures_every_epochs"] = 2
+    # The pipeline of mixes takes as long to build as the network.
+    values["augment"]["fp_mixup"] = values["pseudo"]["mixup"] = 0.0
+    return Config.model_validate(values)
+
+
+@pytest.fixture(scope="session")
+def reference(reference_config, tiny_shards, steps_without_graphs, tmp_path_factory) -> Path:
+    """The run folder of an uninterrupted training of fold 0 with `reference_config`."""
+    path = tmp_path_factory.mktemp("reference") / "run"
+    with steps_without_graphs(), pytest.MonkeyPatch.context() as patch:
+        # Of eight crops drawing takes seconds.
+        patch.setattr(pictures, "_PICTURED", 1)
+        train_run(reference_config, tiny_shards, path, [0], verbose=False, report=lambda line: None)
+    keras.mixed_precision.set_global_policy("float32")
+    return path
+
+
+@pytest.fixture
+def without_pictures(monkeypatch, reference):
+    """Every picture of training is one that is there already: drawing takes seconds."""
+    picture = (reference / "fold0" / "validation.png").read_bytes()
+    for where in ("pictures.draw_crops", "fold.draw_diagnosis"):
+        monkeypatch.setattr(f"rfcx_tf.training.{where}", lambda *arguments: picture)
 
 
 class FakeTeacher:
@@ -116,9 +151,9 @@ def fake_teacher(monkeypatch):
 
 
 @pytest.fixture
-def pseudo_recipe(longer_config, tmp_path):
+def pseudo_recipe(tiny_config, tmp_path):
     """The tiny recipe with bounds that an untrained network reaches, one epoch."""
-    save_config(longer_config, tmp_path / "recipe.yaml")
+    save_config(tiny_config, tmp_path / "recipe.yaml")
     return load_config(
         tmp_path / "recipe.yaml",
         [
@@ -146,6 +181,9 @@ def train_nothing(
         random = np.random.default_rng(fold)
         keras.utils.set_random_seed(fold)
         detector = build_detector(config, classes, run.info.mean_box_s)
+        for weight in detector.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
         run.fold(fold).mkdir(exist_ok=True)
         detector.save_weights(run.weights(fold))
         rows = reader.index.iloc[reader.rows([fold], "tp", "fp")]
@@ -164,9 +202,9 @@ def train_nothing(
 
 
 @pytest.fixture(scope="session")
-def own_run(longer_config, tiny_shards, tmp_path_factory) -> RunFolder:
+def own_run(tiny_config, tiny_shards, tmp_path_factory) -> RunFolder:
     """A run of detectors, both folds, as if trained. Read only."""
-    return train_nothing(longer_config, tiny_shards, tmp_path_factory.mktemp("own") / "own", [0, 1])
+    return train_nothing(tiny_config, tiny_shards, tmp_path_factory.mktemp("own") / "own", [0, 1])
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def two_devices(tiny_config, recipe_of_single_steps, tiny_shards, tmp_path_facto
         "training.ema": 0.9,
         "training.gradient_clip_norm": 1,
         "training.precision": "mixed_bfloat16",
+        **dict.fromkeys(("augment.fp_flip", "augment.fp_cut_paste", "augment.fp_mixup"), 0),
         "augment.feature_mixup": 0.5,
+        "pseudo.mixup": 0,
     }
     overrides = [f"{key}={value}" for key, value in values.items()]
     save_config(load_config(folder / "in_parts.yaml", overrides), folder / "in_parts.yaml")

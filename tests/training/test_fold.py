@@ -12,18 +12,13 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from rfcx_tf.audio.decode import read_audio
 from rfcx_tf.core.config import Config, TrainingConfig, save_config
 from rfcx_tf.core.documents import read_json
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.core.species import SpeciesClass
-from rfcx_tf.labels.annotations import read_kaggle_folder
 from rfcx_tf.model.detector import build_detector
 from rfcx_tf.runs.run import RunFolder
-from rfcx_tf.scoring.load import load_scorer
-from rfcx_tf.serving.export import export_saved_model
 from rfcx_tf.shards.dataset import validation_dataset
-from rfcx_tf.shards.make import make_shards
 from rfcx_tf.shards.pseudo_folder import PseudoLabels
 from rfcx_tf.shards.records import ShardReader, read_manifest, write_manifest
 from rfcx_tf.training import fold as fold_module
@@ -104,13 +99,9 @@ def record_weights():
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_config, tiny_shards, tmp_path_factory, record_weights):
-    """An uninterrupted run with pictures: its folder, figures and weights by step."""
-    path = tmp_path_factory.mktemp("reference") / "run"
-    config = small(tiny_config, pictures_every_epochs=2)
-    (summary,) = train(config, tiny_shards, path)
-    keras.mixed_precision.set_global_policy("float32")
-    return path, summary, record_weights[-1].steps
+def figures(reference):
+    """Those that the fold of the reference ended with."""
+    return RunFolder.open(reference).figures(0)
 
 
 def trained_weights(run_dir) -> list[np.ndarray]:
@@ -120,38 +111,38 @@ def trained_weights(run_dir) -> list[np.ndarray]:
     return [np.array(v) for v in detector.trainable_variables]
 
 
-def test_a_finished_fold_leaves_everything_that_the_folder_promises(reference):
-    path, summary, _ = reference
-    names = {p.name for p in (path / "fold0").iterdir()}
+def test_a_finished_fold_leaves_everything_that_the_folder_promises(reference, figures):
+    names = {p.name for p in (reference / "fold0").iterdir()}
     assert names >= {
         *("detector.weights.h5", "history.csv", "validation.png", "logs", "done.json"),
         *("oof_scores.csv", "oof_crops.csv", "state.json", "resume-0003.weights.h5"),
     }
     assert not [name for name in names if name.startswith(".")]
-    history = pd.read_csv(path / "fold0" / "history.csv")
+    history = pd.read_csv(reference / "fold0" / "history.csv")
     assert history["epoch"].to_list() == [1, 2, 3]
     assert np.isfinite(history.to_numpy(float)).all()
-    assert summary["epochs"] == EPOCHS
-    assert summary == read_json(path / "fold0" / "done.json", "The record")
+    assert figures["epochs"] == 3
+    assert figures == read_json(reference / "fold0" / "done.json", "The record")
     # monitor: last, so the figures are those of the last epoch.
     last = history.iloc[-1]
-    figures = [name for name in history if name.startswith("val_")]
-    assert len(figures) == 7
-    for name in figures:
-        assert summary[name] == pytest.approx(last[name], abs=1e-5)
+    names = [name for name in history if name.startswith("val_")]
+    assert len(names) == 7
+    for name in names:
+        assert figures[name] == pytest.approx(last[name], abs=1e-5)
 
 
-def test_out_of_fold_tables_hold_the_held_out_recordings(reference, tiny_shards, tiny_data):
-    path, summary, _ = reference
+def test_out_of_fold_tables_hold_the_held_out_recordings(
+    reference, figures, tiny_shards, tiny_data
+):
     manifest = json.loads((tiny_shards / "manifest.json").read_text())
     held_out = {name for name, entry in manifest["recordings"].items() if entry["fold"] == 0}
-    scores = pd.read_csv(path / "oof_scores.csv")
+    scores = pd.read_csv(reference / "oof_scores.csv")
     assert set(scores["recording_id"]) == held_out
-    assert len(scores) == len(held_out) == summary["recordings_predicted"]
+    assert len(scores) == len(held_out) == figures["recordings_predicted"]
     assert scores.columns.to_list() == ["recording_id", "s2", "s5", "s9"]
     assert scores[["s2", "s5", "s9"]].stack().between(0, 1).all()
 
-    crops = pd.read_csv(path / "oof_crops.csv", dtype={"present": str, "absent": str})
+    crops = pd.read_csv(reference / "oof_crops.csv", dtype={"present": str, "absent": str})
     for kind, column in (("tp", "present"), ("fp", "absent")):
         own = crops[crops["kind"] == kind]
         rows = pd.read_csv(tiny_data / f"train_{kind}.csv")
@@ -166,11 +157,10 @@ def test_out_of_fold_tables_hold_the_held_out_recordings(reference, tiny_shards,
             assert str(row.species_id) in getattr(row, column).split(";")
 
 
-def test_figures_are_those_of_scikit_learn_on_the_table(reference):
+def test_figures_are_those_of_scikit_learn_on_the_table(reference, figures):
     from sklearn.metrics import log_loss
 
-    path, summary, _ = reference
-    crops = pd.read_csv(path / "oof_crops.csv", dtype=str, keep_default_na=False)
+    crops = pd.read_csv(reference / "oof_crops.csv", dtype=str, keep_default_na=False)
     for name, column, target in (
         ("val_tp_log_loss", "present", 1),
         ("val_fp_log_loss", "absent", 0),
@@ -182,13 +172,12 @@ def test_figures_are_those_of_scikit_learn_on_the_table(reference):
             if number
         ]
         expected = log_loss([target] * len(probability), probability, labels=[0, 1])
-        assert summary[name] == pytest.approx(expected, abs=1e-4)
+        assert figures[name] == pytest.approx(expected, abs=1e-4)
 
 
-def test_figures_of_boxes_are_those_of_the_table(reference):
+def test_figures_of_boxes_are_those_of_the_table(reference, figures):
     """Counted row by row; a box begins and ends around the centre of its crop."""
-    path, summary, _ = reference
-    crops = pd.read_csv(path / "oof_crops.csv", dtype={"absent": str}, keep_default_na=False)
+    crops = pd.read_csv(reference / "oof_crops.csv", dtype={"absent": str}, keep_default_na=False)
     right = events = calls = 0
     of_calls = []
     for row in crops.to_dict("records"):
@@ -205,8 +194,8 @@ def test_figures_of_boxes_are_those_of_the_table(reference):
         right += is_event and is_call and iou >= 0.5
         of_calls += [row["iou"]] if is_call else []
     assert calls > 5
-    assert summary["val_event_f1"] == pytest.approx(2 * right / (events + calls), abs=1e-5)
-    assert summary["val_median_iou"] == pytest.approx(np.median(of_calls), abs=1e-5)
+    assert figures["val_event_f1"] == pytest.approx(2 * right / (events + calls), abs=1e-5)
+    assert figures["val_median_iou"] == pytest.approx(np.median(of_calls), abs=1e-5)
 
 
 def events(folder: Path) -> dict[str, dict[int, np.ndarray]]:
@@ -221,14 +210,13 @@ def events(folder: Path) -> dict[str, dict[int, np.ndarray]]:
 
 
 def test_tensorboard_has_the_figures_and_the_pictures(reference):
-    path, _, _ = reference
-    history = history_of(path)
-    logged = events(path / "fold0" / "logs" / "validation")
+    history = history_of(reference)
+    logged = events(reference / "fold0" / "logs" / "validation")
     for name in ("tp_log_loss", "fp_log_loss", "log_loss", "lrap", "event_f1", "median_iou"):
-        values = [float(logged[f"epoch_{name}"][epoch]) for epoch in range(EPOCHS)]
+        values = [float(logged[f"epoch_{name}"][epoch]) for epoch in range(3)]
         np.testing.assert_allclose(values, history[f"val_{name}"], rtol=1e-6)
-    train_logged = events(path / "fold0" / "logs" / "train")
-    losses = [float(train_logged["epoch_loss"][epoch]) for epoch in range(EPOCHS)]
+    train_logged = events(reference / "fold0" / "logs" / "train")
+    losses = [float(train_logged["epoch_loss"][epoch]) for epoch in range(3)]
     np.testing.assert_allclose(losses, history["loss"], rtol=1e-6)
     # Every second epoch, and the last.
     pictures = logged["validation crops"]
@@ -236,63 +224,15 @@ def test_tensorboard_has_the_figures_and_the_pictures(reference):
     width, height, png = pictures[3]
     shape = tf.io.decode_png(png).shape
     assert (int(width), int(height)) == (shape[1], shape[0])
-    assert tf.io.decode_png((path / "fold0" / "validation.png").read_bytes()).shape == shape
+    picture = (reference / "fold0" / "validation.png").read_bytes()
+    assert tf.io.decode_png(picture).shape == shape
 
 
-def test_a_finished_fold_is_not_trained_again(reference, tiny_config, tiny_shards, monkeypatch):
-    path, summary, _ = reference
+def test_a_finished_fold_is_not_trained_again(
+    reference, reference_config, figures, tiny_shards, monkeypatch
+):
     monkeypatch.setattr(fold_module, "build_detector", None)
-    config = small(tiny_config, pictures_every_epochs=2)
-    assert train(config, tiny_shards, path) == [summary]
-
-
-def test_two_channels_from_sound_to_an_exported_model(tiny_data, tiny_config, tmp_path):
-    """Shards, training with pictures and whole recordings, prediction and export."""
-    config = changed(
-        small(
-            tiny_config,
-            epochs=1,
-            steps_per_epoch=2,
-            pictures_every_epochs=1,
-            recording_validation=True,
-        ),
-        frontend={"compression": "pcen_log"},
-        model={"frequency_coordinate": True},
-        augment={"tp_mixup": 0.5, "gain_sd": 0.2, "noise_sd": 0.1, "frequency_masks": 1},
-    )
-    shards = tmp_path / "shards"
-    make_shards(read_kaggle_folder(tiny_data), config, tiny_data, shards, progress=False)
-    train(config, shards, tmp_path / "run")
-    assert np.isfinite(history_of(tmp_path / "run").to_numpy(float)).all()
-    folder = tmp_path / "run" / "fold0"
-    assert tf.io.decode_png((folder / "validation.png").read_bytes()).shape[0] > 0
-    predicted = pd.read_csv(folder / "oof_scores.csv", index_col="recording_id")
-
-    model = load_scorer(RunFolder.open(tmp_path / "run"), [0])
-    served = tf.saved_model.load(str(export_saved_model(model, tmp_path / "exported")))
-    name = predicted.index[0]
-    waveform = read_audio(tiny_data / "train" / f"{name}.flac", 8000)[None]
-    scores = served.signatures["serving_default"](waveform=tf.constant(waveform))["scores"]
-    np.testing.assert_allclose(scores[0], predicted.loc[name], atol=1e-5)
-    spectrogram = model.spectrogram(waveform)
-    assert spectrogram.shape == (1, 376, 64)
-    again = served.signatures["spectrogram"](spectrogram=spectrogram)["scores"]
-    np.testing.assert_allclose(again, scores, atol=1e-6)
-
-
-def test_float16_trains(tiny_config, tiny_shards, tmp_path):
-    """In parts, with mixes, and with the average, which Keras keeps inside the loss scaling.
-
-    `test_devices.py` trains in bfloat16.
-    """
-    options = {"epochs": 1, "steps_per_epoch": 2, "precision": "mixed_float16"}
-    config = changed(
-        small(tiny_config, **options, ema=0.9, accumulation_steps=2),
-        augment={"feature_mixup": 0.5},
-    )
-    train(config, tiny_shards, tmp_path / "run")
-    assert np.isfinite(history_of(tmp_path / "run").to_numpy()).all()
-    assert all(np.isfinite(w).all() for w in trained_weights(tmp_path / "run"))
+    assert train(reference_config, tiny_shards, reference) == [figures]
 
 
 def test_every_fold_trains_in_the_precision_that_was_said(
@@ -334,14 +274,22 @@ def spoil_from(step):
 
 
 def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
-    reference, tiny_config, tiny_shards, tmp_path, monkeypatch, run_script
+    reference,
+    reference_config,
+    tiny_shards,
+    tmp_path,
+    monkeypatch,
+    run_script,
+    steps_without_graphs,
+    without_pictures,
 ):
     """NaN stops it in the middle of the second epoch, as a kill would: no file is half done."""
-    config, run = small(tiny_config, pictures_every_epochs=2), tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(fold_module, "training_dataset", spoil_from(STEPS + 1))
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, steps_without_graphs():
+        first_epoch = reference_config.training.steps_per_epoch
+        patch.setattr(fold_module, "training_dataset", spoil_from(first_epoch + 1))
         with pytest.raises(TrainingDiverged) as caught:
-            train(config, tiny_shards, run)
+            train(reference_config, tiny_shards, run)
     text = str(caught.value)
     assert "The loss must stay finite. Received: nan." in text
     assert "\n" not in text
@@ -353,17 +301,18 @@ def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
     assert not (folder / "done.json").exists()
 
     # The cause removed, it goes on as if nothing had been: dropout masks and draws included.
-    save_config(config, tmp_path / "run.yaml")
-    resumed = run_script(
-        *("train", "--config", tmp_path / "run.yaml", "--tfrecords", tiny_shards, "--run", run)
-    )
+    save_config(reference_config, tmp_path / "run.yaml")
+    with steps_without_graphs():
+        resumed = run_script(
+            *("train", "--config", tmp_path / "run.yaml", "--tfrecords", tiny_shards, "--run", run)
+        )
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch 1" in resumed.stdout
-    pd.testing.assert_frame_equal(history_of(run), history_of(reference[0]), check_exact=True)
-    for own, expected in zip(trained_weights(run), trained_weights(reference[0]), strict=True):
+    pd.testing.assert_frame_equal(history_of(run), history_of(reference), check_exact=True)
+    for own, expected in zip(trained_weights(run), trained_weights(reference), strict=True):
         np.testing.assert_array_equal(own, expected)
     for name in ("oof_scores.csv", "oof_crops.csv"):
-        assert (run / name).read_bytes() == (reference[0] / name).read_bytes()
+        assert (run / name).read_bytes() == (reference / name).read_bytes()
 
 
 def monitors_of(reader, config, rows):
@@ -373,7 +322,7 @@ def monitors_of(reader, config, rows):
 
 def test_weights_spoilt_by_the_last_step_are_found_at_validation(reference, tiny_shards):
     """The loss of an epoch's last step may be a number still; its update breaks the weights."""
-    run, reader = RunFolder.open(reference[0]), ShardReader(tiny_shards)
+    run, reader = RunFolder.open(reference), ShardReader(tiny_shards)
     rows = reader.rows([0], "tp", "fp")
     monitors = monitors_of(reader, run.config, rows)
     logits = np.zeros(monitors.target.shape, np.float32)
@@ -388,7 +337,7 @@ def test_weights_spoilt_by_the_last_step_are_found_at_validation(reference, tiny
 
 
 def test_monitors_of_rows_that_there_are_none_of(reference, tiny_shards):
-    run, reader = RunFolder.open(reference[0]), ShardReader(tiny_shards)
+    run, reader = RunFolder.open(reference), ShardReader(tiny_shards)
     rows = reader.rows([0], "tp")
     monitors = monitors_of(reader, run.config, rows)
     # What a crop of a TP row knows to be absent are FP rows that lie in it too.
@@ -477,20 +426,29 @@ def pseudo_shards(write_pseudo_shards, tmp_path_factory):
 
 
 def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
-    reference, tiny_config, tiny_shards, pseudo_shards, tmp_path, monkeypatch, record_weights
+    reference,
+    tiny_config,
+    tiny_shards,
+    pseudo_shards,
+    tmp_path,
+    monkeypatch,
+    record_weights,
+    without_pictures,
 ):
     """With all that draws or remembers something.
 
-    That is dropout, mixes of crops and of features, pseudo-labels, a moving average and a cosine
-    schedule, in two parts.
+    That is dropout, mixes of crops and of features, pseudo-labels, a moving average, a cosine
+    schedule and the scale of a loss in float16, inside which Keras keeps the average; in two parts.
+    `test_devices.py` trains in bfloat16.
     """
+    precision = "mixed_float16"
     config = changed(
-        small(tiny_config, epochs=2, accumulation_steps=2, ema=0.9),
+        small(tiny_config, epochs=2, accumulation_steps=2, ema=0.9, precision=precision),
         loss={"unknown_negative_weight": 0.1, "label_smoothing": 0.1},
         augment={"tp_mixup": 0.5, "feature_mixup": 0.5},
         pseudo={"weight": 0.5, "fraction": 0.375},
     )
-    options = {"pseudo": PseudoLabels(pseudo_shards), "start": RunFolder.open(reference[0])}
+    options = {"pseudo": PseudoLabels(pseudo_shards), "start": RunFolder.open(reference)}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     read, original = set(), ShardReader.__getitem__
     callbacks_of = fold_module._callbacks
@@ -514,7 +472,7 @@ def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(fold_module, "_callbacks", with_copy)
         (summary,) = train(config, tiny_shards, whole, **options)
-    for own, expected in zip(record_weights[-1].first, trained_weights(reference[0]), strict=True):
+    for own, expected in zip(record_weights[-1].first, trained_weights(reference), strict=True):
         np.testing.assert_array_equal(own, expected)
     fold_of_row = ShardReader(pseudo_shards).index["fold"]
     assert set(fold_of_row[sorted(read)]) == {1}, "what is held out is trained on, or nothing"
@@ -532,11 +490,11 @@ def test_training_with_pseudo_labels_and_a_start_goes_on_bit_for_bit(
     assert len(json.loads((stopped / "fold0" / "state.json").read_text())["history"]) == 1
     info = RunFolder.open(stopped).info
     recorded = (info.pseudo, info.pseudo_id, info.start)
-    assert recorded == (str(pseudo_shards), "pseudo", str(reference[0]))
+    assert recorded == (str(pseudo_shards), "pseudo", str(reference))
     text = refused(config, tiny_shards, stopped, start=options["start"])
     assert f"began with {pseudo_shards} (pseudo), not none" in text
     text = refused(config, tiny_shards, stopped, pseudo=options["pseudo"])
-    assert f"began with {reference[0]}, not none" in text
+    assert f"began with {reference}, not none" in text
     train(config, tiny_shards, stopped, **options)
     pd.testing.assert_frame_equal(history_of(stopped), history_of(whole), check_exact=True)
     for own, expected in zip(trained_weights(stopped), trained_weights(whole), strict=True):
@@ -588,7 +546,7 @@ def test_a_start_with_another_model_or_without_the_fold_is_refused(
         start = tmp_path / "start"
         (start / "fold0").mkdir(parents=True, exist_ok=True)
         save_config(config, start / "config.yaml")
-        known = read_json(reference[0] / "run.json", "The record")
+        known = read_json(reference / "run.json", "The record")
         (start / "run.json").write_text(json.dumps(known | info))
         (start / "fold0" / "done.json").write_text("{}")
         return start
@@ -606,8 +564,8 @@ def test_a_start_with_another_model_or_without_the_fold_is_refused(
     start_with(changed(config, training={"fold_seed": 3}))
     text = refused(config, tiny_shards, run, start=RunFolder.open(start))
     assert "training.fold_seed = 3, here it is 0" in text
-    text = refused(config, tiny_shards, run, folds=[0, 1], start=RunFolder.open(reference[0]))
-    assert f"Finished in {reference[0]}: 0. Asked for: 1." in text
+    text = refused(config, tiny_shards, run, folds=[0, 1], start=RunFolder.open(reference))
+    assert f"Finished in {reference}: 0. Asked for: 1." in text
     # The same network, however it began and whatever is left out in training.
     head = config.model.head.model_dump() | {"dropout": 0.1}
     backbone = config.model.backbone.model_dump() | {"drop_path": 0.2}
@@ -771,12 +729,11 @@ def test_shards_of_another_recipe_are_refused(
     assert expected in refused(config, tiny_shards, tmp_path / "run")
 
 
-def test_a_run_does_not_go_on_with_other_shards(reference, tiny_config, tiny_shards, tmp_path):
+def test_a_run_does_not_go_on_with_other_shards(reference, reference_config, tiny_shards, tmp_path):
     other = tmp_path / "shards"
     shutil.copytree(tiny_shards, other)
     write_manifest(replace(read_manifest(other), shards_id="others"), other)
-    config = small(tiny_config, pictures_every_epochs=2)
-    text = refused(config, other, reference[0], folds=[1])
+    text = refused(reference_config, other, reference, folds=[1])
     assert "(others)" in text
 
 
@@ -788,9 +745,9 @@ def test_recordings_that_are_nowhere_are_missed_before_training(tiny_config, tin
     assert "--data" in text
 
 
-def test_another_recipe_in_the_same_run_is_refused(reference, tiny_config, tiny_shards):
-    config = small(tiny_config, pictures_every_epochs=2, learning_rate=0.5)
-    text = refused(config, tiny_shards, reference[0], folds=[1])
+def test_another_recipe_in_the_same_run_is_refused(reference, reference_config, tiny_shards):
+    config = changed(reference_config, training={"learning_rate": 0.5})
+    text = refused(config, tiny_shards, reference, folds=[1])
     assert "began with training.learning_rate = 0.001, not 0.5" in text
 
 

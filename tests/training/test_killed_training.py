@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from killed import content, killed_at_every_operation
 
-from rfcx_tf.core.config import load_config
 from rfcx_tf.core.lock import lock_folder
 from rfcx_tf.training.pseudo.rounds import run_rounds
 from rfcx_tf.training.run import train_run
@@ -37,12 +36,20 @@ def arrays(path) -> dict[str, np.ndarray]:
     return found
 
 
-def test_a_training(run_on_one_device, recipe_of_single_steps, tiny_shards, tmp_path, monkeypatch):
+def test_a_training(
+    reference,
+    reference_config,
+    tiny_shards,
+    steps_without_graphs,
+    without_pictures,
+    tmp_path,
+    monkeypatch,
+):
     """Killed between the weights of the second epoch and the state that names them."""
 
     def train(run):
-        with lock_folder(run, "train"):
-            train_run(load_config(recipe_of_single_steps), tiny_shards, run, [0], **QUIET)
+        with lock_folder(run, "train"), steps_without_graphs():
+            train_run(reference_config, tiny_shards, run, [0], **QUIET)
 
     run = tmp_path / "run"
     # Four operations write the state of the first epoch.
@@ -51,22 +58,20 @@ def test_a_training(run_on_one_device, recipe_of_single_steps, tiny_shards, tmp_
         state = json.loads((run / "fold0" / "state.json").read_text())
         assert len(state["history"]) == 1
     train(run)
-    names = [
-        {name for name in content(path) if "logs/" not in name} for path in (run, run_on_one_device)
-    ]
+    names = [{name for name in content(path) if "logs/" not in name} for path in (run, reference)]
     assert names[0] == names[1]
     one, other = (
         pd.read_csv(path / "fold0" / "history.csv").drop(columns="seconds")
-        for path in (run, run_on_one_device)
+        for path in (run, reference)
     )
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     for name in ("detector.weights.h5", "resume-0003.weights.h5"):
-        whole = arrays(run_on_one_device / "fold0" / name)
+        whole = arrays(reference / "fold0" / name)
         found = arrays(run / "fold0" / name)
         assert found.keys() == whole.keys()
         assert all(np.array_equal(found[key], whole[key]) for key in whole)
     for name in ("oof_scores.csv", "oof_crops.csv"):
-        assert (run / name).read_bytes() == (run_on_one_device / name).read_bytes()
+        assert (run / name).read_bytes() == (reference / name).read_bytes()
 
 
 def test_rounds_of_pseudo_labels(

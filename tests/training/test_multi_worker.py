@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rfcx_tf.core.config import TrainingConfig
+from rfcx_tf.core.config import TrainingConfig, load_config
 from rfcx_tf.core.errors import UserError
 from rfcx_tf.shards.dataset import training_dataset
 from rfcx_tf.shards.records import ShardReader
@@ -67,12 +67,10 @@ def test_workers_have_their_own_devices(monkeypatch):
         open_strategy(TrainingConfig(logical_cpus=2))
 
 
-def test_shares_are_the_batch(tiny_config, tiny_shards):
-    reader = ShardReader(tiny_shards)
-    whole = training_dataset(reader, tiny_config, [1], first_draw=8).take(2)
-    parts = [
-        training_dataset(reader, tiny_config, [1], 8, share=(part, 2)).take(2) for part in (0, 1)
-    ]
+def test_shares_are_the_batch(recipe_of_single_steps, tiny_shards):
+    reader, config = ShardReader(tiny_shards), load_config(recipe_of_single_steps)
+    whole = training_dataset(reader, config, [1], first_draw=6).take(2)
+    parts = [training_dataset(reader, config, [1], 6, share=(part, 2)).take(2) for part in (0, 1)]
     for batch, *shares in zip(whole, *parts, strict=True):
         for name, values in batch.items():
             together = np.concatenate([share[name] for share in shares])
