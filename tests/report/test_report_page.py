@@ -122,6 +122,7 @@ def test_scores_that_cannot_be_calibrated_still_give_a_page(hand_made_run, tmp_p
     page = Page((tmp_path / "run.html").read_text())
     assert "Scores could not be calibrated" in page.text
     assert "reliability-bins" not in page.tables
+    assert not re.search(r"\bnan\b", page.text)
 
 
 def test_the_page_of_events_and_their_run(hand_made_run, found_events, tiny_data, tmp_path, capsys):
