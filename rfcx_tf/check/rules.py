@@ -23,6 +23,7 @@ from rfcx_tf.check.frontend_rules import (
 from rfcx_tf.check.speed import Machine
 from rfcx_tf.core.config import Config
 from rfcx_tf.core.errors import UserError
+from rfcx_tf.core.names import readable
 
 # A crop is so many times as long as the mean call of nine species in ten.
 _CROP_TIMES, _LONGEST_CROP_S = 1.2, 10.0
@@ -51,11 +52,17 @@ def choose_values(facts: Facts, machine: Machine, start: Config | None = None) -
             None for random weights.
 
     Raises:
-        UserError: if there is no TP row, no recording can be opened, or a published network cannot
-            hear them.
+        UserError: if there is no TP row, rows are in one recording only, no recording can be
+            opened, or a published network cannot hear them.
     """
     if not facts.rows["present"].any():
         raise UserError("A recipe is proposed by TP rows. There are none.")
+    recordings = facts.rows["recording_id"].unique()
+    if len(recordings) < 2:
+        raise UserError(
+            "A recipe needs rows in two recordings or more: what is learned in one is tested in "
+            f"another. All are in {readable(recordings[0])}. Mark calls in a second one."
+        )
     species = facts.species[facts.species["tp"] > 0]
     sound = Sound.of(facts)
     if start:

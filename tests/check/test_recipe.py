@@ -121,6 +121,8 @@ def test_rows_and_machine_decide_the_network_and_folds():
     rare = replace(rare, species=rare.species.assign(recordings=3))
     folds = [propose_recipe(facts, CPU).config.training.folds for facts in (few, rare)]
     assert folds == [5, 3]
+    with pytest.raises(UserError, match=r"two recordings or more.*All are in r0\."):
+        propose_recipe(made_facts(WHISTLES, recordings=1), CPU)
 
 
 def test_the_listed_time_is_that_of_the_examples_and_can_be_limited():
