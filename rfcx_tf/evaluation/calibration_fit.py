@@ -92,7 +92,9 @@ def fit_platt(
     if found[0] <= 0:
         raise UserError(
             "Scores must be higher where a species is present. Of what was held out they are "
-            f"not (the slope of their calibration is {found[0]:.3g}). Train longer."
+            f"not (the slope of their calibration is {found[0]:.3g}, by {present.sum()} present "
+            f"and {absent.sum()} absent labels). Finish more folds, have more events judged, or "
+            "train longer."
         )
     return float(found[0]), found[1] + found[2:]
 
