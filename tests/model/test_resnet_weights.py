@@ -431,7 +431,7 @@ def test_efficientnets_load_their_own(monkeypatch):
 
 
 def test_a_fold_begins_from_a_file_and_needs_it_never_again(
-    tiny_config, tiny_shards, tmp_path, monkeypatch
+    tiny_config, tiny_shards, tmp_path, monkeypatch, steps_without_graphs
 ):
     # A network smaller than those that are published.
     small = BACKBONES["resnet10"]._replace(check=lambda config: None)
@@ -452,7 +452,8 @@ def test_a_fold_begins_from_a_file_and_needs_it_never_again(
         raise KeyboardInterrupt
 
     def train():
-        return train_run(config, tiny_shards, tmp_path / "run", [0], verbose=False)
+        with steps_without_graphs():
+            return train_run(config, tiny_shards, tmp_path / "run", [0], verbose=False)
 
     # Stopped after the last epoch, it goes on there: validates, and predicts.
     with monkeypatch.context() as patch:
