@@ -143,7 +143,11 @@ def window_boxes(boxes, window_cells: int, cell_s: float, frontend: FrontEndConf
             surest = ops.maximum(sure, surest)
     first = ops.reshape(ops.arange(windows, dtype="float32"), (1, -1, 1, 1))
     seconds = (chosen[..., :2] - first) * cell_s
-    hz = mel_frequency_hz(frontend, ops.clip(chosen[..., 2:], -1.0, float(frontend.n_mels)))
+    # A box beyond the bands is the outermost one, never without height.
+    bands = float(frontend.n_mels)
+    low = ops.clip(chosen[..., 2:3], -1.0, bands - 1.0)
+    high = ops.clip(chosen[..., 3:], 0.0, bands)
+    hz = mel_frequency_hz(frontend, ops.concatenate([low, high], axis=-1))
     return ops.concatenate([seconds, hz], axis=-1)
 
 

@@ -92,6 +92,15 @@ def test_a_window_has_the_box_of_the_call_nearest_to_its_middle():
     np.testing.assert_allclose(found[[0, 4], 2:], hz, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(-9, -5, (-1, 0)), (40, 50, (31, 32)), (-9, 50, (-1, 32))]
+)
+def test_a_box_beyond_the_bands_is_the_outermost_band(low, high, expected):
+    boxes = np.float32([[[[5.0, 0.0, 1.0, low, high]]]])
+    found = np.asarray(window_boxes(boxes, 1, 0.5, FRONT_END))[0, 0, 0, 2:]
+    np.testing.assert_allclose(found, mel_frequency_hz(FRONT_END, np.array(expected, float)))
+
+
 def labels_of(boxes, classes=2):
     """Labels of one crop with these boxes (class, begin and end in cells, low, high)."""
     inside = np.zeros((1, CELLS, classes), np.float32)
