@@ -160,7 +160,7 @@ def test_a_baseline_is_a_run_that_predicts_and_is_evaluated(baseline, tiny_data,
     pd.testing.assert_frame_equal(both, (one + other) / 2)
     # With others it is a member of an ensemble, and nothing to export.
     assert load_together([baseline, baseline]).card.columns == ["s2", "s5", "s9"]
-    with pytest.raises(UserError, match="is a baseline's"):
+    with pytest.raises(UserError, match="is a baseline: distil"):
         check_exportable([baseline])
 
 
