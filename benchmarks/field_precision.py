@@ -28,8 +28,11 @@ import pandas as pd
 from rfcx_tf.evaluation.field_calibration import fit_field_calibration
 from rfcx_tf.evaluation.thresholds import parse_wanted
 from rfcx_tf.events.rules import EventRules
-from rfcx_tf.events.table import EventRecording
-from rfcx_tf.events.window_table import RecordingWindows, open_window_table, write_window_scores
+from rfcx_tf.events.window_table import (
+    event_recordings,
+    open_window_table,
+    write_window_scores,
+)
 from rfcx_tf.review.random_sample import sample_events
 from rfcx_tf.scoring.calibration import write_calibration
 
@@ -136,21 +139,27 @@ def main() -> None:
 
 def keep_held_out(path: Path, data: Path | None, out: Path) -> None:
     """Writes the windows of all recordings that a run held out, each by its own fold."""
-    from rfcx_tf.evaluation.held_out_windows import held_out_windows
     from rfcx_tf.runs.open import open_run
     from rfcx_tf.scoring.load import load_scorer
+    from rfcx_tf.scoring.scorer import RecordingResult, score_recordings
+    from rfcx_tf.shards.records import read_manifest
 
     run = open_run(path)
-    names = pd.read_csv(path / "oof_scores.csv", dtype={"recording_id": str})["recording_id"]
-    windows = held_out_windows([run], list(names), data)
-    card = load_scorer(run, run.finished_folds[:1], shards_id=run.info.shards_id).card
+    manifest = read_manifest(Path(run.info.tfrecords))
+    scorers = {
+        fold: load_scorer(run, [fold], shards_id=manifest.shards_id) for fold in run.finished_folds
+    }
 
-    def recordings():
-        for name, (scores,) in windows.items():
-            length_s = card.window_s + (len(scores) - 1) * card.hop_s
-            yield RecordingWindows(EventRecording(name, "", length_s), scores, None)
+    def results():
+        for fold, scorer in scorers.items():
+            sources = manifest.audio_sources(fold, data)
+            for _, result in score_recordings(scorer, sources, known=True):
+                if not isinstance(result, RecordingResult):
+                    raise SystemExit(str(result))
+                yield result
 
-    write_window_scores(recordings(), out, card)
+    card = scorers[run.finished_folds[0]].card
+    write_window_scores(event_recordings(results(), {}), out, card)
 
 
 def is_right(events: pd.DataFrame, boxes: dict) -> np.ndarray:

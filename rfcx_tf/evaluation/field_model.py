@@ -32,12 +32,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
 
 # Tables of events have six digits: closer to 0 or 1 no score is known.
 _NEAREST = 1e-6
-# Priors of slope and value in the middle, in logits: the slope is that of scores that mean what
-# they say, give or take a half; the value may be anything. Species differ from the common line.
-LINE, LINE_SD = np.array([1.0, 0.0]), np.array([0.5, 5.0])
+# Priors of slope and value in the middle, in logits: the slope is about that of scores that mean
+# what they say; the value may be anything. Species differ from the common line.
+LINE, LINE_SD = np.array([1.0, 0.0]), np.array([1.0, 5.0])
 DEVIATION_SD = np.array([0.6, 1.5])
 # Of the offset of a part of the scores, in logits, and the offsets that are tried.
 _OFFSET_SD, _OFFSETS = 1.0, np.linspace(-6, 6, 121)
@@ -142,7 +143,9 @@ def fit_field_model(
     centre = random.normal(size=(draws, classes, 2)) * DEVIATION_SD
     middle = float(np.median(logits))
     x = np.stack([logits - middle, np.ones_like(logits)], axis=1)
-    line, deviation = most_probable(x, right, column, weights, line_centre, centre)
+    # Several threads only wait for each other, on a busy machine a hundred times as long.
+    with threadpool_limits(1, "blas"):
+        line, deviation = most_probable(x, right, column, weights, line_centre, centre)
     lines = line[:, None] + deviation
     lines[..., 0] = np.maximum(lines[..., 0], _LEAST_SLOPE)
     return FieldModel(lines, middle)

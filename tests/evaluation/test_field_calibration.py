@@ -53,7 +53,7 @@ def test_every_draw_is_the_minimum_that_scipy_finds():
         def loss(p, draw=draw):
             own = p[:2] + p[2:].reshape(5, 2)[column]
             margin = np.where(right, 1, -1) * (x * own).sum(axis=1)
-            prior = (((p[:2] - line_centre[draw]) / [0.5, 5]) ** 2).sum()
+            prior = (((p[:2] - line_centre[draw]) / [1, 5]) ** 2).sum()
             prior += (((p[2:] - centre[draw].ravel()) / ([0.6, 1.5] * 5)) ** 2).sum()
             return weights[draw] @ np.logaddexp(0, -margin) + prior / 2
 
