@@ -82,6 +82,7 @@ def test_labels_of_mixes_are_those_of_shards():
             "target": tf.constant(np.float32(p)),
             "known": tf.constant(np.float32(p | (a & ~t))),
             "partly": tf.constant(np.float32(t)),
+            "pseudo": tf.constant(0.0),
             "spectrogram": tf.zeros([2, 2, 1]),
             # Trials have no boxes.
             "box_class": tf.constant(-1.0),

@@ -178,7 +178,7 @@ def test_a_positives_only_data_set_has_absents(reader):
     check_monitor(positives, "val_fp_log_loss")
 
 
-def test_nothing_is_looked_for_in_absent_crops(reader, tiny_config):
+def test_what_is_found_in_absent_crops_is_wrong(reader, tiny_config):
     rows = reader.rows([0, 1], *LABELLED)
     lines = reader.index.iloc[rows]
     dataset = validation_dataset(reader, tiny_config, rows)
@@ -193,8 +193,9 @@ def test_nothing_is_looked_for_in_absent_crops(reader, tiny_config):
     assert monitors.found.isna().all(axis=1).tolist() == is_absent
     assert monitors.found["iou"].isna().tolist() == is_absent
     assert figures["val_fp_log_loss"] == pytest.approx(np.log(2))
-    # All five TP rows are found, and both FP rows.
-    assert figures["val_event_f1"] == pytest.approx(2 * 5 / (5 + 5 + 2))
+    # All five TP rows are found, both FP rows, and all that absent crops are known not to hold.
+    wrong = sum(said.count("a") for (_, kind), said in EXPECTED.items() if kind == "absent")
+    assert figures["val_event_f1"] == pytest.approx(2 * 5 / (5 + 5 + 2 + wrong))
 
 
 @pytest.fixture(scope="module")
