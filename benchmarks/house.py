@@ -31,7 +31,7 @@ ROOMS = {
     "serving": "exports and the local server",
     "review": "events -> judged rows",
     "report": "results -> pages",
-    "check": "boxes and sound -> what is there, a recipe",
+    "check": "boxes, sound -> facts, a recipe",
     "cli": "one module a verb",
 }
 

@@ -211,9 +211,6 @@ def write_random_run(tiny_shards):
             for weight in detector.weights:
                 if weight.name in ("gamma", "moving_variance"):
                     weight.assign(random.uniform(0.5, 1.5, weight.shape))
-            # Boxes near the usual ones; else some lie above all bands.
-            sides = detector.get_layer("box_sides").kernel
-            sides.assign(0.1 * sides)
             detector.get_layer("input_bn").moving_mean.assign([mean])
             detector.get_layer("input_bn").moving_variance.assign([variance])
             run.fold(fold).mkdir(parents=True)
